@@ -1,0 +1,33 @@
+"""What groupcc raises, and the one way its messages are built."""
+
+from __future__ import annotations
+
+__all__ = ["ArgumentError", "BackendError", "DataError", "GroupccError", "GroupccWarning", "argument_error"]
+
+
+class GroupccError(Exception):
+    """Base of every error that groupcc raises on purpose."""
+
+
+class ArgumentError(GroupccError, ValueError):
+    """An argument is not what the function takes."""
+
+
+class DataError(GroupccError):
+    """Data on disk or from a model is damaged, missing, or not what it should be."""
+
+
+class BackendError(GroupccError, RuntimeError):
+    """A backend that was asked for by name can't run here."""
+
+
+class GroupccWarning(UserWarning):
+    """Base of every warning that groupcc gives."""
+
+
+def argument_error(name: str, *, expected: str, got: object, remedy: str) -> ArgumentError:
+    """An `ArgumentError` that names the argument, what was expected, what came, and the remedy."""
+    shown = got if isinstance(got, str) else repr(got)
+    if len(shown) > 300:
+        shown = shown[:297] + "..."
+    return ArgumentError(f"{name}: expected {expected}; got {shown}. {remedy}")

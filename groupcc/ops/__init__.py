@@ -1,0 +1,18 @@
+"""The ops as plain functions: torch tensors in, torch tensors out. One folder an op."""
+
+from groupcc.ops.backend import backend_status, current_backend, registered_ops, use_backend
+from groupcc.ops.batchtopk import batchtopk
+from groupcc.ops.orbit_gather import orbit_gather
+from groupcc.ops.sparse_decode import sparse_decode
+from groupcc.ops.topk import topk
+
+__all__ = [
+    "backend_status",
+    "batchtopk",
+    "current_backend",
+    "orbit_gather",
+    "registered_ops",
+    "sparse_decode",
+    "topk",
+    "use_backend",
+]

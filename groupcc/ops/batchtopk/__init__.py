@@ -1,0 +1,37 @@
+"""batchtopk: the N·k largest pre-activations of a batch."""
+
+from __future__ import annotations
+
+import torch
+
+from groupcc.errors import argument_error
+from groupcc.ops.backend import Op
+from groupcc.ops.batchtopk.reference import batchtopk_reference
+
+__all__ = ["batchtopk"]
+
+_op = Op("batchtopk", batchtopk_reference)
+
+
+def batchtopk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The N·k largest of the whole batch, then ReLU: pre_acts [N, L] → dense latent acts [N, L], threshold [].
+
+    Everything else is 0. Ties go to the lower flat index. `threshold` is the smallest chosen pre-activation (0 where
+    that is negative); its running mean is what inference uses in place of the batch. Gradient: through the chosen
+    positive entries only. Deterministic. Bussmann et al. 2024 (arXiv:2412.06410), section 3.
+    """
+    if pre_acts.dim() != 2 or not pre_acts.is_floating_point():
+        raise argument_error(
+            "pre_acts",
+            expected="a floating-point tensor [N, L]",
+            got=f"{pre_acts.dtype} of shape {tuple(pre_acts.shape)}",
+            remedy="Flatten leading axes first.",
+        )
+    if not 1 <= k <= pre_acts.shape[1]:
+        raise argument_error(
+            "k",
+            expected=f"1 to L = {pre_acts.shape[1]}",
+            got=k,
+            remedy="Choose fewer active latents, or a larger dictionary.",
+        )
+    return _op(pre_acts, k)

@@ -1,0 +1,23 @@
+"""sparse_decode in plain PyTorch: acts [N, K], indices [N, K], W_dec [L, G, D] → [N, G, D]."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["sparse_decode_reference"]
+
+# On 2 CPU cores a dense product over all L latents beats the gather up to about this many latents per active one
+# (benchmarks/README.md, "sparse or dense decode").
+DENSE_UP_TO = 16
+
+
+def sparse_decode_reference(acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> torch.Tensor:
+    """See `groupcc.ops.sparse_decode`."""
+    L, G, D = W_dec_LGD.shape
+    N, K = acts_NK.shape
+    W_dec = W_dec_LGD.reshape(L, G * D)
+    if L <= DENSE_UP_TO * K or N == 0:
+        dense = acts_NK.new_zeros(N, L).scatter_add(1, indices_NK, acts_NK)
+        return (dense @ W_dec).view(N, G, D)
+    return F.embedding_bag(indices_NK, W_dec, mode="sum", per_sample_weights=acts_NK).view(N, G, D)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,10 +11,7 @@ import torch.nn.functional as F
 from groupcc.errors import argument_error
 from groupcc.groups.algebra import Group
 
-__all__ = ["ANTIALIAS_SIGMA", "orbit", "transform_images"]
-
-ANTIALIAS_SIGMA = 0.6
-"""Standard deviation in pixels of the low-pass that every element's source goes through."""
+__all__ = ["orbit", "transform_images"]
 
 
 def orbit(images: torch.Tensor, group: Group, *, antialias: bool = True) -> torch.Tensor:
@@ -46,14 +42,14 @@ def transform_images(
     - `centre`: the fixed point in the source, (x, y) in pixels with pixel centres at whole numbers; the middle
       ((W−1)/2, (H−1)/2) by default. `out_centre`: where it comes to lie in the output; its middle by default.
     - `size`: output (h, w); the source's by default.
-    - `antialias`: a Gaussian of σ = 0.6 pixels on the source first, the same for every element, the identity too.
-      Interpolation alone low-passes every angle but the multiples of 90°, which puts a 90° pattern into whatever is
-      measured next; on the smoothed image it has little left to remove.
+    - `antialias`: every element, the identity too, samples the source with the cubic B-spline as its kernel: a
+      low-pass near a Gaussian of σ = 0.58 pixels, whose width is the same at every fractional position. Without it
+      the kernel interpolates (Keys 1981, cubic convolution, a = −½), and every angle but the multiples of 90° loses
+      detail that those keep: a 90° pattern in whatever is measured next.
 
-    Multiples of 90° are copies of source pixels (no interpolation) where centre and out_centre put them on source
-    pixels; T_g T_h = T_gh is then exact on them without the low-pass. Other elements are sampled by cubic
-    convolution (Keys 1981, a = −0.75), computed in at least fp32. Outside the source the value is 0.
-    Differentiable in `images`; deterministic on the CPU.
+    Multiples of 90° are copies, of the source or of the smoothed source, where centre and out_centre put them on
+    source pixels; T_g T_h = T_gh is then exact on them. Outside the source the value is 0. Computed in at least
+    fp32. Differentiable in `images`; deterministic on the CPU.
     """
     _check_images(images, minimum_dim=4)
     chosen = list(range(group.order)) if elements is None else [int(g) for g in elements]
@@ -69,7 +65,8 @@ def transform_images(
     centre = centre or ((width - 1) / 2, (height - 1) / 2)
     out_centre = out_centre or ((out_width - 1) / 2, (out_height - 1) / 2)
     compute = images if images.dtype in (torch.float32, torch.float64) else images.float()
-    source = _low_pass(compute) if antialias else compute
+    kernel = _cubic_bspline if antialias else _keys
+    on_lattice = _smoothed(compute) if antialias else compute
     x = np.arange(out_width) - out_centre[0]
     y = np.arange(out_height) - out_centre[1]
     offsets = np.stack(np.meshgrid(x, y), axis=-1)  # [h, w, 2] as (x, y)
@@ -78,9 +75,9 @@ def transform_images(
         points = offsets @ group.matrices[group.inverse[g]].T + np.array(centre)
         whole = np.rint(points)
         if group.exact[g] and np.abs(points - whole).max(initial=0.0) < 1e-6:
-            transformed.append(_copy(source, whole.astype(np.int64)))
+            transformed.append(_copy(on_lattice, whole.astype(np.int64)))
         else:
-            transformed.append(_sample(source, points))
+            transformed.append(_sample(compute, points, kernel))
     if not transformed:
         return images.new_empty(images.shape[0], 0, images.shape[1], out_height, out_width)
     return torch.stack(transformed, dim=1).to(images.dtype)
@@ -97,22 +94,39 @@ def _copy(source: torch.Tensor, points: np.ndarray) -> torch.Tensor:
     return values * torch.from_numpy(inside).to(source)
 
 
-def _sample(source: torch.Tensor, points: np.ndarray) -> torch.Tensor:
+def _sample(source: torch.Tensor, points: np.ndarray, kernel: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
     height, width = source.shape[-2:]
-    # align_corners=False puts pixel i at (2i + 1)/size − 1, which also holds for a side of one pixel.
-    grid = (2 * points + 1) / np.array([width, height]) - 1
-    grid_tensor = torch.from_numpy(grid).to(source).expand(source.shape[0], *grid.shape)
-    return F.grid_sample(source, grid_tensor, mode="bicubic", padding_mode="zeros", align_corners=False)
+    base = np.floor(points).astype(np.int64) - 1
+    weights = kernel(points - np.floor(points))  # [h, w, 2 (x, y), 4 taps]
+    flat = source.flatten(-2)
+    out = source.new_zeros(*source.shape[:-2], base.shape[0] * base.shape[1])
+    for i in range(4):
+        y = base[..., 1] + i
+        for j in range(4):
+            x = base[..., 0] + j
+            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            weight = np.where(inside, weights[..., 0, j] * weights[..., 1, i], 0.0)
+            index = np.where(inside, y * width + x, 0)
+            values = flat[..., torch.from_numpy(index.reshape(-1)).to(source.device)]
+            out = out + values * torch.from_numpy(weight.reshape(-1)).to(source)
+    return out.reshape(*source.shape[:-2], *base.shape[:2])
 
 
-def _low_pass(source: torch.Tensor) -> torch.Tensor:
-    radius = math.ceil(4 * ANTIALIAS_SIGMA)
-    taps = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2) / (2 * ANTIALIAS_SIGMA**2))
-    taps = (taps / taps.sum()).to(source)
+def _cubic_bspline(t: np.ndarray) -> np.ndarray:
+    taps = [(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3]
+    return np.stack(taps, axis=-1) / 6
+
+
+def _keys(t: np.ndarray) -> np.ndarray:
+    taps = [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3]
+    return np.stack(taps, axis=-1) / 2
+
+
+def _smoothed(source: torch.Tensor) -> torch.Tensor:
+    taps = torch.from_numpy(_cubic_bspline(np.zeros(()))[:3]).to(source)
     channels = source.shape[1]
-    padded = F.pad(source, (radius, radius, radius, radius), mode="replicate")
-    rows = F.conv2d(padded, taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-    return F.conv2d(rows, taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    rows = F.conv2d(source, taps.view(1, 1, 1, 3).expand(channels, 1, 1, 3), padding=(0, 1), groups=channels)
+    return F.conv2d(rows, taps.view(1, 1, 3, 1).expand(channels, 1, 3, 1), padding=(1, 0), groups=channels)
 
 
 def _check_images(images: object, minimum_dim: int) -> None:

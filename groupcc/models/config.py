@@ -1,0 +1,124 @@
+"""CrosscoderConfig: what fixes a crosscoder's shape and its sparsity."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from groupcc.errors import argument_error
+from groupcc.groups import group as parse_group
+
+__all__ = ["CrosscoderConfig"]
+
+Encoder = Literal["identity", "orbit"]
+Sparsity = Literal["topk", "batchtopk", "l1"]
+Penalty = Literal["block_sum", "concat"]
+DecoderNorm = Literal["unit", "free"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrosscoderConfig:
+    """Shape and sparsity of a [`GroupCrosscoder`][groupcc.GroupCrosscoder].
+
+    Three of these the paper's text leaves open: `encoder` (which blocks it reads; default "identity", as in the
+    published code that we could read), `l1_penalty` (default "block_sum", Anthropic's crosscoders) and the order
+    of its group "D32" (default reading: 32 rotations and 32 reflections).
+
+    - `group`: name of the group, or a Group; `"C1"` makes a standard sparse autoencoder.
+    - `d_in`: activation width D. `n_latents`: dictionary size L.
+    - `k`: active latents per example ("topk"), or on average over a batch ("batchtopk"); unused by "l1".
+    - `encoder`: "identity" reads block 0 only, "orbit" reads all blocks.
+    - `sparsity`: "topk", "batchtopk", or "l1" (ReLU and a penalty).
+    - `l1_coefficient`: λ of the penalty λ·Σ_l f_l·P(d_l); "l1" only, must then be positive.
+    - `l1_penalty`: P(d) = Σ_g‖d_g‖ ("block_sum") or ‖d‖ over all blocks ("concat").
+    - `aux_k`: dead latents that the auxiliary loss lets explain the residual (Gao et al. 2024); 0 is off; None is
+      d_in / 2, at most n_latents / 2. `aux_coefficient`: its weight. `dead_after`: examples without firing after
+      which a latent counts as dead.
+    - `decoder_norm`: "unit" holds ‖d_l‖ = 1 over all blocks together (so block norms still say where a latent
+      lives); "free" leaves it. None is "free" with "l1", whose penalty has the norm in it, and else "unit".
+    """
+
+    group: str
+    d_in: int
+    n_latents: int
+    k: int = 32
+    encoder: Encoder = "identity"
+    sparsity: Sparsity = "topk"
+    l1_coefficient: float = 0.0
+    l1_penalty: Penalty = "block_sum"
+    aux_k: int | None = None
+    aux_coefficient: float = 1 / 32
+    dead_after: int = 100_000
+    decoder_norm: DecoderNorm | None = None
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", parse_group(self.group).name)
+        for name, minimum in (("d_in", 1), ("n_latents", 1), ("k", 1), ("dead_after", 1)):
+            _whole(name, getattr(self, name), minimum)
+        for name, choices in (("encoder", Encoder), ("sparsity", Sparsity), ("l1_penalty", Penalty)):
+            _choice(name, getattr(self, name), get_args(choices))
+        if self.sparsity != "l1" and self.k > self.n_latents:
+            raise argument_error(
+                "k",
+                expected=f"at most n_latents = {self.n_latents}",
+                got=self.k,
+                remedy="Fewer active latents, or a larger dictionary.",
+            )
+        if self.sparsity == "l1" and not self.l1_coefficient > 0:
+            raise argument_error(
+                "l1_coefficient",
+                expected="a positive number with sparsity='l1'",
+                got=self.l1_coefficient,
+                remedy="Start from 1e-2 and raise it until L0 is what you want.",
+            )
+        if self.decoder_norm is None:
+            object.__setattr__(self, "decoder_norm", "free" if self.sparsity == "l1" else "unit")
+        _choice("decoder_norm", self.decoder_norm, get_args(DecoderNorm))
+        if self.aux_k is None:
+            object.__setattr__(self, "aux_k", min(max(self.d_in // 2, 1), self.n_latents // 2))
+        _whole("aux_k", self.aux_k, 0)
+        if not self.aux_coefficient >= 0:
+            raise argument_error(
+                "aux_coefficient", expected="a number >= 0", got=self.aux_coefficient, remedy="0 turns it off."
+            )
+        if self.tied:
+            raise argument_error(
+                "tied",
+                expected="False",
+                got=self.tied,
+                remedy="Pose-tied dictionaries are not in this version.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as cfg.json holds them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CrosscoderConfig:
+        """The inverse of `to_dict`; an unknown key is an error."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise argument_error(
+                "config",
+                expected=f"keys among {', '.join(sorted(known))}",
+                got=f"unknown {', '.join(unknown)}",
+                remedy="The file may come from a newer groupcc; upgrade.",
+            )
+        return cls(**values)
+
+
+def _whole(name: str, value: object, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise argument_error(
+            name, expected=f"a whole number >= {minimum}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
+        )
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise argument_error(
+            name, expected=f"one of {', '.join(choices)}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
+        )

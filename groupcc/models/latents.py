@@ -1,0 +1,35 @@
+"""SparseLatents: which latents are active in each example, and how strongly."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["SparseLatents"]
+
+
+class SparseLatents(NamedTuple):
+    """Active latents of N examples: `acts` [N, K] ≥ 0 and `indices` int64 [N, K].
+
+    An entry whose act is 0 is padding; its index means nothing. Rows are sorted by falling act.
+    """
+
+    acts: torch.Tensor
+    indices: torch.Tensor
+
+    def to_dense(self, n_latents: int) -> torch.Tensor:
+        """Latent acts [N, L]."""
+        return self.acts.new_zeros(self.acts.shape[0], n_latents).scatter_add(1, self.indices, self.acts)
+
+    @property
+    def l0(self) -> torch.Tensor:
+        """Number of active latents of each example, int64 [N]."""
+        return (self.acts > 0).sum(1)
+
+    @classmethod
+    def from_dense(cls, latent_acts: torch.Tensor) -> SparseLatents:
+        """From latent acts [N, L]; K is the largest number active in one example (at least 1)."""
+        most = max(int((latent_acts > 0).sum(1).max()) if latent_acts.shape[0] else 1, 1)
+        values, indices = torch.topk(latent_acts, min(most, latent_acts.shape[1]), dim=1)
+        return cls(values, indices)

@@ -1,0 +1,8 @@
+"""Training and evaluation of crosscoders."""
+
+from groupcc.training.config import TrainConfig
+from groupcc.training.evaluate import evaluate
+from groupcc.training.metrics import read_metrics
+from groupcc.training.train import TrainResult, train
+
+__all__ = ["TrainConfig", "TrainResult", "evaluate", "read_metrics", "train"]

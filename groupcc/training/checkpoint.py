@@ -1,0 +1,99 @@
+"""Training checkpoints: directories that are whole or absent, two kept, the newest that verifies is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from groupcc._files import atomic_directory, canonical_hash, read_json, sha256_file, write_json
+from groupcc.errors import DataError, GroupccWarning
+from groupcc.models import GroupCrosscoder
+from groupcc.models.pretrained import load, write_files
+
+__all__ = ["Checkpoint", "newest", "restore", "write"]
+
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint in memory; `crosscoder` holds weights of unscaled activations."""
+
+    path: Path
+    crosscoder: GroupCrosscoder
+    optimizer: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
+def write(
+    root: Path,
+    crosscoder: GroupCrosscoder,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Writes `root/step-<n>` for state["step"], then removes all but the newest `keep`.
+
+    `crosscoder` must be folded (state["scale"] unfolds it). `state` is plain values.
+    """
+    target = root / f"step-{state['step']:09d}"
+    with atomic_directory(target) as temporary:
+        write_files(crosscoder, temporary)
+        save_file(_optimizer_tensors(crosscoder, optimizer), temporary / OPTIMIZER_FILE)
+        recorded = {**state, "optimizer_sha256": sha256_file(temporary / OPTIMIZER_FILE)}
+        write_json(temporary / STATE_FILE, {**recorded, "checksum": canonical_hash(recorded)})
+    for old in _directories(root)[:-keep]:
+        shutil.rmtree(old)
+    for leftover in [*root.glob(".step-*.tmp"), *root.glob(".step-*.old")]:
+        shutil.rmtree(leftover)
+    return target
+
+
+def newest(root: Path) -> Checkpoint | None:
+    """The newest checkpoint under `root` that verifies; damaged ones are passed over with a warning, each by name."""
+    for path in reversed(_directories(root)):
+        try:
+            state = read_json(path / STATE_FILE)
+            checksum = state.pop("checksum")
+            if canonical_hash(state) != checksum:
+                raise DataError(f"{STATE_FILE} is damaged")
+            if sha256_file(path / OPTIMIZER_FILE) != state["optimizer_sha256"]:
+                raise DataError(f"{OPTIMIZER_FILE} is damaged")
+            return Checkpoint(path, load(path), load_file(path / OPTIMIZER_FILE), state)
+        except (DataError, OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, SafetensorError) as error:
+            warnings.warn(f"checkpoint {path} is passed over: {error}", GroupccWarning, stacklevel=2)
+    return None
+
+
+def restore(checkpoint: Checkpoint, crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> None:
+    """Puts weights and optimizer state back; the crosscoder is as saved, folded."""
+    crosscoder.load_state_dict(checkpoint.crosscoder.state_dict())
+    per_parameter: dict[int, dict[str, torch.Tensor]] = {}
+    names = [name for name, _ in crosscoder.named_parameters()]
+    for key, value in checkpoint.optimizer.items():
+        slot, name = key.split(".", 1)
+        per_parameter.setdefault(names.index(name), {})[slot] = value
+    saved = optimizer.state_dict()
+    saved["state"] = per_parameter
+    optimizer.load_state_dict(saved)
+
+
+def _optimizer_tensors(crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, parameter in crosscoder.named_parameters():
+        for slot, value in optimizer.state[parameter].items():
+            tensors[f"{slot}.{name}"] = value.detach().cpu().contiguous()
+    return tensors
+
+
+def _directories(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("step-*") if path.is_dir())

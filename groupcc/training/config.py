@@ -1,0 +1,112 @@
+"""TrainConfig: how a crosscoder is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from groupcc.errors import argument_error
+
+__all__ = ["TrainConfig"]
+
+Initialisation = Literal["geometric_median", "mean", "zero"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+# What may differ between a run and its resumption without changing the result.
+_FREE = ("out", "progress", "tensorboard", "device", "checkpoint_every", "keep", "log_every")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of [`train`][groupcc.train].
+
+    - `steps`, `batch_size`: optimizer steps, and examples in each.
+    - `lr`: Adam's learning rate at its height; None is 2e-4·√(16384 / n_latents), at most 4e-3 (the scaling of Gao
+      et al. 2024). `warmup_steps`: linear rise (None is 5 % of steps). `decay_fraction`: share of the steps, at the
+      end, over which it falls linearly to zero. `betas`, `grad_clip` (largest gradient norm; 0 is off).
+    - `init_b_dec`: "geometric_median" or "mean" of the activations, or "zero".
+    - `normalise`: scale activations to unit mean square about their mean while training (by a power of two; folded
+      back exactly into the saved weights).
+    - `held_out`: share of images kept for evaluation, by image, never by position; 0 is none. `eval_every`: steps
+      between evaluations (0: only at the end). `eval_examples`: at most so many of them each time.
+    - `precision`: "bf16" runs the products under autocast with fp32 weights; "auto" does so on CUDA only (on CPUs it
+      gained nothing in our measurements).
+    - `out`: directory for checkpoints, metrics.jsonl and the trained crosscoder; None keeps nothing.
+      `checkpoint_every` steps; the newest `keep` stay. `log_every`: steps between lines of metrics.jsonl.
+    - `seed`: order of the examples. `device`: None is where the crosscoder is. `progress`: the bar.
+      `tensorboard`: write event files too (extra "tensorboard").
+    """
+
+    steps: int = 5000
+    batch_size: int = 1024
+    lr: float | None = None
+    warmup_steps: int | None = None
+    decay_fraction: float = 0.2
+    betas: tuple[float, float] = (0.9, 0.999)
+    grad_clip: float = 1.0
+    init_b_dec: Initialisation = "geometric_median"
+    normalise: bool = True
+    held_out: float = 0.1
+    eval_every: int = 0
+    eval_examples: int = 8192
+    precision: Precision = "auto"
+    seed: int = 0
+    out: str | Path | None = None
+    checkpoint_every: int = 500
+    keep: int = 2
+    log_every: int = 50
+    progress: bool = True
+    tensorboard: bool = False
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for name, minimum in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("eval_every", 0),
+            ("eval_examples", 1),
+            ("checkpoint_every", 1),
+            ("keep", 1),
+            ("log_every", 1),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+                self._refuse(name, f"a whole number >= {minimum}")
+        if self.lr is not None and not self.lr > 0:
+            self._refuse("lr", "a positive number, or None for the default")
+        if self.warmup_steps is not None and not 0 <= self.warmup_steps <= self.steps:
+            self._refuse("warmup_steps", f"0 to steps = {self.steps}, or None for 5 % of them")
+        if not 0 <= self.decay_fraction <= 1:
+            self._refuse("decay_fraction", "a share from 0 to 1")
+        if not 0 <= self.held_out < 1:
+            self._refuse("held_out", "a share of the images from 0 up to (not with) 1")
+        if not self.grad_clip >= 0:
+            self._refuse("grad_clip", "a norm >= 0 (0 is off)")
+        for name, choices in (("init_b_dec", Initialisation), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                self._refuse(name, f"one of {', '.join(get_args(choices))}")
+
+    def _refuse(self, name: str, expected: str) -> None:
+        raise argument_error(
+            name, expected=expected, got=getattr(self, name), remedy=f"Set TrainConfig({name}=…) accordingly."
+        )
+
+    def learning_rate(self, step: int, n_latents: int) -> float:
+        """The learning rate of step 0, 1, …: linear warm-up, constant, linear decay to zero."""
+        peak = self.lr if self.lr is not None else min(2e-4 * (16384 / n_latents) ** 0.5, 4e-3)
+        warmup = self.warmup_steps if self.warmup_steps is not None else self.steps // 20
+        decay = self.decay_fraction * self.steps
+        rise = (step + 1) / (warmup + 1) if step < warmup else 1.0
+        fall = (self.steps - step) / decay if self.steps - step < decay else 1.0
+        return peak * min(rise, fall)
+
+    def resumable_settings(self) -> dict[str, Any]:
+        """The settings that a resumed run must share with the interrupted one."""
+        values = dataclasses.asdict(self)
+        for name in _FREE:
+            values.pop(name)
+        values["betas"] = list(self.betas)
+        return values

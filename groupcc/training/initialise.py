@@ -1,0 +1,68 @@
+"""Starting values from the data: b_dec, the encoder's bias, and the scale of the activations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from groupcc.models import GroupCrosscoder
+from groupcc.training.data import Orbits
+
+__all__ = ["DataStatistics", "geometric_median", "initialise_biases", "measure"]
+
+SAMPLE = 4096
+
+
+@dataclass(frozen=True)
+class DataStatistics:
+    """`centre` [G, D] for b_dec; `variance`: mean square about the mean, over examples and entries; `scale`."""
+
+    centre: torch.Tensor
+    variance: float
+    scale: float
+
+
+def measure(orbits: Orbits, indices: torch.Tensor, centre: str, normalise: bool, seed: int) -> DataStatistics:
+    """Statistics of at most 4096 examples drawn by `seed`.
+
+    `scale` is the power of two nearest to 1/√variance (1 without `normalise`, or for constant data): one number for
+    all blocks, so that their relative norms survive.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = indices[torch.randperm(len(indices), generator=generator)[:SAMPLE]]
+    acts = orbits.take(chosen.sort().values)
+    mean = acts.mean(0)
+    variance = float((acts - mean).square().mean(dtype=torch.float64))
+    scale = 2.0 ** round(-0.5 * math.log2(variance)) if normalise and variance > 0 else 1.0
+    if centre == "mean":
+        return DataStatistics(mean, variance, scale)
+    if centre == "zero":
+        return DataStatistics(torch.zeros_like(mean), variance, scale)
+    return DataStatistics(geometric_median(acts.flatten(1)).view_as(mean), variance, scale)
+
+
+def geometric_median(points: torch.Tensor, iterations: int = 100, tolerance: float = 1e-6) -> torch.Tensor:
+    """argmin_m Σ_i‖x_i − m‖ of points [N, D], by Weiszfeld's iteration from the mean, in fp32. [D]."""
+    median = points.mean(0)
+    spread = float((points - median).norm(dim=1).mean())
+    if spread == 0:
+        return median
+    for _ in range(iterations):
+        # The floor keeps a point that the median falls on from taking all the weight.
+        weights = 1 / (points - median).norm(dim=1).clamp_min(1e-6 * spread)
+        moved = (weights[:, None] * points).sum(0) / weights.sum()
+        if float((moved - median).norm()) < tolerance * spread:
+            return moved
+        median = moved
+    return median
+
+
+@torch.no_grad()
+def initialise_biases(crosscoder: GroupCrosscoder, statistics: DataStatistics) -> None:
+    """b_dec = scaled centre; b_enc such that the encoder starts out reading activations about that centre."""
+    centre = (statistics.centre * statistics.scale).to(crosscoder.b_dec)
+    crosscoder.b_dec.copy_(centre)
+    blocks = crosscoder.W_enc.shape[0]
+    crosscoder.b_enc.copy_(-torch.einsum("gd,gdl->l", centre[:blocks], crosscoder.W_enc))

@@ -1,0 +1,236 @@
+"""train: Adam on a crosscoder's loss, resumable to the bit."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import groupcc
+from groupcc._files import canonical_hash
+from groupcc.errors import ArgumentError, DataError, argument_error
+from groupcc.models import GroupCrosscoder
+from groupcc.training import checkpoint as checkpoints
+from groupcc.training.config import TrainConfig
+from groupcc.training.data import (
+    Orbits,
+    as_orbits,
+    batch_indices,
+    describe_examples,
+    fingerprint,
+    split_by_image,
+)
+from groupcc.training.evaluate import evaluate
+from groupcc.training.initialise import initialise_biases, measure
+from groupcc.training.metrics import MetricsLog
+
+__all__ = ["TrainResult", "train"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """`crosscoder` (the one passed in, trained, in eval mode), final `metrics` on held-out images (on the training
+    examples where none are held out), `directory` (TrainConfig.out), and `resumed_from`, a step or None."""
+
+    crosscoder: GroupCrosscoder
+    metrics: dict[str, Any]
+    directory: Path | None
+    resumed_from: int | None
+
+
+def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | None = None) -> TrainResult:
+    """Trains `crosscoder` in place on `orbits`: a store, or a tensor [M, G, D].
+
+    Minimises the crosscoder's total loss (see `GroupCrosscoder.forward`) on activations times a power of two that
+    brings their mean square about the mean near 1; the scale is folded into the weights at the end, so that the
+    result takes activations as they are. With decoder norm "unit", the gradient's part along each decoder is
+    removed and the norm restored after each step.
+
+    With `config.out` set, checkpoints go to `out/checkpoints`, metrics to `out/metrics.jsonl`, the result to
+    `out/crosscoder`. Called again with the same settings and data it goes on from the newest checkpoint that
+    verifies, and ends with the same bits as a run that was never interrupted (same machine, thread count and
+    library versions, on the CPU). ArgumentError where the directory holds a run with other settings, naming the
+    first that differs. DataError where a batch makes loss or gradient NaN or infinite, naming the step and its
+    examples; the crosscoder then has the weights of the step before.
+    """
+    config = config or TrainConfig()
+    device = torch.device(config.device) if config.device else crosscoder.W_dec.device
+    crosscoder.to(device)
+    source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
+    train_indices, held_out_indices = split_by_image(source, config.held_out, config.seed)
+    settings = {
+        "crosscoder": crosscoder.config.to_dict(),
+        "train": config.resumable_settings(),
+        "data": fingerprint(source),
+    }
+    directory = Path(config.out) if config.out is not None else None
+    found = checkpoints.newest(directory / "checkpoints") if directory else None
+    if found is not None:
+        _same_settings(found.state["settings"], settings, found.path)
+    statistics = measure(source, train_indices, config.init_b_dec, config.normalise, config.seed)
+    scale = statistics.scale
+    optimizer = torch.optim.Adam(crosscoder.parameters(), lr=0.0, betas=config.betas, eps=1e-12, fused=True)
+    start = 0
+    if found is not None:
+        start, scale = found.state["step"], found.state["scale"]
+        checkpoints.restore(found, crosscoder, optimizer)
+        crosscoder.fold_scale_(1 / scale)
+    else:
+        crosscoder.normalise_decoder_()
+        initialise_biases(crosscoder, statistics)
+    loop = _Loop(crosscoder, optimizer, source, train_indices, config, scale, statistics.variance)
+    crosscoder.train()
+    try:
+        with MetricsLog(
+            directory, start_step=start, steps=config.steps, progress=config.progress, tensorboard=config.tensorboard
+        ) as log:
+            for step in range(start, config.steps):
+                loop.step(step, log)
+                done = step + 1
+                evaluating = config.eval_every and done % config.eval_every == 0 and done < config.steps
+                if evaluating and len(held_out_indices):
+                    with loop.folded():
+                        metrics = evaluate(crosscoder, source, indices=held_out_indices[: config.eval_examples])
+                    log.write({"step": done, **{f"held_out/{k}": v for k, v in metrics.items()}})
+                if directory and (done % config.checkpoint_every == 0 or done == config.steps):
+                    with loop.folded():
+                        state = {
+                            "step": done,
+                            "scale": scale,
+                            "settings": settings,
+                            "config_hash": canonical_hash(settings),
+                            "data_cursor": {"seed": config.seed, "next_example": done * config.batch_size},
+                        }
+                        checkpoints.write(directory / "checkpoints", crosscoder, optimizer, state, config.keep)
+    finally:
+        crosscoder.fold_scale_(scale)
+        crosscoder.eval()
+    evaluated = held_out_indices if len(held_out_indices) else train_indices
+    metrics = evaluate(crosscoder, source, indices=evaluated, progress=config.progress)
+    crosscoder.provenance |= {
+        "groupcc": groupcc.__version__,
+        "torch": torch.__version__,
+        "settings": settings,
+        "metrics": metrics,
+    }
+    if directory:
+        crosscoder.save_pretrained(directory / "crosscoder")
+    return TrainResult(crosscoder, metrics, directory, start if found is not None else None)
+
+
+class _Loop:
+    """One optimizer step, and folding the scale in and out around evaluation and checkpoints."""
+
+    def __init__(
+        self,
+        crosscoder: GroupCrosscoder,
+        optimizer: torch.optim.Optimizer,
+        orbits: Orbits,
+        indices: torch.Tensor,
+        config: TrainConfig,
+        scale: float,
+        variance: float,
+    ) -> None:
+        self.crosscoder, self.optimizer, self.orbits, self.indices = crosscoder, optimizer, orbits, indices
+        self.config, self.scale = config, scale
+        self.variance = max(variance * scale**2, torch.finfo(torch.float32).tiny)
+        self.device = crosscoder.W_dec.device
+        bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
+        self.autocast: AbstractContextManager[object] = (
+            torch.autocast(self.device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+        )
+        self.started = time.monotonic()
+
+    def step(self, step: int, log: MetricsLog) -> None:
+        config, crosscoder = self.config, self.crosscoder
+        chosen = batch_indices(self.indices, config.batch_size, config.seed, step)
+        # Ascending reads are kinder to a store on disk; the order inside a batch means nothing.
+        chosen = chosen.sort().values
+        acts = self.orbits.take(chosen).to(self.device) * self.scale
+        lr = config.learning_rate(step, crosscoder.config.n_latents)
+        for parameter_group in self.optimizer.param_groups:
+            parameter_group["lr"] = lr
+        buffers = {name: buffer.clone() for name, buffer in crosscoder.named_buffers()}
+        try:
+            with self.autocast:
+                out = crosscoder(acts)
+        except ArgumentError as error:
+            raise self._bad_batch(step, chosen, f"unusable activations ({error})") from error
+        loss = out.losses["total"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._project_decoder_gradient()
+        limit = config.grad_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(crosscoder.parameters(), limit)
+        if not bool((loss + norm).isfinite()):
+            for name, buffer in crosscoder.named_buffers():
+                buffer.copy_(buffers[name])
+            raise self._bad_batch(step, chosen, f"loss {float(loss.detach()):g}, gradient norm {float(norm):g}")
+        self.optimizer.step()
+        crosscoder.normalise_decoder_()
+        log.bar.update()
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            record = {
+                "step": done,
+                **{name: float(value.detach()) for name, value in out.losses.items()},
+                "fvu": float(out.losses["reconstruction"].detach()) / self.variance,
+                "l0": float(out.latents.l0.float().mean()),
+                "dead_fraction": float((crosscoder.since_fired >= crosscoder.config.dead_after).float().mean()),
+                "grad_norm": float(norm),
+                "lr": lr,
+                "seconds": round(time.monotonic() - self.started, 3),
+            }
+            log.write(record)
+            log.show(fvu=record["fvu"], l0=record["l0"], dead_fraction=record["dead_fraction"])
+
+    @torch.no_grad()
+    def _project_decoder_gradient(self) -> None:
+        W, gradient = self.crosscoder.W_dec, self.crosscoder.W_dec.grad
+        if self.crosscoder.config.decoder_norm == "unit" and gradient is not None:
+            along = (gradient * W).sum((1, 2), keepdim=True)
+            gradient.sub_(along * W)
+
+    def _bad_batch(self, step: int, chosen: torch.Tensor, what: str) -> DataError:
+        epoch = step * self.config.batch_size // len(self.indices)
+        return DataError(
+            f"training stopped at step {step} (epoch {epoch}): {what} from {describe_examples(self.orbits, chosen)}. "
+            "The crosscoder has the weights of the step before. Lower lr or grad_clip, or look at these examples."
+        )
+
+    def folded(self) -> AbstractContextManager[None]:
+        return _Folded(self.crosscoder, self.scale)
+
+
+class _Folded(AbstractContextManager[None]):
+    def __init__(self, crosscoder: GroupCrosscoder, scale: float) -> None:
+        self.crosscoder, self.scale = crosscoder, scale
+
+    def __enter__(self) -> None:
+        self.crosscoder.fold_scale_(self.scale)
+
+    def __exit__(self, *_: object) -> None:
+        self.crosscoder.fold_scale_(1 / self.scale)
+
+
+def _same_settings(saved: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    for part, remedy in (
+        ("crosscoder", "Use these settings again, or another out directory."),
+        ("train", "Use these settings again, or another out directory."),
+    ):
+        for name, value in wanted[part].items():
+            if saved[part].get(name) != value:
+                raise argument_error(
+                    name, expected=f"{saved[part].get(name)!r}, as in the run at {path}", got=value, remedy=remedy
+                )
+    if saved["data"] != wanted["data"]:
+        raise argument_error(
+            "orbits",
+            expected=f"the data of the run at {path}",
+            got="other data",
+            remedy="Train on the same orbits, or to another out directory.",
+        )

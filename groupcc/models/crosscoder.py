@@ -77,7 +77,7 @@ class GroupCrosscoder(nn.Module):
         """pre [N, L] of acts [N, G, D]. An encoder "identity" reads acts[:, 0] only."""
         self._check(acts)
         blocks = self.W_enc.shape[0]
-        flat = acts[:, :blocks].reshape(acts.shape[0], -1)
+        flat = acts[:, :blocks].flatten(1)
         return torch.addmm(self.b_enc.to(flat.dtype), flat, self.W_enc.reshape(flat.shape[1], -1).to(flat.dtype))
 
     def encode(self, acts: torch.Tensor) -> SparseLatents:
@@ -105,7 +105,8 @@ class GroupCrosscoder(nn.Module):
             L, G, D = self.W_dec.shape
             reconstruction = (dense @ self.W_dec.to(dense.dtype).view(L, G * D)).view(-1, G, D) + self.b_dec
         residual = acts - reconstruction
-        losses = {"reconstruction": residual.float().square().mean()}
+        wide = torch.promote_types(residual.dtype, torch.float32)
+        losses = {"reconstruction": residual.to(wide).square().mean()}
         losses["total"] = losses["reconstruction"]
         if config.sparsity == "l1":
             losses["l1"] = l1_penalty(latents, self.W_dec, config.l1_penalty)

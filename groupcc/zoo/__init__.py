@@ -1,0 +1,26 @@
+"""What comes with the package: a small trained net, real photographs, dictionaries planted with known symmetries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# Not lazy: the function has its module's name, and whichever is bound last here wins.
+from groupcc.zoo.photographs import Photograph, photographs
+
+if TYPE_CHECKING:
+    from groupcc.zoo.net import load_net
+
+__all__ = ["Photograph", "load_net", "photographs"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load_net`, imported when it is first used: `import groupcc.zoo` alone needs no torch."""
+    if name == "load_net":
+        from groupcc.zoo.net import load_net
+
+        return load_net
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,6 @@
 from groupcc.training.config import TrainConfig
 from groupcc.training.evaluate import evaluate
 from groupcc.training.metrics import read_metrics
-from groupcc.training.train import TrainResult, train
+from groupcc.training.trainer import TrainResult, train
 
 __all__ = ["TrainConfig", "TrainResult", "evaluate", "read_metrics", "train"]

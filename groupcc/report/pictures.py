@@ -1,0 +1,124 @@
+"""Pictures in the page: patches of the photographs and heat maps, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from groupcc.groups import Group
+from groupcc.groups.algebra import format_degrees
+from groupcc.report.numbers import array, number
+from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE
+
+__all__ = ["PATCH_SIDE", "Patch", "PatchBook", "element_words", "heat_map", "telling_elements"]
+
+PATCH_SIDE = 64
+"""Side of an embedded patch in pixels."""
+
+_HEAT_MAP_LIMIT = 128
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One picture: its data URI, the text in its place, and what is written under it."""
+
+    source: str
+    alt: str
+    caption: str = ""
+
+
+def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+class PatchBook:
+    """The most activating patches of every latent, encoded once each; empty where the atlas or the store has none."""
+
+    def __init__(self, atlas: Any, orbits: Any | None) -> None:
+        self._atlas = atlas
+        self._orbits = orbits if hasattr(orbits, "patch") and atlas.top_examples is not None else None
+        if self._orbits is not None:
+            self._indices = array(atlas.top_examples.indices)
+            self._acts = array(atlas.top_examples.acts)
+        self._encode = lru_cache(maxsize=4096)(self._encode_uncached)
+
+    def __bool__(self) -> bool:
+        return self._orbits is not None
+
+    def examples(self, latent: int, limit: int) -> list[tuple[int, float]]:
+        """(example, activation) of the latent's strongest examples, strongest first, at most `limit`."""
+        if self._orbits is None:
+            return []
+        pairs = zip(self._indices[latent].tolist(), self._acts[latent].tolist(), strict=True)
+        return [(int(i), float(a)) for i, a in pairs if i >= 0][:limit]
+
+    def upright(self, example: int, act: float) -> Patch:
+        """The patch as it lies in the photograph."""
+        return Patch(self._encode(example, 0), f"Patch {self._place(example)}, activation {number(act)}")
+
+    def transformed(self, example: int, element: int, caption: str) -> Patch:
+        """The patch as the network saw it under one element of the group."""
+        words = element_words(self._atlas.group, element)
+        return Patch(self._encode(example, element), f"Patch {self._place(example)}, {words}", caption)
+
+    def _place(self, example: int) -> str:
+        found = self._orbits.example(example)  # type: ignore[union-attr]
+        x, y = (round(float(v)) for v in found.xy)
+        return f"of {found.name} around ({x}, {y})"
+
+    def _encode_uncached(self, example: int, element: int) -> str:
+        pixels = array(self._orbits.patch(example, element=element))  # type: ignore[union-attr]
+        image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+        if image.size != (PATCH_SIDE, PATCH_SIDE):
+            image = image.resize((PATCH_SIDE, PATCH_SIDE), Image.Resampling.LANCZOS)
+        return _data_uri(image, "JPEG", quality=75, optimize=True)
+
+
+def heat_map(similarity_GG: np.ndarray) -> str:
+    """Block similarity as a PNG, one pixel an entry, on the ring's colour scale; 0 is see-through."""
+    values = np.nan_to_num(np.asarray(similarity_GG, dtype=np.float32))
+    if values.shape[0] > _HEAT_MAP_LIMIT:
+        small = Image.fromarray(values).resize((_HEAT_MAP_LIMIT, _HEAT_MAP_LIMIT), Image.Resampling.BOX)
+        values = np.asarray(small)
+    steps = np.rint(np.clip(values, -1, 1) * LEVELS).astype(np.int64) + LEVELS
+    image = Image.fromarray(steps.astype(np.uint8))
+    image = image.convert("P") if image.mode != "P" else image
+    signs = range(-LEVELS, LEVELS + 1)
+    image.putdata(steps.astype(np.uint8).ravel().tolist())
+    image.putpalette([c for step in signs for c in (NEGATIVE if step < 0 else POSITIVE)])
+    return _data_uri(image, "PNG", transparency=bytes(round(255 * abs(s) / LEVELS) for s in signs), optimize=True)
+
+
+def element_words(group: Group, element: int) -> str:
+    """What an element does to the image: `upright`, `turned 45°`, `mirrored left–right`, `mirrored at 67°`."""
+    if element == group.identity:
+        return "upright"
+    if not group.reflections[element]:
+        return f"turned {format_degrees(math.degrees(group.angles[element]))}"
+    axis = float(group.axes[element])
+    if abs(axis - 90) < 1e-9:
+        return "mirrored left–right"
+    if axis < 1e-9:
+        return "mirrored top–bottom"
+    return f"mirrored at {format_degrees(round(axis, 1))}"
+
+
+def telling_elements(group: Group, own_axis: float | None) -> list[int]:
+    """A few elements that tell shapes apart: upright, about 45°, 90°, 180°, left–right, and the latent's own mirror."""
+    turns = np.degrees(group.angles[: group.n])
+    chosen = [0, *(int(np.argmin(np.abs(turns - target))) for target in (45, 90, 180))]
+    if group.kind == "dihedral":
+        chosen.append(group.n)
+        if own_axis is not None:
+            distance = np.abs((group.axes[group.n :] - own_axis + 90) % 180 - 90)
+            chosen.append(group.n + int(np.argmin(distance)))
+    return list(dict.fromkeys(chosen))

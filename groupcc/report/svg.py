@@ -1,0 +1,223 @@
+"""Inline SVG: rings, dials, bars and the colour scale they share. Everything returned is safe markup."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from groupcc.groups import Group
+from groupcc.report.numbers import number
+
+__all__ = ["LEVELS", "NEGATIVE", "POSITIVE", "bars", "block_plot", "dial", "level", "ring", "ring_figure", "scale_css"]
+
+LEVELS = 20
+"""Steps of the colour scale on either side of 0."""
+
+POSITIVE = (213, 94, 0)
+"""Colour of +1 (vermilion) and of −1 below (blue): apart for every common colour blindness (Okabe and Ito 2008)."""
+
+NEGATIVE = (0, 114, 178)
+
+
+def level(value: float) -> int:
+    """A value in −1 … 1 as a step of the colour scale, −LEVELS … LEVELS; NaN (no value) is 0."""
+    if not math.isfinite(value):
+        return 0
+    return round(max(-1.0, min(1.0, float(value))) * LEVELS)
+
+
+def level_class(step: int) -> str:
+    """The CSS class of a step: `a7` for +7, `b7` for −7."""
+    return f"a{step}" if step >= 0 else f"b{-step}"
+
+
+def scale_css() -> Markup:
+    """CSS of the scale: one hue a sign, opacity proportional to |value|, so that 0 is the page's own background.
+
+    The same rules serve the light and the dark page.
+    """
+    rules = [".a0{fill:transparent;background:transparent}"]
+    for step in range(1, LEVELS + 1):
+        alpha = f"{step / LEVELS:.2f}".lstrip("0")
+        for letter, colour in (("a", POSITIVE), ("b", NEGATIVE)):
+            rgba = f"rgba({','.join(map(str, colour))},{alpha})"
+            rules.append(f".{letter}{step}{{fill:{rgba};background:{rgba}}}")
+    return Markup("".join(rules))
+
+
+def _sector(inner: float, outer: float, centre: float, width: float) -> str:
+    """A ring sector as a closed path; angles in degrees counter-clockwise from the right as seen."""
+    pieces = max(1, math.ceil(width / 6))
+    angles = np.radians(centre - width / 2 + width * np.arange(pieces + 1) / pieces)
+    outside = [(outer * math.cos(a), -outer * math.sin(a)) for a in angles]
+    inside = [(inner * math.cos(a), -inner * math.sin(a)) for a in angles[::-1]]
+    points = [f"{round(x)} {round(y)}" for x, y in outside + inside]
+    return f"M{'L'.join(points)}z"
+
+
+def _cells(sectors: Iterable[tuple[str, str]]) -> Markup:
+    """Sectors (class, path) as one `path` for each class."""
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for name, path in sectors:
+        by_class[name].append(path)
+    return Markup("").join(Markup('<path class="{}" d="{}"/>').format(n, "".join(p)) for n, p in by_class.items())
+
+
+def _radii(group: Group) -> tuple[tuple[float, float], tuple[float, float]]:
+    if group.kind == "cyclic":
+        return (230, 420), (0, 0)
+    return (190, 320), (345, 470)
+
+
+def ring(values_G: np.ndarray, group: Group) -> Markup:
+    """The 2n-gon of a function on the group, as shapes in a box of −500 … 500.
+
+    Inner ring: the rotation by θ at θ counter-clockwise from the top. Outer ring: each reflection at both ends of
+    its mirror line, where that line lies in the image. Values −1 … 1 on the shared colour scale.
+    """
+    (low, high), (outer_low, outer_high) = _radii(group)
+    sectors = []
+    steps = [level(float(v)) for v in values_G]
+    gap = 0.94 if group.n <= 32 else 1.0
+    for g in range(group.order):
+        name = level_class(steps[g])
+        if not group.reflections[g]:
+            sectors.append((name, _sector(low, high, 90 + math.degrees(group.angles[g]), gap * 360 / group.n)))
+        else:
+            for end in (0, 180):
+                sectors.append((name, _sector(outer_low, outer_high, group.axes[g] + end, gap * 180 / group.n)))
+    rims = [low, high] + ([outer_low, outer_high] if outer_high else [])
+    outlines = Markup("").join(Markup('<circle class="rim" r="{}"/>').format(int(r)) for r in rims)
+    return outlines + _cells(sectors)
+
+
+def ring_figure(
+    cells: Markup,
+    group: Group,
+    label: str,
+    axes: Sequence[float] = (),
+    *,
+    large: bool = False,
+    badges: Sequence[tuple[float, float]] = (),
+) -> Markup:
+    """A ring as an image for readers and for screen readers.
+
+    `axes` (degrees) draws mirror lines across it; `badges` puts the numbers 1, 2, … at (radius, degrees
+    counter-clockwise from the right). A large ring names the quarter turns outside.
+    """
+    lines = Markup("").join(
+        Markup('<path class="axis" d="M{} {}L{} {}"/>').format(
+            *(round(s * 160 * f) for s in (1, -1) for f in (math.cos(math.radians(a)), -math.sin(math.radians(a))))
+        )
+        for a in axes
+    )
+    marks = Markup("")
+    if large:
+        _, outer = _radii(group)
+        edge = (outer[1] or 420) + 24
+        places = (
+            ("no turn", 0, -edge),
+            ("¼ turn", -edge - 92, 16),
+            ("½ turn", 0, edge + 42),
+            ("¾ turn", edge + 92, 16),
+        )
+        marks = Markup("").join(Markup('<text x="{}" y="{}">{}</text>').format(x, y, words) for words, x, y in places)
+    for count, (radius, degrees) in enumerate(badges, start=1):
+        x, y = round(radius * math.cos(math.radians(degrees))), round(-radius * math.sin(math.radians(degrees)))
+        badge = Markup('<circle class="badge" cx="{}" cy="{}" r="42"/><text class="badge" x="{}" y="{}">{}</text>')
+        marks += badge.format(x, y, x, y + 20, count)
+    box = "-690 -560 1380 1120" if large else "-490 -490 980 980"
+    return Markup('<svg class="ring{}" viewBox="{}" role="img" aria-label="{}">{}{}{}</svg>').format(
+        " large" if large else "", box, label, cells, lines, marks
+    )
+
+
+def dial(occupied_G: np.ndarray, group: Group, label: str, *, mirrored: bool) -> Markup:
+    """Which poses a family covers: the turn by θ at θ counter-clockwise from the top; mirrored poses outside."""
+    sectors = []
+    for g in range(group.order):
+        if group.reflections[g] and not mirrored:
+            continue
+        low, high = (360, 470) if group.reflections[g] else (200, 330)
+        path = _sector(low, high, 90 + math.degrees(group.angles[g]), 0.8 * 360 / group.n)
+        sectors.append(("on" if occupied_G[g] else "off", path))
+    reach = 490 if mirrored else 350
+    hand = Markup('<path class="hand" d="M0 150L0 -150M-50 -90L0 -150L50 -90"/>')
+    return Markup('<svg class="dial" viewBox="{} {} {} {}" role="img" aria-label="{}">{}{}</svg>').format(
+        -reach, -reach, 2 * reach, 2 * reach, label, _cells(sectors), hand
+    )
+
+
+def bars(values_G: np.ndarray, group: Group, label: str) -> Markup:
+    """Block norms as small bars from 0: rotations, a gap, reflections. Height relative to the largest."""
+    values = np.nan_to_num(np.asarray(values_G, dtype=float))
+    top = float(values.max()) if values.size and values.max() > 0 else 1.0
+    step = 8
+    parts: dict[str, list[str]] = {"turn": [], "mirror": []}
+    for g, value in enumerate(values):
+        x = step * g + (step if group.reflections[g] else 0)
+        height = round(100 * value / top)
+        parts["mirror" if group.reflections[g] else "turn"].append(f"M{x} {104 - height}h{step - 2}V104h-{step - 2}z")
+    width = step * (group.order + 1)
+    paths = Markup("").join(Markup('<path class="{}" d="{}"/>').format(k, "".join(v)) for k, v in parts.items() if v)
+    return Markup(
+        '<svg class="bars" viewBox="0 0 {} 106" preserveAspectRatio="none" role="img" aria-label="{}">{}'
+        '<path class="base" d="M0 104.5H{}"/></svg>'
+    ).format(width, label, paths, width)
+
+
+def block_plot(values_G: Sequence[float], group: Group, label: str) -> Markup:
+    """A value for each block as labelled bars from 0 (FVU on the metrics section)."""
+    values = [float(v) if math.isfinite(float(v)) else 0.0 for v in values_G]
+    left, bottom, height = 46, 168, 140
+    step = max(4.0, min(26.0, 700 / max(1, len(values) + 1)))
+    limit = _round_up(max(values, default=0.0))
+    width = left + step * (len(values) + 1) + 8
+    parts = [
+        Markup('<path class="grid" d="M{} {:.1f}H{:.0f}"/>').format(left, bottom - height * f, width) for f in (0.5, 1)
+    ]
+    for fraction in (0, 0.5, 1):
+        y = bottom - height * fraction + 4
+        parts.append(
+            Markup('<text class="end" x="{}" y="{:.1f}">{}</text>').format(left - 6, y, number(limit * fraction))
+        )
+    for g, value in enumerate(values):
+        mirrored = bool(group.reflections[g])
+        x = left + step * (g + (1 if mirrored else 0)) + 1
+        tall = height * value / limit
+        parts.append(
+            Markup(
+                '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
+            ).format(
+                "mirror" if mirrored else "turn",
+                x,
+                bottom - tall,
+                step - 2,
+                tall,
+                f"{group.element_names[g]}: {number(value)}",
+            )
+        )
+        if int(g % group.n) % max(1, group.n // 4) == 0:
+            degrees = round(math.degrees(group.angles[g]))
+            name = f"{degrees}°"
+            parts.append(Markup('<text x="{:.1f}" y="{}">{}</text>').format(x + step / 2 - 1, bottom + 16, name))
+    halves = [("turned by", 0)] + ([("mirrored, then turned by", group.n + 1)] if group.kind == "dihedral" else [])
+    for text, offset in halves:
+        x = left + step * (offset + group.n / 2)
+        parts.append(Markup('<text class="half" x="{:.1f}" y="{}">{}</text>').format(x, bottom + 36, escape(text)))
+    parts.append(Markup('<path class="base" d="M{} {}H{:.0f}"/>').format(left, bottom, width))
+    return Markup(
+        '<svg class="plot" viewBox="0 0 {:.0f} 212" width="{:.0f}" role="img" aria-label="{}">{}</svg>'
+    ).format(width, width, label, Markup("").join(parts))
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 2.5, 5 times a power of ten: a limit for an axis from 0."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= value * (1 - 1e-9))

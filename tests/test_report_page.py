@@ -1,0 +1,297 @@
+"""The page as a file: well-formed, self-contained, escaped, atomic, complete."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import io
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from report_samples import PictureStore, shape_atlas
+
+from groupcc.errors import ArgumentError
+from groupcc.report import write_report
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Parses a page and notes what is wrong with it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.problems: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        self.problems += [f"<{tag}> is never closed" for tag in self.open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.problems.append(f"</{tag}> at {self.getpos()} closes nothing")
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+    def with_class(self, name: str) -> list[dict[str, str]]:
+        return [attrs for _, attrs in self.tags if name in attrs.get("class", "").split()]
+
+
+def read(path: Path) -> Page:
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.problems == []
+    ids = Counter(attrs["id"] for _, attrs in page.tags if "id" in attrs)
+    assert [name for name, count in ids.items() if count > 1] == []
+    for tag, attrs in page.tags:
+        for name in ("href", "src", "srcset", "action", "data"):
+            link = attrs.get(name)
+            if link is None:
+                continue
+            assert link.startswith(("#", "data:image/")) or link == "table.csv", link
+            if link.startswith("#"):
+                assert link[1:] in ids, f"{tag} links to {link}, which is not on the page"
+        for reference in attrs.get("aria-labelledby", "").split():
+            assert reference in ids
+        if tag == "img":
+            assert attrs["alt"].strip()
+        if tag == "svg":
+            assert attrs.get("aria-hidden") == "true" or (attrs["role"] == "img" and attrs["aria-label"].strip())
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "url(" not in text
+    assert "@import" not in text
+    return page
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return shape_atlas("D16", {"circle": 2, "cross": 1, "line": 4, "curve": 5, "edge": 2, "spiral": 3}, dead=2, top=5)
+
+
+def test_page_is_well_formed_and_stands_alone(tmp_path: Path, atlas) -> None:
+    metrics = {"fvu": 0.1034, "l0": 8.0, "fvu_per_block": [0.1] * 31 + [None]}
+    path = write_report(
+        tmp_path / "deep" / "report.html", atlas, PictureStore(), metrics=metrics, provenance={"seed": 3}
+    )
+    assert path == tmp_path / "deep" / "report.html"
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    page = read(path)
+    assert len(page.with_class("latent")) == 17
+    assert len(page.with_class("family")) == 4
+    assert len(page.with_class("heat")) == 17
+    assert page.with_class("plot")
+    assert "0.103" in page.words
+    for label, value in (
+        ("Model", "net"),
+        ("Layer", "mixed"),
+        ("Images", "2"),
+        ("Examples", "1,000"),
+        ("Latents", "19"),
+    ):
+        assert f"{label} {value}" in page.words
+
+
+def test_headline_counts_every_kind(tmp_path: Path, atlas) -> None:
+    page = read(write_report(tmp_path / "r.html", atlas))
+    assert (
+        "Of 17 live latents, 2 look the same at every angle (circle-like), 1 repeats every 90° (cross- or grid-like), "
+        "4 repeat every 180° (line-like), 7 move with the image and have one mirror line (curve- or edge-like) and 3 "
+        "move with the image and have no mirror line (irregular or spiral-like)."
+    ) in page.words
+    assert "14 of them belong to 4 families of rotated or mirrored copies of one another." in page.words
+    assert "2 more never fired and are left out." in page.words
+    hints = Counter(
+        attrs["href"] for tag, attrs in page.tags if tag == "a" and attrs.get("href", "").startswith("#kind")
+    )
+    assert set(hints) == {f"#kind-{kind}" for kind in ("invariant", "90", "180", "mirror", "none", "dead")}
+
+
+def test_whatever_users_name_is_escaped(tmp_path: Path) -> None:
+    bad = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
+    atlas = shape_atlas("D4", {"curve": 3}, top=2)
+    store = PictureStore(bad + "\udcff\x00")
+    store.model_name = store.layer = bad
+    path = write_report(
+        tmp_path / "r.html",
+        atlas,
+        store,
+        title=bad,
+        metrics={bad: 1.0},
+        baseline=[{bad: bad, "verdict": bad}],
+        provenance={bad: bad, "nested": {bad: bad}},
+    )
+    page = read(path)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert all("onerror" not in attrs for _, attrs in page.tags)
+    assert page.words.count("<script>alert(1)</script>") >= 7
+    assert any(bad in attrs.get("alt", "") for _, attrs in page.tags)
+
+
+def test_policy_admits_the_one_script(tmp_path: Path, atlas) -> None:
+    text = write_report(tmp_path / "r.html", atlas).read_text(encoding="utf-8")
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(attrs["content"] for tag, attrs in read(tmp_path / "r.html").tags if "http-equiv" in attrs)
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("failure", ["patch", "rename"])
+def test_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+    path = tmp_path / "r.html"
+    path.write_text("old")
+    store = PictureStore(error=RuntimeError("lost disk") if failure == "patch" else None)
+    if failure == "rename":
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("lost disk")
+
+        monkeypatch.setattr("groupcc._files.os.replace", refuse)
+    with pytest.raises(RuntimeError, match="lost disk"):
+        write_report(path, shape_atlas("D4", {"curve": 2}, top=2), store)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_equal_input_gives_an_equal_file(tmp_path: Path, atlas) -> None:
+    first = write_report(tmp_path / "a.html", atlas, PictureStore()).read_bytes()
+    assert write_report(tmp_path / "b.html", atlas, PictureStore()).read_bytes() == first
+
+
+def test_patches_upright_turned_back_and_transformed(tmp_path: Path) -> None:
+    atlas = shape_atlas("D8", {"spiral": 4}, top=4)
+    G = atlas.group
+    # The last member is mirrored: what turns it back is the inverse of its pose, not its turn undone.
+    poses = torch.tensor([0, 3, 5, G.n + 3])
+    families = dataclasses.replace(atlas.families, poses=poses, references=[0])
+    atlas = dataclasses.replace(atlas, families=families)
+    store = PictureStore()
+    page = read(write_report(tmp_path / "r.html", atlas, store))
+    for latent, pose in enumerate(poses.tolist()):
+        assert (4 * latent, int(G.inverse[pose])) in store.asked
+        assert (4 * latent, 0) in store.asked
+    assert len(store.asked) == len(set(store.asked)), "a patch was encoded twice"
+    assert any(
+        attrs["alt"] == "Patch of camera.png around (12, 30), mirrored at 157.5°" for attrs in page.with_class("patch")
+    )
+    assert "mirrored, +135°" in page.words
+    sources = [attrs["src"] for attrs in page.with_class("patch")]
+    # Family: 2 each; card: 4 upright and upright, 45°, 90°, 180°, left–right as seen.
+    assert len(sources) == 4 * (2 + 4 + 5)
+    image = Image.open(io.BytesIO(base64.b64decode(sources[0].split(",", 1)[1])))
+    assert image.size == (64, 64)
+
+
+def test_without_orbits_there_are_no_patches(tmp_path: Path, atlas) -> None:
+    page = read(write_report(tmp_path / "r.html", atlas))
+    assert page.with_class("patch") == []
+    assert len(page.with_class("latent")) == 17
+    no_examples = dataclasses.replace(atlas, top_examples=None)
+    assert read(write_report(tmp_path / "r.html", no_examples, PictureStore())).with_class("patch") == []
+    assert read(write_report(tmp_path / "r.html", atlas, torch.zeros(3, 32, 24))).with_class("patch") == []
+
+
+@pytest.mark.parametrize("name", ["C1", "D1", "C2", "D2", "D3", "C8", "D32"])
+def test_any_group(tmp_path: Path, name: str) -> None:
+    atlas = shape_atlas(name, {"circle": 1}, dead=1, top=2)
+    page = read(write_report(tmp_path / "r.html", atlas, PictureStore()))
+    if name == "C1":
+        assert "symmetry says nothing here" in page.words
+        assert page.with_class("shapes") == []
+    else:
+        assert "Of 1 live latent, 1 " in page.words
+    if name.startswith("C"):
+        assert "mirror" not in page.words.replace("no turns and no mirrors", "").split("The words used here")[0]
+    if name in ("D3", "D1"):
+        assert "These examples are drawn for D16." in page.words
+
+
+def test_nothing_alive(tmp_path: Path) -> None:
+    page = read(write_report(tmp_path / "r.html", shape_atlas("D4", {}, dead=3, top=1), PictureStore()))
+    assert "None of the 3 latents was ever active." in page.words
+    assert "0, 1, 2" in page.words
+    assert page.with_class("latent") == page.with_class("family") == []
+
+
+def test_one_latent_without_a_family(tmp_path: Path) -> None:
+    page = read(write_report(tmp_path / "r.html", shape_atlas("D4", {"curve": 1})))
+    assert "No two of them" not in page.words
+    assert page.with_class("family") == []
+    assert len(page.with_class("latent")) == 1
+
+
+def test_caps_are_stated(tmp_path: Path) -> None:
+    atlas = shape_atlas("D16", {"circle": 4, "line": 30, "curve": 12, "spiral": 1}, top=2)
+    options = {"max_latents": 8, "max_latents_per_family": 5, "max_families": 1, "max_patches": 1}
+    page = read(write_report(tmp_path / "r.html", atlas, PictureStore(), **options))
+    assert "This page details 8 of 47 live latents, some of every kind; 39 are left out." in page.words
+    assert 'atlas.write_table("table.csv")' in page.words
+    assert len(page.with_class("latent")) == 8
+    kinds = {attrs["id"] for attrs in page.with_class("kind")}
+    assert kinds == {"kind-invariant", "kind-180", "kind-mirror", "kind-none"}
+    assert "None of these is among" not in page.words
+    assert len(page.with_class("family")) == 1
+    assert "25 of them are not shown." in page.words
+    assert "1 smaller family is not shown here." in page.words
+    atlas.write_table(tmp_path / "table.csv")
+    page = read(write_report(tmp_path / "r.html", atlas, PictureStore(), **options))
+    assert any(attrs.get("href") == "table.csv" for _, attrs in page.tags)
+
+
+def test_full_size_stays_under_ten_megabytes(tmp_path: Path) -> None:
+    atlas = shape_atlas("D32", {"line": 16, "curve": 24, "spiral": 24}, top=8)
+
+    class Noise(PictureStore):
+        def patch(self, i: int, element: int = 0, size: int | None = None):
+            small = torch.randint(0, 256, (8, 8, 3), generator=torch.Generator().manual_seed(i), dtype=torch.uint8)
+            return small.numpy()
+
+    path = write_report(tmp_path / "r.html", atlas, Noise())
+    # 256 cards, the default cap, are four times these. A patch as smooth as this costs what a photograph does.
+    assert 1e6 < path.stat().st_size < 2.5e6
+
+
+def test_unknown_values_show_as_a_dash(tmp_path: Path, atlas) -> None:
+    broken = dataclasses.replace(atlas, autocorrelation=atlas.autocorrelation.clone().fill_(float("nan")))
+    metrics = {"fvu": None, "l0": float("nan"), "fvu_per_block": [None] * 32}
+    page = read(write_report(tmp_path / "r.html", broken, metrics=metrics))
+    assert "nan" not in page.words.lower().split()
+
+
+def test_baseline_table_and_verdict(tmp_path: Path, atlas) -> None:
+    rows = [
+        {"Dictionary": "crosscoder", "FVU": 0.1, "Families": 5, "verdict": "The crosscoder wins."},
+        {"Dictionary": "SAE", "FVU": 0.25, "Families": None},
+    ]
+    words = read(write_report(tmp_path / "r.html", atlas, baseline=rows)).words
+    assert "The crosscoder wins. Dictionary FVU Families crosscoder 0.100 5 SAE 0.250 —" in words
+
+
+@pytest.mark.parametrize("name", ["max_latents", "max_families", "max_latents_per_family", "max_patches"])
+def test_bad_limits_are_named(tmp_path: Path, atlas, name: str) -> None:
+    with pytest.raises(ArgumentError, match=name):
+        write_report(tmp_path / "r.html", atlas, **{name: -1})
+    assert list(tmp_path.iterdir()) == []

@@ -96,20 +96,23 @@ def _copy(source: torch.Tensor, points: np.ndarray) -> torch.Tensor:
 
 def _sample(source: torch.Tensor, points: np.ndarray, kernel: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
     height, width = source.shape[-2:]
-    base = np.floor(points).astype(np.int64) - 1
-    weights = kernel(points - np.floor(points))  # [h, w, 2 (x, y), 4 taps]
-    flat = source.flatten(-2)
-    out = source.new_zeros(*source.shape[:-2], base.shape[0] * base.shape[1])
-    for i in range(4):
-        y = base[..., 1] + i
-        for j in range(4):
-            x = base[..., 0] + j
-            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            weight = np.where(inside, weights[..., 0, j] * weights[..., 1, i], 0.0)
-            index = np.where(inside, y * width + x, 0)
-            values = flat[..., torch.from_numpy(index.reshape(-1)).to(source.device)]
-            out = out + values * torch.from_numpy(weight.reshape(-1)).to(source)
-    return out.reshape(*source.shape[:-2], *base.shape[:2])
+    floor = np.floor(points)
+    weights = kernel(points - floor)  # [h, w, 2 (x, y), 4 taps]
+    taps = floor.astype(np.int64)[..., None] + np.arange(-1, 3)
+    inside = (taps >= 0) & (taps < np.array([width, height])[:, None])
+    weights = np.where(inside, weights, 0.0)
+    taps = np.where(inside, taps, 0)
+    index = taps[..., 1, :, None] * width + taps[..., 0, None, :]
+    weight = weights[..., 1, :, None] * weights[..., 0, None, :]
+    # A weighted sum of 16 rows of a table of pixels, which embedding_bag does in one pass.
+    table = source.flatten(-2).flatten(0, 1).T.contiguous()
+    out = F.embedding_bag(
+        torch.from_numpy(index.reshape(-1, 16)).to(source.device),
+        table,
+        mode="sum",
+        per_sample_weights=torch.from_numpy(weight.reshape(-1, 16)).to(source),
+    )
+    return out.T.reshape(*source.shape[:-2], *points.shape[:2])
 
 
 def _cubic_bspline(t: np.ndarray) -> np.ndarray:

@@ -29,6 +29,9 @@ class TrainConfig:
     - `init_b_dec`: "geometric_median" or "mean" of the activations, or "zero".
     - `normalise`: scale activations to unit mean square about their mean while training (by a power of two; folded
       back exactly into the saved weights).
+    - `augment`: replace each example a by its translate R_h a, (R_h a)_g = a_{gh}, h drawn anew each time: the orbit
+      of the image's transform T_h x, at no cost in forward passes. Makes little data go |G| times as far, and the
+      data symmetric: a dictionary trained so no longer shows which orientations the photographs prefer.
     - `held_out`: share of images kept for evaluation, by image, never by position; 0 is none. `eval_every`: steps
       between evaluations (0: only at the end). `eval_examples`: at most so many of them each time.
     - `precision`: "bf16" runs the products under autocast with fp32 weights; "auto" does so on CUDA only (on CPUs it
@@ -48,6 +51,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     init_b_dec: Initialisation = "geometric_median"
     normalise: bool = True
+    augment: bool = False
     held_out: float = 0.1
     eval_every: int = 0
     eval_examples: int = 8192

@@ -9,7 +9,16 @@ import torch
 
 from groupcc.errors import argument_error
 
-__all__ = ["Orbits", "TensorOrbits", "as_orbits", "batch_indices", "describe_examples", "fingerprint", "split_by_image"]
+__all__ = [
+    "Orbits",
+    "TensorOrbits",
+    "as_orbits",
+    "batch_indices",
+    "describe_examples",
+    "fingerprint",
+    "split_by_image",
+    "translate_at_random",
+]
 
 
 @runtime_checkable
@@ -109,6 +118,15 @@ def batch_indices(indices: torch.Tensor, batch_size: int, seed: int, step: int) 
         parts.append(torch.randperm(n, generator=generator)[offset:stop])
         start = epoch * n + stop
     return indices[torch.cat(parts)]
+
+
+def translate_at_random(acts_NGD: torch.Tensor, right_translation: torch.Tensor, seed: int, step: int) -> torch.Tensor:
+    """R_h a of each example, (R_h a)_g = a_{gh}, with h uniform on the group; (seed, step) fix the draw."""
+    N, G, _ = acts_NGD.shape
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    h_N = torch.randint(G, (N,), generator=generator)
+    source_NG = right_translation[h_N].to(acts_NGD.device)
+    return acts_NGD[torch.arange(N, device=acts_NGD.device)[:, None], source_NG]
 
 
 def fingerprint(orbits: Orbits) -> str:

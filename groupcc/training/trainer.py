@@ -23,6 +23,7 @@ from groupcc.training.data import (
     describe_examples,
     fingerprint,
     split_by_image,
+    translate_at_random,
 )
 from groupcc.training.evaluate import evaluate
 from groupcc.training.initialise import initialise_biases, measure
@@ -139,6 +140,7 @@ class _Loop:
         self.config, self.scale = config, scale
         self.variance = max(variance * scale**2, torch.finfo(torch.float32).tiny)
         self.device = crosscoder.W_dec.device
+        self.right_translation = torch.from_numpy(crosscoder.group.right_translation.copy())
         bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
         self.autocast: AbstractContextManager[object] = (
             torch.autocast(self.device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
@@ -151,6 +153,8 @@ class _Loop:
         # Ascending reads are kinder to a store on disk; the order inside a batch means nothing.
         chosen = chosen.sort().values
         acts = self.orbits.take(chosen).to(self.device) * self.scale
+        if config.augment:
+            acts = translate_at_random(acts, self.right_translation, config.seed, step)
         lr = config.learning_rate(step, crosscoder.config.n_latents)
         for parameter_group in self.optimizer.param_groups:
             parameter_group["lr"] = lr

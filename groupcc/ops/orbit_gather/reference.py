@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 __all__ = ["orbit_gather_reference", "sampling_taps"]
 
@@ -12,18 +13,20 @@ def orbit_gather_reference(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, i
     B, S, H, W, D = maps_BSHWD.shape
     G, P, _ = points_GP2.shape
     index_GPT, weight_GPT = sampling_taps(points_GP2.double().cpu(), H, W, interpolation)
-    index_GPT = index_GPT.to(maps_BSHWD.device)
     compute = torch.promote_types(maps_BSHWD.dtype, torch.float32)
-    weight_GPT = weight_GPT.to(maps_BSHWD.device, compute)
-    pixels = maps_BSHWD.reshape(B, S, H * W, D)
-    blocks = []
-    for g in range(G):
-        source = pixels[:, g if S > 1 else 0]
-        block = torch.zeros(B, P, D, dtype=compute, device=maps_BSHWD.device)
-        for t in range(index_GPT.shape[2]):
-            block = block + weight_GPT[g, :, t, None] * source[:, index_GPT[g, :, t]].to(compute)
-        blocks.append(block)
-    return torch.stack(blocks, dim=2).reshape(B * P, G, D).to(maps_BSHWD.dtype)
+    element_S = torch.arange(G) if S > 1 else torch.zeros(G, dtype=torch.int64)
+    map_BG = torch.arange(B)[:, None] * S + element_S
+    index_BPGT = map_BG[:, None, :, None] * (H * W) + index_GPT.transpose(0, 1)
+    weight_BPGT = weight_GPT.transpose(0, 1).expand(B, P, G, -1)
+    T = index_BPGT.shape[-1]
+    # embedding_bag sums weighted rows of a table: here the taps of each point, out of all maps' pixels.
+    acts = F.embedding_bag(
+        index_BPGT.reshape(-1, T).to(maps_BSHWD.device),
+        maps_BSHWD.reshape(-1, D).to(compute),
+        mode="sum",
+        per_sample_weights=weight_BPGT.reshape(-1, T).to(maps_BSHWD.device, compute),
+    )
+    return acts.view(B * P, G, D).to(maps_BSHWD.dtype)
 
 
 def sampling_taps(points_GP2: torch.Tensor, H: int, W: int, interpolation: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,5 @@
+"""`python -m groupcc`: the command line."""
+
+from groupcc.cli import main
+
+raise SystemExit(main())

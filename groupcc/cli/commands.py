@@ -1,0 +1,150 @@
+"""One function a command: from parsed options to the library's calls."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from groupcc.errors import argument_error
+from groupcc.models import CrosscoderConfig
+from groupcc.training import TrainConfig
+
+__all__ = ["COMMANDS"]
+
+
+def demo(args: argparse.Namespace) -> None:
+    from groupcc.cli.demo import run_demo
+
+    run_demo(args.out, group=args.group, steps=args.steps, seed=args.seed)
+
+
+def run(args: argparse.Namespace) -> None:
+    from groupcc.cli import stages
+
+    store = stages.harvest(args.out / "orbits", args.model, args.layer, args.images, args.group, harvest_options(args))
+    stages.dictionary_to_report(
+        args.out,
+        store,
+        crosscoder_config(args, store.group.name, store.d_in),
+        train_config(args),
+        analysis_options(args),
+        title=args.title,
+        baseline=args.baseline,
+    )
+
+
+def harvest(args: argparse.Namespace) -> None:
+    from groupcc.cli import stages
+
+    store = stages.harvest(args.out, args.model, args.layer, args.images, args.group, harvest_options(args))
+    print(f"{len(store)} examples of [{store.group.order}, {store.d_in}] in {args.out}")
+
+
+def train(args: argparse.Namespace) -> None:
+    from groupcc.cli import stages
+
+    store = stages.open_orbits(args.orbits)
+    config = crosscoder_config(args, store.group.name, store.d_in)
+    stages.train_crosscoder(args.out, store, config, train_config(args))
+
+
+def analyze(args: argparse.Namespace) -> None:
+    from groupcc.cli import stages
+    from groupcc.models import GroupCrosscoder
+    from groupcc.report import summary
+
+    store = stages.open_orbits(args.orbits) if args.orbits else None
+    atlas = stages.analyze(args.out, GroupCrosscoder.from_pretrained(args.crosscoder), store, analysis_options(args))
+    print(summary(atlas))
+
+
+def report(args: argparse.Namespace) -> None:
+    from groupcc.analysis import Atlas
+    from groupcc.cli import stages
+
+    store = stages.open_orbits(args.orbits) if args.orbits else None
+    stages.report(args.out, Atlas.load(args.atlas), store, title=args.title)
+
+
+def bench(args: argparse.Namespace) -> None:
+    from groupcc.cli.bench import run_bench
+
+    run_bench(repeats=args.repeats, scale=args.scale)
+
+
+def doctor(_: argparse.Namespace) -> None:
+    from groupcc.cli.doctor import diagnosis
+
+    print(diagnosis())
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "demo": demo,
+    "run": run,
+    "harvest": harvest,
+    "train": train,
+    "analyze": analyze,
+    "report": report,
+    "bench": bench,
+    "doctor": doctor,
+}
+
+
+def harvest_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "weights": args.weights,
+        "device": args.device,
+        "orbit": args.orbit,
+        "positions": args.positions,
+        "max_images": args.max_images,
+        "input_size": args.input_size,
+        "margin": args.margin if args.margin == "receptive_field" else _number("margin", args.margin),
+        "dtype": args.dtype,
+        "forward_batch": args.forward_batch,
+        "seed": getattr(args, "seed", 0),
+    }
+
+
+def crosscoder_config(args: argparse.Namespace, group: str, d_in: int) -> CrosscoderConfig:
+    return CrosscoderConfig(
+        group=group,
+        d_in=d_in,
+        n_latents=args.latents,
+        k=args.k,
+        encoder=args.encoder,
+        sparsity=args.sparsity,
+        l1_coefficient=args.l1_coefficient,
+        l1_penalty=args.l1_penalty,
+    )
+
+
+def train_config(args: argparse.Namespace) -> TrainConfig:
+    return TrainConfig(
+        steps=args.steps,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        augment=args.augment,
+        held_out=args.held_out,
+        checkpoint_every=args.checkpoint_every,
+        seed=args.seed,
+        tensorboard=args.tensorboard,
+    )
+
+
+def analysis_options(args: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "tolerance": args.tolerance if args.tolerance == "auto" else _number("tolerance", args.tolerance)
+    }
+    if args.family_threshold is not None:
+        options["family_threshold"] = args.family_threshold
+    return options
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argument_error(
+            f"--{name}", expected="a number, or the word --help gives", got=text, remedy="Leave it out for the default."
+        ) from None

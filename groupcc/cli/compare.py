@@ -1,0 +1,65 @@
+"""What the crosscoder adds to a plain sparse autoencoder: one row each, and a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from groupcc.activations import OrbitStore
+from groupcc.analysis import Atlas
+from groupcc.models import GroupCrosscoder
+from groupcc.training import TrainConfig, evaluate
+from groupcc.training.data import split_by_image
+
+__all__ = ["comparison"]
+
+
+def comparison(
+    dictionaries: dict[str, tuple[GroupCrosscoder, Atlas]], store: OrbitStore, settings: TrainConfig
+) -> list[dict[str, Any]]:
+    """A row a dictionary, the crosscoder first, measured on the same held-out images; `verdict` in the first."""
+    training, held_out = split_by_image(store, settings.held_out, settings.seed)
+    indices = held_out if len(held_out) else training
+    rows = []
+    for name, (crosscoder, atlas) in dictionaries.items():
+        metrics = evaluate(crosscoder, store, indices=indices)
+        live = [s for s in atlas.stabilizers if s.kind != "dead"]
+        families = [f for f in range(len(atlas.families.references)) if len(atlas.families.members(f)) > 1]
+        rows.append(
+            {
+                "dictionary": name,
+                "FVU, upright": _rounded(metrics["fvu_per_block"][0]),
+                "FVU, all transforms": _rounded(metrics["fvu"]),
+                "L0": round(metrics["l0"], 2),
+                "live latents": len(live),
+                "with a symmetry": sum(s.order > 1 for s in live),
+                "families of two or more": len(families),
+                "latents in them": sum(len(atlas.families.members(f)) for f in families),
+            }
+        )
+    return [{"verdict": _verdict(rows[0], rows[1]), **rows[0]}, *rows[1:]]
+
+
+def _verdict(crosscoder: dict[str, Any], sae: dict[str, Any]) -> str:
+    ours, theirs = crosscoder["FVU, all transforms"], sae["FVU, all transforms"]
+    upright_ours, upright_theirs = crosscoder["FVU, upright"], sae["FVU, upright"]
+    if None in (ours, theirs, upright_ours, upright_theirs):
+        return "The held-out activations have no variance, so the two can't be compared."
+    every = _better(ours, theirs, "the activations under all transforms")
+    upright = _better(upright_ours, upright_theirs, "the upright activations")
+    families = (
+        f"It sorts {crosscoder['latents in them']} latents into {crosscoder['families of two or more']} families of "
+        f"rotated copies; the regressed autoencoder's decoder {sae['latents in them']} into "
+        f"{sae['families of two or more']}."
+    )
+    return f"At equal L0 the crosscoder leaves {every}, and {upright}. {families}"
+
+
+def _better(ours: float, theirs: float, what: str) -> str:
+    word = "less" if ours < theirs else "more"
+    if round(ours, 3) == round(theirs, 3):
+        return f"as much of {what} unexplained as the plain autoencoder ({ours:.3f})"
+    return f"{word} of {what} unexplained than the plain autoencoder ({ours:.3f} against {theirs:.3f})"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

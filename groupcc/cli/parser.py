@@ -1,0 +1,172 @@
+"""The command line's commands and options; imports nothing heavy, so that --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from groupcc import __version__
+
+__all__ = ["build_parser"]
+
+DESCRIPTION = """\
+Find and characterise the symmetries that a vision network has learned: run a model on every rotation and
+reflection of images, train one sparse dictionary over all of it, and read each latent's symmetry off its blocks."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; `args.command` names the command."""
+    parser = argparse.ArgumentParser(prog="groupcc", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"groupcc {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, *option_groups: Callable[[argparse.ArgumentParser], None]) -> None:
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        for add in option_groups:
+            add(sub)
+
+    command("demo", "the whole way on bundled photographs and a bundled net, in minutes", _demo)
+    command(
+        "run", "harvest, train, analyze and report in one go; run it again to go on where it stopped",
+        _model, _images, _harvest, _crosscoder, _training, _analysis, _run,
+    )  # fmt: skip
+    command(
+        "harvest", "run a model on every transform of images and store the orbits",
+        _model, _images, _harvest, _directory("directory of the orbit store"),
+    )  # fmt: skip
+    command(
+        "train", "train a group crosscoder on stored orbits",
+        _orbits(required=True), _crosscoder, _training, _directory("directory of the run"),
+    )  # fmt: skip
+    command(
+        "analyze", "read each latent's symmetry: atlas and tables",
+        _trained, _orbits(required=False), _analysis, _directory("directory of the atlas"),
+    )  # fmt: skip
+    command("report", "write an atlas as one HTML page", _report)
+    command("bench", "time the ops here: every backend against the reference", _bench)
+    command("doctor", "say which backends run here, and why others don't")
+    return parser
+
+
+def _directory(text: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+
+    return add
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="where everything goes")
+    parser.add_argument("--group", default="D16", help="C<n> or D<n>; D16 has 16 rotations and 16 reflections")
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the demo's own)")
+    parser.add_argument("--seed", type=int, default=0, help="order of examples and starting weights")
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        required=True,
+        help='a torchvision name, "bundled", or package.module:callable that returns an nn.Module',
+    )
+    parser.add_argument("--layer", required=True, help="dotted name of the layer; a wrong one lists the right ones")
+    parser.add_argument(
+        "--weights", default=None, help="DEFAULT (torchvision's), a .safetensors/.pth/.pt file, or random"
+    )
+    parser.add_argument("--device", default=None, help="where the model runs, such as cuda (default: cpu)")
+
+
+def _images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="a folder of images, searched below")
+
+
+def _harvest(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("harvest")
+    options.add_argument(
+        "--group",
+        default="D32",
+        help="C<n> or D<n>, n rotations; the paper's D32 is read as 32 rotations and 32 reflections",
+    )
+    options.add_argument("--orbit", choices=["input", "map"], default="input", help="transform images, or one map")
+    options.add_argument("--positions", default="all", help="all in the safe disc, random:<n> of each image, or centre")
+    options.add_argument("--max-images", type=int, default=None, help="stop after so many")
+    options.add_argument("--input-size", type=int, default=None, help="side that the model sees (default: its own)")
+    options.add_argument(
+        "--margin",
+        default="receptive_field",
+        help="pixels kept round each position: receptive_field is half of it, the safe choice",
+    )
+    options.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="on disk")
+    options.add_argument("--forward-batch", type=int, default=16, help="images in one forward pass")
+
+
+def _crosscoder(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("crosscoder")
+    options.add_argument("--latents", type=int, default=1024, help="dictionary size")
+    options.add_argument("--k", type=int, default=16, help="active latents per example (topk, batchtopk)")
+    options.add_argument(
+        "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
+    )
+    options.add_argument("--sparsity", choices=["topk", "batchtopk", "l1"], default="topk", help="kind of sparsity")
+    options.add_argument("--l1-coefficient", type=float, default=0.0, help="weight of the l1 penalty")
+    options.add_argument(
+        "--l1-penalty", choices=["block_sum", "concat"], default="block_sum", help="norm that the penalty weighs by"
+    )
+
+
+def _training(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("training")
+    options.add_argument("--steps", type=int, default=3000, help="optimizer steps")
+    options.add_argument("--batch-size", type=int, default=512, help="examples in a step")
+    options.add_argument("--lr", type=float, default=None, help="height of the learning rate (default: by size)")
+    options.add_argument("--augment", action="store_true", help="train on random translates of each orbit")
+    options.add_argument("--held-out", type=float, default=0.1, help="share of the images kept for evaluation")
+    options.add_argument("--checkpoint-every", type=int, default=250, help="steps between checkpoints")
+    options.add_argument("--seed", type=int, default=0, help="positions, order of examples, starting weights")
+    options.add_argument("--tensorboard", action="store_true", help="write TensorBoard events too")
+
+
+def _analysis(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("analysis")
+    options.add_argument(
+        "--tolerance", default="auto", help="a stabilizer's elements have C >= 1 - tolerance; auto calibrates it"
+    )
+    options.add_argument("--family-threshold", type=float, default=None, help="cosine from which latents are a family")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes")
+    parser.add_argument("--title", default=None, help="heading of the report")
+    parser.add_argument(
+        "--baseline", action="store_true", help="train a plain sparse autoencoder too and compare in the report"
+    )
+
+
+def _orbits(required: bool) -> Callable[[argparse.ArgumentParser], None]:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--orbits", type=Path, required=required, metavar="DIR", help="an orbit store")
+
+    return add
+
+
+def _trained(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--crosscoder", type=Path, required=True, metavar="DIR", help="with cfg.json and crosscoder.safetensors"
+    )
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--atlas", type=Path, required=True, metavar="DIR", help="what `groupcc analyze` wrote")
+    parser.add_argument("--orbits", type=Path, default=None, metavar="DIR", help="the orbit store, for image patches")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
+    parser.add_argument("--title", default=None, help="heading of the report")
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=7, help="rounds; the median counts")
+    parser.add_argument("--scale", choices=["small", "paper"], default="small", help="sizes of the tensors")

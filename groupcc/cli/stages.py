@@ -1,0 +1,150 @@
+"""The stages from images to report. Each one looks for its finished result first, and goes on where a run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import groupcc
+from groupcc._files import canonical_hash, read_json, write_json
+from groupcc.activations import OrbitStore
+from groupcc.analysis import Atlas
+from groupcc.cli.compare import comparison
+from groupcc.errors import DataError
+from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from groupcc.training import TrainConfig, regress_decoder, train_sae
+
+__all__ = ["analyze", "dictionary_to_report", "harvest", "open_orbits", "report", "train_crosscoder"]
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    print(f"── {name}", flush=True)
+    started = time.monotonic()
+    yield
+    print(f"   {name}: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def harvest(out: Path, model: Any, layer: str, images: Any, group: str, options: dict[str, Any]) -> OrbitStore:
+    """The orbit store in `out`, finished."""
+    with _stage("harvest"):
+        return groupcc.harvest(model, layer, images, group, out=out, **options)
+
+
+def open_orbits(path: Path) -> OrbitStore:
+    """An existing store."""
+    return OrbitStore.open(path)
+
+
+def train_crosscoder(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
+    """The trained crosscoder under `out` (its files in `out/crosscoder`)."""
+    with _stage("train"):
+        crosscoder = GroupCrosscoder(config, seed=settings.seed)
+        crosscoder.provenance = _provenance(store)
+        result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out))
+        print(f"   {_figures(result.metrics)}")
+        return result.crosscoder
+
+
+def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
+    """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
+    with _stage("train the baseline (a plain sparse autoencoder)"):
+        result = train_sae(store, config, dataclasses.replace(settings, out=out))
+        print(f"   on upright activations: {_figures(result.metrics)}")
+        return regress_decoder(result.crosscoder, store, config.group, settings)
+
+
+def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:
+    """The atlas in `out`, with table.csv and table.json; read back where its inputs are those of the last time."""
+    with _stage("analyze"):
+        inputs = canonical_hash(
+            {
+                "groupcc": groupcc.__version__,
+                "weights": {name: _tensor_hash(value) for name, value in crosscoder.state().items()},
+                "orbits": canonical_hash(store.index) if store is not None else None,
+                "options": options,
+            }
+        )
+        marker = out / "inputs.json"
+        if marker.exists() and read_json(marker).get("inputs") == inputs:
+            try:
+                return Atlas.load(out)
+            except DataError as error:
+                print(f"   analyzing again: {error}")
+        atlas = groupcc.analyze(crosscoder, store, progress=True, **options)
+        atlas.save(out)
+        atlas.write_table(out / "table.csv")
+        atlas.write_table(out / "table.json")
+        write_json(marker, {"inputs": inputs})
+        return atlas
+
+
+def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -> None:
+    """The page at `path`, and its gist on the terminal."""
+    from groupcc.report import summary, write_report
+
+    with _stage("report"):
+        provenance = options.pop("provenance", None) or (_provenance(store) if store is not None else None)
+        write_report(path, atlas, store, provenance=provenance, **options)
+    print(f"\n{summary(atlas)}\n\nThe report: {path}")
+
+
+def dictionary_to_report(
+    out: Path,
+    store: OrbitStore,
+    config: CrosscoderConfig,
+    settings: TrainConfig,
+    analysis: dict[str, Any],
+    *,
+    title: str | None,
+    baseline: bool,
+) -> None:
+    """Everything after the harvest: train, analyze, compare, report."""
+    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings)
+    atlas = analyze(out / "atlas", crosscoder, store, analysis)
+    rows = None
+    if baseline:
+        sae = train_baseline(out / "sae", store, config, settings)
+        with _stage("compare"):
+            sae_atlas = groupcc.analyze(sae, store, **analysis)
+            rows = comparison(
+                {"group crosscoder": (crosscoder, atlas), "plain SAE + regression": (sae, sae_atlas)}, store, settings
+            )
+            write_json(out / "comparison.json", rows)
+        print(f"   {rows[0]['verdict']}")
+    report(
+        out / "report.html",
+        atlas,
+        store,
+        title=title,
+        metrics=crosscoder.provenance["metrics"],
+        baseline=rows,
+        provenance=_provenance(store) | {"encoder": config.encoder, "sparsity": config.sparsity, "k": config.k},
+    )
+
+
+def _provenance(store: OrbitStore) -> dict[str, Any]:
+    return {
+        "model": store.model_name,
+        "layer": store.layer,
+        "group": store.group.name,
+        "n_images": len(store.image_names),
+        "n_examples": len(store),
+        "stride": store.lattice.stride,
+        "offset": store.lattice.offset,
+        "receptive_field": store.lattice.receptive_field,
+    }
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    fvu = "undefined" if metrics["fvu"] is None else f"{metrics['fvu']:.4f}"
+    return f"FVU {fvu}, L0 {metrics['l0']:.1f}, dead {metrics['dead_fraction']:.1%} ({metrics['n_examples']} examples)"
+
+
+def _tensor_hash(tensor: Any) -> str:
+    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()

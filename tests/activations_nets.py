@@ -1,0 +1,76 @@
+"""Small nets and pictures for the tests of groupcc.activations."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+class TinyNet(nn.Module):
+    """Two strided convolutions with fixed random weights and no symmetry: `body` has stride 4, offset 1, field 13."""
+
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(7)
+        self.first = nn.Conv2d(3, 8, 5, stride=2, padding=1)
+        self.second = nn.Conv2d(8, channels, 5, stride=2, padding=2)
+        self.body = nn.ReLU()
+        self.unused = nn.Conv2d(channels, 2, 1)
+        self.shared = nn.ReLU()
+        self.head = nn.Linear(channels, 3)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(float(os.environ.get("TINY_NET_DELAY", "0")))
+        x = self.body(self.second(self.shared(self.first(x))))
+        return self.head(self.shared(x).mean((2, 3)))
+
+
+class Filter(nn.Module):
+    """One fixed kernel on the mean of the channels: stride and padding decide where its output pixels lie."""
+
+    def __init__(self, kernel: Tensor, *, stride: int = 1, padding: int = 0, rectify: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, kernel.shape[0], stride=stride, padding=padding, bias=False)
+        self.conv.weight.data.copy_(kernel.expand(1, 3, *kernel.shape) / 3)
+        self.out = nn.Identity()
+        self.rectify = rectify
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.out(x.abs() if self.rectify else x)
+
+
+def gaussian(radius: int, sigma: float) -> Tensor:
+    """A normalised Gaussian kernel of side 2·radius + 1."""
+    axis = torch.arange(-radius, radius + 1.0, dtype=torch.float64)
+    kernel = torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * sigma**2))
+    return (kernel / kernel.sum()).float()
+
+
+def noise(count: int, side: int, seed: int = 0) -> Tensor:
+    """White noise images [count, 3, side, side] in [0, 1]."""
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def smooth_noise(count: int, side: int, sigma: float, seed: int = 0) -> Tensor:
+    """Noise without the highest frequencies, so that turning it loses little."""
+    radius = int(4 * sigma)
+    values = noise(count, side + 2 * radius, seed)
+    return nn.functional.conv2d(values, gaussian(radius, sigma).expand(3, 1, -1, -1), groups=3)
+
+
+def write_photographs(folder: Path, count: int, side: int = 96) -> None:
+    """PNG files photo-00.png, photo-01.png, ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 256, (side, side + 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"photo-{index:02d}.png")

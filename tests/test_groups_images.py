@@ -81,6 +81,17 @@ def test_pivot_and_crop():
     assert out[0, 2, 0, 3, 6] == 1
 
 
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("centre", [(20, 17), (1, 28), (-9.0, 4.5), (60.0, 60.0)])
+def test_a_window_of_the_source_gives_what_the_whole_gives(centre, antialias):
+    """A small output reads only part of the source; embedding it in a large one reads all of it."""
+    images = torch.rand(1, 2, 30, 33, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    G = group("D8")
+    small = transform_images(images, G, centre=centre, out_centre=(3, 3), size=(7, 7), antialias=antialias)
+    large = transform_images(images, G, centre=centre, out_centre=(70, 70), size=(141, 141), antialias=antialias)
+    torch.testing.assert_close(small, large[..., 67:74, 67:74], rtol=0, atol=1e-12)
+
+
 def test_every_element_is_low_passed_alike():
     """Energy at fine scales, exact elements against the others: the 90° pattern that interpolation leaves."""
 

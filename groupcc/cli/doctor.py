@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 
 import torch
@@ -54,6 +53,8 @@ def _cuda() -> str:
 
 
 def _extension() -> str:
-    if importlib.util.find_spec("groupcc._C") is None:
-        return "groupcc._C is not built: the pure-Python package works on the reference path"
-    return "groupcc._C is built"
+    try:
+        from groupcc import _C
+    except ImportError as error:
+        return f"off ({error}): the pure-Python package works on the reference path"
+    return f"groupcc._C is built; CPU features: {', '.join(_C.cpu_features()) or 'none beyond the baseline'}"

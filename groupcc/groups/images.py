@@ -64,23 +64,35 @@ def transform_images(
     out_height, out_width = size or (height, width)
     centre = centre or ((width - 1) / 2, (height - 1) / 2)
     out_centre = out_centre or ((out_width - 1) / 2, (out_height - 1) / 2)
-    compute = images if images.dtype in (torch.float32, torch.float64) else images.float()
-    kernel = _cubic_bspline if antialias else _keys
-    on_lattice = _smoothed(compute) if antialias else compute
     x = np.arange(out_width) - out_centre[0]
     y = np.arange(out_height) - out_centre[1]
     offsets = np.stack(np.meshgrid(x, y), axis=-1)  # [h, w, 2] as (x, y)
+    points = [offsets @ group.matrices[group.inverse[g]].T + np.array(centre) for g in chosen]
+    source, origin = _window(images, points)
+    kernel = _cubic_bspline if antialias else _keys
+    on_lattice = _smoothed(source) if antialias and any(group.exact[g] for g in chosen) else source
     transformed = []
-    for g in chosen:
-        points = offsets @ group.matrices[group.inverse[g]].T + np.array(centre)
-        whole = np.rint(points)
-        if group.exact[g] and np.abs(points - whole).max(initial=0.0) < 1e-6:
-            transformed.append(_copy(on_lattice, whole.astype(np.int64)))
+    for g, at in zip(chosen, points, strict=True):
+        whole = np.rint(at)
+        if group.exact[g] and np.abs(at - whole).max(initial=0.0) < 1e-6:
+            transformed.append(_copy(on_lattice, whole.astype(np.int64) - origin))
         else:
-            transformed.append(_sample(compute, points, kernel))
+            transformed.append(_sample(source, at - origin, kernel))
     if not transformed:
         return images.new_empty(images.shape[0], 0, images.shape[1], out_height, out_width)
     return torch.stack(transformed, dim=1).to(images.dtype)
+
+
+def _window(images: torch.Tensor, points: list[np.ndarray]) -> tuple[torch.Tensor, np.ndarray]:
+    """The part of the images that the points' kernels reach, in at least fp32, and its first pixel (x, y)."""
+    size = np.array(images.shape[:-3:-1])
+    low, high = np.zeros(2, np.int64), size
+    if points and points[0].size:
+        reach = np.stack([p.reshape(-1, 2) for p in points]).reshape(-1, 2)
+        low = np.clip(np.floor(reach.min(0)).astype(np.int64) - 2, 0, size - 1)
+        high = np.clip(np.ceil(reach.max(0)).astype(np.int64) + 3, low + 1, size)
+    part = images[..., low[1] : high[1], low[0] : high[0]]
+    return part if part.dtype in (torch.float32, torch.float64) else part.float(), low
 
 
 def _copy(source: torch.Tensor, points: np.ndarray) -> torch.Tensor:

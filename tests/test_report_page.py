@@ -16,7 +16,10 @@ import torch
 from PIL import Image
 from report_samples import PictureStore, shape_atlas
 
+from groupcc.activations import harvest
+from groupcc.analysis import analyze
 from groupcc.errors import ArgumentError
+from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.report import write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -117,9 +120,10 @@ def test_page_is_well_formed_and_stands_alone(tmp_path: Path, atlas) -> None:
 def test_headline_counts_every_kind(tmp_path: Path, atlas) -> None:
     page = read(write_report(tmp_path / "r.html", atlas))
     assert (
-        "Of 17 live latents, 2 look the same at every angle (circle-like), 1 repeats every 90° (cross- or grid-like), "
-        "4 repeat every 180° (line-like), 7 move with the image and have one mirror line (curve- or edge-like) and 3 "
-        "move with the image and have no mirror line (irregular or spiral-like)."
+        "Of 17 live latents, 2 look the same at every angle (circle- or texture-like), "
+        "1 repeats every 90° (cross- or grid-like), 4 repeat every 180° (line-like), "
+        "7 move with the image and have one mirror line (curve- or edge-like) and "
+        "3 move with the image and have no mirror line (irregular or spiral-like)."
     ) in page.words
     assert "14 of them belong to 4 families of rotated or mirrored copies of one another." in page.words
     assert "2 more never fired and are left out." in page.words
@@ -295,3 +299,28 @@ def test_bad_limits_are_named(tmp_path: Path, atlas, name: str) -> None:
     with pytest.raises(ArgumentError, match=name):
         write_report(tmp_path / "r.html", atlas, **{name: -1})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_members_linked_only_through_others_are_told_apart(tmp_path: Path) -> None:
+    atlas = shape_atlas("D8", {"curve": 6}, top=1)
+    similarity = torch.tensor([1.0, 0.9, 0.3, 0.95, 0.2, 0.9])
+    families = dataclasses.replace(atlas.families, similarity_to_reference=similarity, references=[0])
+    atlas = dataclasses.replace(atlas, families=families)
+    page = read(write_report(tmp_path / "r.html", atlas, PictureStore()))
+    assert "4 of 6 latents match the reference, at 4 of its 8 orientations; the other 2 are linked" in page.words
+    assert len(page.with_class("loose")) == 2
+    short = read(write_report(tmp_path / "r.html", atlas, PictureStore(), max_latents_per_family=3))
+    assert short.with_class("loose") == []
+    assert "3 of them are not shown." in short.words
+
+
+def test_from_a_real_store(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5, stride=2, padding=2), torch.nn.ReLU())
+    images = torch.rand(3, 3, 65, 65)
+    store = harvest(net, "1", images, group="D4", positions="random:8", progress=False)
+    crosscoder = GroupCrosscoder(CrosscoderConfig(group="D4", d_in=6, n_latents=5, k=2))
+    page = read(write_report(tmp_path / "r.html", analyze(crosscoder, store, top=3), store))
+    assert "Images 3 Examples 24 Latents 5" in page.words
+    assert page.with_class("patch")
+    assert page.with_class("plot")

@@ -25,12 +25,12 @@ from groupcc.report.words import family_words, pose_words, shape_hint, stabilize
     [
         ("C1", "No turn leaves it the same; no mirror line."),
         ("C2", "Repeats every 180°; no mirror line."),
-        ("D1@67.5°", "No turn leaves it the same; mirror line at 67.5°."),
-        ("D2@22.5°", "Repeats every 180°; mirror lines at 22.5° and 112.5°."),
-        ("D4@22.5°", "Repeats every 90°; mirror lines every 45°, one at 22.5°."),
-        ("D8@11.25°", "Repeats every 45°; mirror lines every 22.5°, one at 11.2°."),
-        ("D16", "The same under every turn tested (steps of 22.5°) and every mirroring."),
-        ("C16", "The same under every turn tested (steps of 22.5°), but not mirrored."),
+        ("D1@67.5°", "No turn leaves it the same; mirror line at 68°."),
+        ("D2@22.5°", "Repeats every 180°; mirror lines at 23° and 113°."),
+        ("D4@22.5°", "Repeats every 90°; mirror lines every 45°, one at 23°."),
+        ("D8@11.25°", "Repeats every 45°; mirror lines every 22.5°, one at 11°."),
+        ("D16", "The same under every turn and every mirroring."),
+        ("C16", "The same under every turn, but not mirrored."),
     ],
 )
 def test_stabilizer_in_words(label: str, words: str) -> None:
@@ -65,13 +65,17 @@ def test_family_in_words() -> None:
     assert family_words(8, 8, 8) == "8 latents: one pattern at all 8 of its orientations."
     expected = "7 latents: one pattern at 6 of its 8 orientations; 1 shares an orientation with another."
     assert family_words(7, 6, 8) == expected
+    chained = (
+        "3 of 9 latents match the reference, at 2 of its 8 orientations; the other 6 are linked to it only through"
+    )
+    assert family_words(9, 2, 8, 6).startswith(chained)
     assert "near-duplicates" in family_words(3, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("shape", "hint"),
     [
-        ("circle", "circle-like"),
+        ("circle", "circle- or texture-like"),
         ("cross", "cross- or grid-like"),
         ("line", "line-like"),
         ("curve", "curve-like"),
@@ -91,7 +95,7 @@ def test_summary_counts_kinds_and_families() -> None:
     assert lines[0] == "15 latents under D16 (16 turns, 16 mirrors)"
     assert [line.split()[0] for line in lines[1:6]] == ["2", "4", "5", "3", "1"]
     assert lines[6] == "3 families of copies, 12 latents in all; the largest has 5"
-    assert "circle-like" in lines[1]
+    assert "circle- or texture-like" in lines[1]
     assert "never" not in summary(shape_atlas("C1", {"circle": 1})).lower()
 
 

@@ -142,7 +142,7 @@ def write_report(
             guide=guide_shapes(guide_group(atlas.group)),
             guide_name=guide_group(atlas.group).name,
             annotated=annotated_ring(guide_group(atlas.group)),
-                has_patches=bool(patches),
+            has_patches=bool(patches),
             tolerance=_limit(atlas, "tolerance"),
             family_threshold=_limit(atlas.families, "threshold"),
             has_frequency=reader.frequency is not None,

@@ -20,6 +20,9 @@ __all__ = ["FamilyView", "LatentView", "MemberView", "Reader", "Transformed", "s
 FIRST_PATCHES = 3
 """Patches that show before a latent is opened."""
 
+NARROW_MEMBERS = 7
+"""Members up to which two family cards fit side by side."""
+
 
 @dataclass(frozen=True)
 class Transformed:
@@ -73,6 +76,7 @@ class MemberView:
     pose: str
     mirrored: bool
     match: str
+    loose: bool
     patch: Patch | None
     turned_back: Patch | None
     ring: Markup
@@ -90,6 +94,7 @@ class FamilyView:
     dial: Markup
     members: list[MemberView]
     left_out: int
+    wide: bool
 
 
 class Reader:
@@ -108,6 +113,8 @@ class Reader:
         self.poses = array(atlas.families.poses).astype(np.int64)
         self.matches = array(atlas.families.similarity_to_reference).astype(np.float64)
         self.sizes = Counter(self.labels[self.labels >= 0].tolist())
+        # Single links join a chain of latents whose ends differ: such members are told apart on the page.
+        self.threshold = float(getattr(atlas.families, "threshold", -1.0))
         self.frequency = None if atlas.frequency is None else array(atlas.frequency).astype(np.float64)
         self.mean_act = None if atlas.mean_act is None else array(atlas.mean_act).astype(np.float64)
 
@@ -191,7 +198,7 @@ class Reader:
             rows.append(Evidence(element_words(self.group, g), two_decimals(values[g]), level_class(level(values[g]))))
         if self.group.kind == "dihedral":
             best = self.group.n + int(np.argmax(values[self.group.n :]))
-            if max(values[g] for g in listed if self.group.reflections[g]) > values[best] - 0.02:
+            if max(values[g] for g in listed if self.group.reflections[g]) > values[best] - 0.05:
                 return rows
             words = f"best mirror tested, at {format_degrees(float(self.group.axes[best]))}"
             rows.append(Evidence(words, two_decimals(values[best]), level_class(level(values[best]))))
@@ -222,21 +229,21 @@ class Reader:
         reference = int(self.atlas.families.references[family])
         mask = array(self.stabilizers[reference].mask).astype(bool)
         named = {m: pose_words(group, int(self.poses[m]), mask) for m in members}
-        members.sort(key=lambda m: (named[m][2], m))
+        members.sort(key=lambda m: (self.matches[m] < self.threshold, named[m][2], m))
         occupied = np.zeros(group.order, dtype=bool)
         covered = set()
-        for m in members:
+        loose = [m for m in members if self.matches[m] < self.threshold]
+        for m in set(members) - set(loose):
             coset = group.cayley[int(self.poses[m]), np.flatnonzero(mask)]
             occupied[coset] = True
             covered.add(int(coset.min()))
         n_orientations = group.order // int(mask.sum())
         mirrored = group.kind == "dihedral" and not bool((mask & group.reflections).any())
-        words = family_words(len(members), len(covered), n_orientations)
-        if len(members) > max_members:
-            keep = np.unique(np.linspace(0, len(members) - 1, max_members).round().astype(int))
-            chosen = [members[i] for i in keep]
-        else:
-            chosen = members
+        words = family_words(len(members), len(covered), n_orientations, len(loose))
+        # Those that match come first, and are the last to be left out.
+        pool = members[: max(len(members) - len(loose), min(max_members, len(members)))]
+        keep = np.unique(np.linspace(0, len(pool) - 1, min(max_members, len(pool))).round().astype(int))
+        chosen = [pool[i] for i in keep]
         kind = Counter(self.kinds[m] for m in members).most_common(1)[0][0]
         hints = Counter(self.hint(m) for m in members if self.kinds[m] == kind)
         return FamilyView(
@@ -247,6 +254,7 @@ class Reader:
             dial=dial(occupied, group, f"Orientations of family {family}: {words}", mirrored=mirrored),
             members=[self._member(m, named[m], detailed) for m in chosen],
             left_out=len(members) - len(chosen),
+            wide=len(chosen) > NARROW_MEMBERS,
         )
 
     def _member(self, latent: int, named: tuple[int, str, float], detailed: set[int]) -> MemberView:
@@ -262,6 +270,7 @@ class Reader:
             pose=words,
             mirrored=bool(self.group.reflections[element]),
             match=two_decimals(float(match)),
+            loose=bool(match < self.threshold),
             patch=self.patches.upright(*examples[0]) if examples else None,
             turned_back=turned_back,
             ring=self.small_ring(latent),

@@ -32,9 +32,10 @@ _METRIC_WORDS = {
     "fvu": ("FVU", "share of the activations' variance that the dictionary misses; 0 is perfect"),
     "explained_variance": ("Explained variance", "1 − FVU"),
     "l0": ("L0", "latents active at once, on average"),
-    "dead_fraction": ("Dead latents", "share of latents that were never active"),
+    "dead_fraction": ("Dead latents", "share of latents that none of these examples activates"),
     "n_examples": ("Examples", "image positions these figures were measured on"),
 }
+_TABLES = ("table.csv", "atlas/table.csv")
 _ICONS = {
     "invariant": "circle",
     "90": "cross",
@@ -137,7 +138,7 @@ def write_report(
             families_left_out=len(family_sizes(atlas)) - len(families),
             latents_left_out=live - len(detailed),
             n_cards=len(detailed),
-            table="table.csv" if (path.parent / "table.csv").is_file() else None,
+            table=next((name for name in _TABLES if (path.parent / name).is_file()), None),
             rings=[reader.ring_cells(latent) for latent in on_page],
             guide=guide_shapes(guide_group(atlas.group)),
             guide_name=guide_group(atlas.group).name,
@@ -271,7 +272,7 @@ def _baseline(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, Any] | None
 def _provenance_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for key, value in facts.items():
-        label = _PROVENANCE_WORDS.get(str(key), str(key))
+        label = _PROVENANCE_WORDS.get(str(key), str(key).replace("_", " "))
         if isinstance(value, Mapping):
             rows += [(f"{label}: {inner}", shown(item)) for inner, item in value.items()]
         elif value is not None:

@@ -1,0 +1,33 @@
+"""Transform block analysis: symmetries of latents, read off their decoder blocks."""
+
+from groupcc.analysis.activity import Activity, TopExamples, measure_activity
+from groupcc.analysis.analyze import analyze
+from groupcc.analysis.atlas import Atlas
+from groupcc.analysis.autocorrelation import autocorrelation, translate
+from groupcc.analysis.families import FAMILY_THRESHOLD, Families, find_families
+from groupcc.analysis.interpolation import interpolate
+from groupcc.analysis.similarity import block_norms, block_similarity
+from groupcc.analysis.spectrum import spectrum
+from groupcc.analysis.stabilizers import KINDS, Stabilizer, find_stabilizers
+from groupcc.analysis.tolerance import calibrate_tolerance
+
+__all__ = [
+    "FAMILY_THRESHOLD",
+    "KINDS",
+    "Activity",
+    "Atlas",
+    "Families",
+    "Stabilizer",
+    "TopExamples",
+    "analyze",
+    "autocorrelation",
+    "block_norms",
+    "block_similarity",
+    "calibrate_tolerance",
+    "find_families",
+    "find_stabilizers",
+    "interpolate",
+    "measure_activity",
+    "spectrum",
+    "translate",
+]

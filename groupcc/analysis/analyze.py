@@ -1,0 +1,92 @@
+"""analyze: transform block analysis of a trained crosscoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from groupcc.analysis.activity import measure_activity
+from groupcc.analysis.atlas import Atlas
+from groupcc.analysis.autocorrelation import autocorrelation
+from groupcc.analysis.families import FAMILY_THRESHOLD, find_families
+from groupcc.analysis.similarity import block_norms, block_similarity, check_decoder, latent_step
+from groupcc.analysis.spectrum import spectrum
+from groupcc.analysis.stabilizers import find_stabilizers
+from groupcc.analysis.tolerance import calibrate_tolerance
+from groupcc.errors import argument_error
+
+if TYPE_CHECKING:
+    from groupcc.models import GroupCrosscoder
+
+__all__ = ["analyze"]
+
+
+@torch.no_grad()
+def analyze(
+    crosscoder: GroupCrosscoder,
+    orbits: Any = None,
+    *,
+    tolerance: float | Literal["auto"] = "auto",
+    family_threshold: float = FAMILY_THRESHOLD,
+    top: int = 8,
+    batch_size: int = 1024,
+    progress: bool = False,
+) -> Atlas:
+    """Reads each latent's symmetry from its decoder blocks, and with `orbits` what it responds to.
+
+    - `orbits`: a store, or a tensor [M, G, D]; None analyses the weights alone. Latents that never fire on them count
+      as dead, as do latents with a decoder of zeros.
+    - `tolerance`: a stabilizer's elements have C ≥ 1 − tolerance; "auto" is `calibrate_tolerance`.
+    - `family_threshold`: least similarity max_h cos(d_l, R_h d_ref) of a family's members to its reference.
+    - `top`: most activating examples kept for each latent; `batch_size`: orbits encoded at once.
+
+    Reads `W_dec`, `config`, `group`, `encode` and `decode`, and changes nothing. Deterministic on the CPU.
+    ArgumentError for NaN or infinite weights, naming the first such latent.
+    """
+    if tolerance != "auto" and not 0.0 <= tolerance < 1.0:
+        raise argument_error(
+            "tolerance", expected='"auto" or a number in [0, 1)', got=tolerance, remedy="0.15 suits most dictionaries."
+        )
+    if not 0.0 < family_threshold <= 1.0:
+        raise argument_error(
+            "family_threshold", expected="a cosine in (0, 1]", got=family_threshold, remedy="The default is 0.75."
+        )
+    if top < 1 or batch_size < 1:
+        raise argument_error("top", expected="top and batch_size at least 1", got=(top, batch_size), remedy="Raise it.")
+    group = crosscoder.group
+    W_dec_LGD = check_decoder(crosscoder.W_dec, group)
+    norms = block_norms(W_dec_LGD).cpu()
+    dead = norms.amax(1) == 0
+    activity = None
+    if orbits is not None:
+        activity = measure_activity(crosscoder, orbits, top=top, batch_size=batch_size, progress=progress)
+        dead = dead | (activity.frequency == 0)
+    C_LG = autocorrelation(W_dec_LGD, group).cpu()
+    used = calibrate_tolerance(C_LG[~dead], group) if tolerance == "auto" else float(tolerance)
+    stabilizers = find_stabilizers(C_LG, group, used, dead)
+    families = find_families(
+        W_dec_LGD,
+        group,
+        threshold=family_threshold,
+        dead=dead,
+        stabilizers=stabilizers,
+    )
+    step = latent_step(len(W_dec_LGD), group, crosscoder.config.d_in)
+    similarity = torch.cat([block_similarity(block).half().cpu() for block in W_dec_LGD.split(step)])
+    return Atlas(
+        config=crosscoder.config,
+        group=group,
+        autocorrelation=C_LG,
+        block_norms=norms,
+        stabilizers=stabilizers,
+        tolerance=used,
+        families=families,
+        spectrum=spectrum(C_LG, group),
+        dead=dead,
+        similarities=similarity,
+        frequency=activity.frequency if activity else None,
+        mean_act=activity.mean_act if activity else None,
+        metrics=activity.metrics if activity else None,
+        top_examples=activity.top_examples if activity else None,
+    )

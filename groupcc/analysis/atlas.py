@@ -1,0 +1,254 @@
+"""Atlas: what transform block analysis says about every latent of a crosscoder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from groupcc._files import atomic_directory, atomic_write, read_json, sha256_file, write_json
+from groupcc.analysis.activity import TopExamples
+from groupcc.analysis.families import Families
+from groupcc.analysis.stabilizers import KINDS, Stabilizer
+from groupcc.errors import DataError, argument_error
+from groupcc.groups import Group
+
+if TYPE_CHECKING:
+    from groupcc.models import CrosscoderConfig
+
+__all__ = ["Atlas"]
+
+FORMAT = "groupcc-atlas"
+FORMAT_VERSION = 1
+JSON_FILE, TENSOR_FILE = "atlas.json", "atlas.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """The symmetries of a dictionary, made by [`analyze`][groupcc.analyze]. Tensors are on the CPU.
+
+    - `config`, `group`.
+    - `autocorrelation` [L, G]: C(h) = ⟨d, R_h d⟩ / ‖d‖². `block_norms` [L, G].
+    - `stabilizers`: one [`Stabilizer`][groupcc.analysis.Stabilizer] a latent; `tolerance`: the one used.
+    - `families`: see [`Families`][groupcc.analysis.Families].
+    - `spectrum` [L, irreps]: share of power in each of `irrep_names`, the trivial irrep first.
+    - `dead` bool [L]: decoder of zeros, or never fired on the orbits given.
+    - `similarities` float16 [L, G, G]: see `similarity`.
+    - With orbits: `frequency` [L], `mean_act` [L] (where active), `metrics` and `top_examples`; else None.
+    """
+
+    config: CrosscoderConfig
+    group: Group
+    autocorrelation: torch.Tensor
+    block_norms: torch.Tensor
+    stabilizers: list[Stabilizer]
+    tolerance: float
+    families: Families
+    spectrum: torch.Tensor
+    dead: torch.Tensor
+    similarities: torch.Tensor
+    frequency: torch.Tensor | None = None
+    mean_act: torch.Tensor | None = None
+    metrics: dict[str, Any] | None = None
+    top_examples: TopExamples | None = None
+
+    @property
+    def n_latents(self) -> int:
+        """L."""
+        return self.config.n_latents
+
+    @property
+    def d_in(self) -> int:
+        """D."""
+        return self.config.d_in
+
+    @property
+    def irrep_names(self) -> list[str]:
+        """Names of the columns of `spectrum`."""
+        return [irrep.name for irrep in self.group.irreps()]
+
+    @property
+    def kinds(self) -> list[str]:
+        """`Stabilizer.kind` of each latent."""
+        return [stabilizer.kind for stabilizer in self.stabilizers]
+
+    @property
+    def kind_counts(self) -> dict[str, int]:
+        """How many latents are of each kind, every kind listed."""
+        kinds = self.kinds
+        return {kind: kinds.count(kind) for kind in KINDS}
+
+    @property
+    def modulation(self) -> torch.Tensor:
+        """Share of power outside the trivial irrep, [L]: how much of a latent differs between its decoder blocks.
+
+        C is not centred, so a small modulation alone makes it high everywhere: a latent called invariant with a
+        modulation of 0.01 responds alike to every pose, one with 0.15 only nearly so. 0 for dead latents.
+        """
+        return torch.where(self.dead, 0.0, 1.0 - self.spectrum[:, 0]).clamp_min(0.0)
+
+    def similarity(self, latent: int) -> torch.Tensor:
+        """S[g, g'] = cos(d_g, d_g') of one latent, float32 [G, G] (kept with three digits); 0 where a block is zero."""
+        return self.similarities[latent].float()
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a latent, plain values: kind, stabilizer, family, pose, norm, activity; None where unknown."""
+        sizes = self.families.sizes
+        rows = []
+        for latent, stabilizer in enumerate(self.stabilizers):
+            family = int(self.families.labels[latent])
+            pose = int(self.families.poses[latent])
+            dead = bool(self.dead[latent])
+            rows.append(
+                {
+                    "latent": latent,
+                    "kind": stabilizer.kind,
+                    "stabilizer": stabilizer.name,
+                    "label": stabilizer.label,
+                    "axis_degrees": None if stabilizer.axis is None else round(stabilizer.axis, 2),
+                    "score": round(stabilizer.score, 5),
+                    "modulation": round(float(self.modulation[latent]), 5),
+                    "family": None if dead else family,
+                    "family_size": None if dead else sizes[family],
+                    "pose": None if dead else self.group.element_names[pose],
+                    "turn_degrees": None if dead else round(float(self.families.turns[latent]), 2),
+                    "mirrored": None if dead else bool(self.families.mirrored[latent]),
+                    "similarity_to_reference": (
+                        None if dead else round(float(self.families.similarity_to_reference[latent]), 5)
+                    ),
+                    "decoder_norm": round(float(self.block_norms[latent].norm()), 6),
+                    "frequency": None if self.frequency is None else float(self.frequency[latent]),
+                    "mean_act": None if self.mean_act is None else float(self.mean_act[latent]),
+                }
+            )
+        return rows
+
+    def write_table(self, path: str | Path) -> Path:
+        """Writes `table()` as .csv or .json, by the suffix, in one rename."""
+        path = Path(path)
+        rows = self.table()
+        if path.suffix.lower() == ".json":
+            atomic_write(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        elif path.suffix.lower() == ".csv":
+            text = io.StringIO()
+            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            atomic_write(path, text.getvalue())
+        else:
+            raise argument_error(
+                "path", expected="a name that ends in .csv or .json", got=str(path), remedy="The suffix decides."
+            )
+        return path
+
+    def report(self, path: str | Path, orbits: Any = None, **options: Any) -> Any:
+        """Writes the HTML report; see `groupcc.report.write_report`."""
+        # The report stands above the analysis, which must not need it to be imported.
+        from groupcc.report import write_report
+
+        return write_report(path, self, orbits=orbits, **options)
+
+    def save(self, directory: str | Path) -> Path:
+        """Writes `atlas.json` and `atlas.safetensors` to a new or replaced `directory`, atomically."""
+        directory = Path(directory)
+        with atomic_directory(directory) as temporary:
+            save_file(self._tensors(), temporary / TENSOR_FILE)
+            write_json(
+                temporary / JSON_FILE,
+                {
+                    "format": FORMAT,
+                    "format_version": FORMAT_VERSION,
+                    "config": self.config.to_dict(),
+                    "tolerance": self.tolerance,
+                    "family_threshold": self.families.threshold,
+                    "references": self.families.references,
+                    "stabilizers": [
+                        {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
+                        for s in self.stabilizers
+                    ],
+                    "metrics": self.metrics,
+                    "tensors_sha256": sha256_file(temporary / TENSOR_FILE),
+                },
+            )
+        return directory
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Atlas:
+        """Reads what `save` wrote. DataError where something is missing, damaged or of another version."""
+        from groupcc.models import CrosscoderConfig
+
+        directory = Path(directory)
+        try:
+            values = read_json(directory / JSON_FILE)
+            if values.get("format") != FORMAT or values.get("format_version") != FORMAT_VERSION:
+                raise DataError(
+                    f"{directory / JSON_FILE} is format {values.get('format')!r} version "
+                    f"{values.get('format_version')!r}; this groupcc reads {FORMAT!r} version {FORMAT_VERSION}. "
+                    "Run the analysis again."
+                )
+            if sha256_file(directory / TENSOR_FILE) != values["tensors_sha256"]:
+                raise DataError(f"{directory / TENSOR_FILE} is damaged. Run the analysis again.")
+            tensors = load_file(directory / TENSOR_FILE)
+            config = CrosscoderConfig.from_dict(values["config"])
+            return cls._from(config, values, tensors)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+            raise DataError(f"{directory} holds no readable atlas ({error}). Run the analysis again.") from error
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {
+            "autocorrelation": self.autocorrelation,
+            "block_norms": self.block_norms,
+            "spectrum": self.spectrum,
+            "dead": self.dead,
+            "similarity": self.similarities,
+            "family_labels": self.families.labels,
+            "family_poses": self.families.poses,
+            "family_turns": self.families.turns,
+            "family_mirrored": self.families.mirrored,
+            "family_similarity": self.families.similarity_to_reference,
+        }
+        optional = {"frequency": self.frequency, "mean_act": self.mean_act}
+        if self.top_examples is not None:
+            optional |= {"top_indices": self.top_examples.indices, "top_acts": self.top_examples.acts}
+        tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+    @classmethod
+    def _from(cls, config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Atlas:
+        from groupcc.analysis.stabilizers import restore_stabilizer
+        from groupcc.groups import group
+
+        G = group(config.group)
+        families = Families(
+            tensors["family_labels"],
+            tensors["family_poses"],
+            tensors["family_turns"],
+            tensors["family_mirrored"],
+            tensors["family_similarity"],
+            list(values["references"]),
+            values["family_threshold"],
+        )
+        top = TopExamples(tensors["top_indices"], tensors["top_acts"]) if "top_indices" in tensors else None
+        return cls(
+            config,
+            G,
+            tensors["autocorrelation"],
+            tensors["block_norms"],
+            [restore_stabilizer(G, **fields) for fields in values["stabilizers"]],
+            values["tolerance"],
+            families,
+            tensors["spectrum"],
+            tensors["dead"],
+            tensors["similarity"],
+            tensors.get("frequency"),
+            tensors.get("mean_act"),
+            values["metrics"],
+            top,
+        )

@@ -1,0 +1,50 @@
+"""Autocorrelation between the elements: Fourier interpolation over the rotation and the reflection coset."""
+
+from __future__ import annotations
+
+import torch
+
+from groupcc.groups import Group
+
+__all__ = ["coset_values", "interpolate", "periodic_peak"]
+
+
+def coset_values(C_LG: torch.Tensor, group: Group) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """C over the n rotations and over the n reflections (None for C_n), each [L, n], by angle."""
+    if group.kind == "cyclic":
+        return C_LG, None
+    return C_LG[:, : group.n], C_LG[:, group.n :]
+
+
+def interpolate(values: torch.Tensor, factor: int) -> torch.Tensor:
+    """The smoothest periodic curve through n samples, at n·factor points: [..., n] → [..., n·factor].
+
+    Trigonometric interpolation by zero-padding the discrete Fourier transform. Where n is even the Nyquist term is
+    kept as A·cos(nα/2), half at either sign, which passes through the samples; its phase can't be known from them.
+    Sample i is returned exactly (to rounding) at i·factor.
+
+    Over a coset of an autocorrelation the curve stays within ±1, for any latent and not only for smooth ones: over
+    the reflections it is 2·Re Σ_k ⟨D₀(k), D₁(k)⟩ e^{ikα} with the spectra D₀, D₁ of the two halves of the orbit, and
+    each harmonic turns D₁ by a phase (the Nyquist one shrinks it), so Cauchy–Schwarz bounds it by ‖D₀‖² + ‖D₁‖².
+    """
+    n = values.shape[-1]
+    spectrum = torch.fft.rfft(values, dim=-1)
+    if n % 2 == 0 and factor > 1:
+        spectrum[..., -1] *= 0.5
+    return torch.fft.irfft(spectrum * factor, n=n * factor, dim=-1)
+
+
+def periodic_peak(curve: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Largest value of each periodic row, [L, M] → (grid index [L], refined position in steps [L], value [L]).
+
+    The position is refined by a parabola through the peak and its two neighbours. Ties go to the lower index.
+    """
+    size = curve.shape[-1]
+    # argmax doesn't promise the first of equals.
+    peak = (curve >= curve.amax(-1, keepdim=True)).to(torch.uint8).argmax(-1)
+    top = curve.gather(-1, peak[:, None])[:, 0]
+    left = curve.gather(-1, (peak[:, None] - 1) % size)[:, 0]
+    right = curve.gather(-1, (peak[:, None] + 1) % size)[:, 0]
+    bend = left - 2 * top + right
+    shift = torch.where(bend < 0, 0.5 * (left - right) / torch.where(bend < 0, bend, torch.ones_like(bend)), 0.0)
+    return peak, peak + shift.clamp(-0.5, 0.5), top

@@ -1,0 +1,55 @@
+"""The pose of a family's member relative to its reference: which element, and which angle."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from groupcc.analysis.interpolation import interpolate
+from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.groups import Group
+from groupcc.groups.algebra import FloatArray
+
+__all__ = ["best_equivalent", "turn"]
+
+POSE_SLACK = 0.01
+"""Of equivalent poses whose cosines are within this of the best, the smallest element is taken."""
+
+UPSAMPLING = 16
+
+
+def best_equivalent(group: Group, cosine_G: FloatArray, stabilizer: Stabilizer | None) -> int:
+    """The pose h with the highest cosine(h) = cos(d, R_h d_reference); of those equivalent and as good the smallest.
+
+    Equivalent to h is hH with the reference's stabilizer H. Where H has mirrors only rotations are looked at, with
+    their neighbours: an axis between two elements makes a reflection only nearly equivalent to a rotation.
+    """
+    h = int(np.argmax(cosine_G))
+    if stabilizer is None:
+        return h
+    options = group.cayley[h, np.flatnonzero(stabilizer.mask)]
+    if (stabilizer.mask & group.reflections).any():
+        rotations = options[~group.reflections[options]]
+        options = np.concatenate([(rotations + shift) % group.n for shift in (-1, 0, 1)])
+    options = np.unique(options)
+    cosines = cosine_G[options]
+    return int(options[np.argmax(cosines >= cosines.max() - POSE_SLACK)])
+
+
+def turn(group: Group, cosine_G: FloatArray, h: int, stabilizer: Stabilizer | None) -> float:
+    """The angle of pose h in degrees, moved to the peak of the interpolated cosine within one step of it."""
+    n = group.n
+    rotations = 1 if stabilizer is None else int((stabilizer.mask & ~group.reflections).sum())
+    if rotations == n > 1:
+        return 0.0
+    coset = cosine_G[n:] if group.reflections[h] else cosine_G[:n]
+    curve = interpolate(torch.from_numpy(coset), UPSAMPLING).numpy()
+    window = h % n * UPSAMPLING + np.arange(-UPSAMPLING, UPSAMPLING + 1)
+    peak = window[np.argmax(curve[window % len(curve)])]
+    left, top, right = curve[(peak + np.arange(-1, 2)) % len(curve)]
+    bend = left - 2 * top + right
+    position = peak + (float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend < 0 else 0.0)
+    period = 360.0 / rotations
+    angle = position * 360.0 / len(curve) % period
+    # A hair below the period is the same turn as 0.
+    return 0.0 if period - angle < 1e-3 else float(angle)

@@ -1,0 +1,67 @@
+"""Block norms and block similarity: how the decoder blocks of one latent compare."""
+
+from __future__ import annotations
+
+import torch
+
+from groupcc.errors import argument_error
+from groupcc.groups import Group
+
+__all__ = ["block_norms", "block_similarity", "check_decoder"]
+
+MAX_BLOCK_NUMBERS = 1 << 24
+"""Numbers that a blocked computation holds at once in its largest temporary (64 MiB in fp32)."""
+
+
+def check_decoder(W_dec_LGD: torch.Tensor, group: Group) -> torch.Tensor:
+    """The decoder detached and in at least fp32, or an ArgumentError that names the first bad latent."""
+    if not isinstance(W_dec_LGD, torch.Tensor) or W_dec_LGD.dim() != 3 or not W_dec_LGD.is_floating_point():
+        got = (
+            f"{W_dec_LGD.dtype} of shape {tuple(W_dec_LGD.shape)}"
+            if isinstance(W_dec_LGD, torch.Tensor)
+            else type(W_dec_LGD).__name__
+        )
+        raise argument_error(
+            "W_dec",
+            expected="a floating-point tensor [L, G, D]",
+            got=got,
+            remedy="Pass crosscoder.W_dec.",
+        )
+    if W_dec_LGD.shape[1] != group.order:
+        raise argument_error(
+            "W_dec",
+            expected=f"{group.order} decoder blocks a latent, one for each element of {group.name}",
+            got=f"shape {tuple(W_dec_LGD.shape)}",
+            remedy="Pass the group that the crosscoder was trained with.",
+        )
+    W_dec = W_dec_LGD.detach()
+    W_dec = W_dec if W_dec.dtype == torch.float64 else W_dec.float()
+    bad = (~torch.isfinite(W_dec)).flatten(1).any(1).nonzero()
+    if len(bad):
+        raise argument_error(
+            "W_dec",
+            expected="finite numbers",
+            got=f"NaN or infinity in {len(bad)} latents, first in latent {int(bad[0])}",
+            remedy="The checkpoint is damaged or the training diverged; go back to an earlier checkpoint.",
+        )
+    return W_dec
+
+
+def block_norms(W_dec_LGD: torch.Tensor) -> torch.Tensor:
+    """‖d_g‖ for each latent and element: [L, G, D] → [L, G]."""
+    return torch.linalg.vector_norm(W_dec_LGD, dim=-1)
+
+
+def block_similarity(W_dec_LGD: torch.Tensor) -> torch.Tensor:
+    """S[l, g, g'] = cos(d_g, d_g') between a latent's decoder blocks: [L, G, D] → [L, G, G] in [−1, 1].
+
+    0 where a block is zero. The whole result is held: |G|² numbers a latent.
+    """
+    norms = block_norms(W_dec_LGD)
+    unit = W_dec_LGD / norms.clamp_min(torch.finfo(W_dec_LGD.dtype).tiny).unsqueeze(-1)
+    return (unit @ unit.mT).clamp_(-1.0, 1.0)
+
+
+def latent_step(latents: int, group: Group, d_in: int) -> int:
+    """How many latents to take at once so that [step, G, max(G, D)] stays within MAX_BLOCK_NUMBERS."""
+    return max(1, min(latents, MAX_BLOCK_NUMBERS // (group.order * max(group.order, d_in))))

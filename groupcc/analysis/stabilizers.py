@@ -1,0 +1,164 @@
+"""The stabilizer of each latent, read off its autocorrelation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from groupcc.analysis.interpolation import coset_values, interpolate, periodic_peak
+from groupcc.groups import Group, Subgroup
+from groupcc.groups.algebra import BoolArray
+
+__all__ = ["KINDS", "Stabilizer", "find_stabilizers", "restore_stabilizer", "subgroup_scores"]
+
+KINDS = ("invariant", "90", "180", "other-rotation", "mirror", "none", "dead")
+"""Every `Stabilizer.kind`, in the order in which tables list them."""
+
+UPSAMPLING = 16
+"""Points of the interpolated curve for each element; the peak is refined by a parabola beyond that."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stabilizer:
+    """The subgroup {h : R_h d = d} of one latent, within a tolerance.
+
+    - `name`: type (`C1`, `D2`); `label`: the nearest subgroup of the group, told apart by its axis (`D2@45°`); both
+      are `dead` for a dead latent. `mask`: that subgroup's elements, bool [G]; `order`: how many.
+    - `axis`: the mirror axis in degrees counter-clockwise from horizontal, the one with the smallest angle, in
+      [0, 180/m) for D_m. Interpolated, so it may lie between elements. None without a mirror, and where every
+      reflection is in it (no axis is special).
+    - `score`: the smallest C over its elements, mirrors at the interpolated axis.
+    - `kind`: "invariant" (the whole group, where that is more than the identity), "90" (contains C4), "180" (contains
+      C2 but not C4), "other-rotation", "mirror" (D1: moves, one mirror), "none" (C1: moves and is chiral), "dead".
+    """
+
+    name: str
+    label: str
+    mask: BoolArray
+    order: int
+    axis: float | None
+    score: float
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class SubgroupScores:
+    """Smallest C over the elements of C_m and D_m, for each divisor m of n; [divisors, L] each.
+
+    `mirror_step` is the interpolated position of D_m's first reflection, in steps of 2π/n, in [0, n/m).
+    """
+
+    orders: tuple[int, ...]
+    rotation: torch.Tensor
+    dihedral: torch.Tensor | None
+    mirror_step: torch.Tensor | None
+
+
+def subgroup_scores(C_LG: torch.Tensor, group: Group) -> SubgroupScores:
+    """How well each subgroup type fits each latent, the mirrors looked for at any axis angle.
+
+    A shape's mirror axis mostly lies between two elements, so C over the reflections is interpolated (`interpolate`).
+    For D_m the axis is where the mean of the m mirrors, 360°/m apart, is largest; its score is the smallest of C over
+    the rotations of C_m and of the interpolated C at those m mirrors.
+    """
+    C_LG = C_LG.double().cpu()
+    n = group.n
+    orders = tuple(m for m in range(1, n + 1) if n % m == 0)
+    rotations, reflections = coset_values(C_LG, group)
+    rotation = torch.stack([rotations[:, :: n // m].amin(1) for m in orders])
+    if reflections is None:
+        return SubgroupScores(orders, rotation, None, None)
+    curve = interpolate(reflections, UPSAMPLING)
+    dihedral, steps = [], []
+    for row, m in enumerate(orders):
+        mirrors = curve.unflatten(-1, (m, -1))  # [L, m mirrors, position of the first]
+        peak, position, _ = periodic_peak(mirrors.mean(1))
+        weakest = mirrors.amin(1).gather(-1, peak[:, None])[:, 0]
+        dihedral.append(torch.minimum(weakest, rotation[row]))
+        steps.append(position / UPSAMPLING % (n / m))
+    return SubgroupScores(orders, rotation, torch.stack(dihedral), torch.stack(steps))
+
+
+def find_stabilizers(
+    C_LG: torch.Tensor, group: Group, tolerance: float, dead: torch.Tensor | None = None
+) -> list[Stabilizer]:
+    """Each latent's stabilizer: the largest subgroup whose elements all have C ≥ 1 − tolerance.
+
+    `C_LG` is `autocorrelation(W_dec)`; `dead` bool [L]. Of two subgroups of one order the one with the higher score is
+    taken (rotations on a tie). Mirrors count at their interpolated axis, see `subgroup_scores`. Harmonics above n/2 in
+    the angle are not resolved by n rotations: a shape that changes faster shows only the mirrors that are elements.
+    """
+    scores = subgroup_scores(C_LG, group)
+    # (order, row in scores, mirrored); rotations come before mirrors of the same order and win a tie.
+    options = [(m, row, False) for row, m in enumerate(scores.orders)]
+    values = scores.rotation
+    if scores.dihedral is not None:
+        options += [(2 * m, row, True) for row, m in enumerate(scores.orders)]
+        values = torch.cat([values, scores.dihedral])
+    value = values.T.numpy()  # [L, options]
+    order = np.array([option[0] for option in options])
+    accepted = value >= 1.0 - tolerance
+    accepted[:, 0] = True  # C1
+    # Scores lie within ±1, so an order always outweighs them.
+    best = np.where(accepted, 4.0 * order + value, -np.inf).argmax(axis=1)
+    dead_L = np.zeros(len(value), dtype=bool) if dead is None else dead.cpu().numpy()
+    found = []
+    for latent, chosen in enumerate(best):
+        if dead_L[latent]:
+            found.append(_dead(group))
+            continue
+        _, row, mirrored = options[chosen]
+        step = float(scores.mirror_step[row, latent]) if mirrored and scores.mirror_step is not None else None
+        found.append(_stabilizer(group, scores.orders[row], step, float(value[latent, chosen])))
+    return found
+
+
+def _stabilizer(group: Group, m: int, step: float | None, score: float) -> Stabilizer:
+    n = group.n
+    if step is None:
+        subgroup = _lattice_subgroup(group, m, None)
+        axis = None
+    else:
+        subgroup = _lattice_subgroup(group, m, int(np.floor(step + 0.5)) % (n // m))
+        axis = None if m == n > 1 else (90.0 + 180.0 * step / n) % (180.0 / m)
+    return Stabilizer(subgroup.name, subgroup.label, subgroup.mask, subgroup.order, axis, score, _kind(group, subgroup))
+
+
+@lru_cache(maxsize=4096)
+def _lattice_subgroup(group: Group, m: int, step: int | None) -> Subgroup:
+    mask = np.zeros(group.order, dtype=np.bool_)
+    mask[: group.n : group.n // m] = True
+    if step is not None:
+        mask[group.n + step :: group.n // m] = True
+    return group.subgroup_of(mask)
+
+
+def _kind(group: Group, subgroup: Subgroup) -> str:
+    if subgroup.order == group.order and group.order > 1:
+        return "invariant"
+    if subgroup.rotations % 4 == 0:
+        return "90"
+    if subgroup.rotations % 2 == 0:
+        return "180"
+    if subgroup.rotations > 1:
+        return "other-rotation"
+    return "mirror" if subgroup.axis is not None else "none"
+
+
+def restore_stabilizer(
+    group: Group, *, name: str, label: str, axis: float | None, score: float, kind: str
+) -> Stabilizer:
+    """A Stabilizer from its fields without the mask, which the label gives."""
+    if kind == "dead":
+        return _dead(group)
+    subgroup = group.subgroup_named(label)
+    return Stabilizer(name, label, subgroup.mask, subgroup.order, axis, score, kind)
+
+
+def _dead(group: Group) -> Stabilizer:
+    mask = np.zeros(group.order, dtype=np.bool_)
+    mask[group.identity] = True
+    return Stabilizer("dead", "dead", mask, 1, None, 0.0, "dead")

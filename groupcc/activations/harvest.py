@@ -42,6 +42,7 @@ def harvest(
     positions: str = "all",
     out: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
     orbit: Orbit = "input",
     dtype: str | torch.dtype = "float16",
     input_size: int | tuple[int, int] | None = None,
@@ -74,6 +75,7 @@ def harvest(
     Args:
         model: an `nn.Module` (used where it is, in its own dtype), or a name for `resolve_model`, with `weights`.
         layer: dotted name of a module that gives maps [B, C, H, W].
+        device: where the model runs; it is moved there. By default it stays where it is (named models: the CPU).
         images: a folder (searched below too, sorted by path) or file; a tensor [N, C, H, W]; an iterable of Pillow
             images, arrays HW or HWC, paths, tensors [C, H, W], or (name, image) pairs. Photographs become RGB in
             [0, 1]. Tensors are used as they are, without resizing, uint8 divided by 255; if they don't cover the
@@ -113,6 +115,7 @@ def harvest(
         positions=positions,
         out=folder,
         weights=weights,
+        device=device,
         orbit=orbit,
         dtype=dtype,
         input_size=input_size,

@@ -147,12 +147,7 @@ class _Trace:
         try:
             self.model = copy.deepcopy(model).cpu()
         except Exception as error:
-            raise argument_error(
-                "model",
-                expected="a model that copy.deepcopy can copy, to trace its receptive fields",
-                got=f"{type(error).__name__}: {error}",
-                remedy="Pass lattice=Lattice(stride=..., offset=..., receptive_field=...) to harvest.",
-            ) from error
+            raise _not_copied(f"{type(error).__name__}: {error}") from error
         self.use(torch.float32)
         self.reader = LayerReader(self.model, layer)
 
@@ -162,7 +157,14 @@ class _Trace:
 
     def run(self, inputs: torch.Tensor) -> torch.Tensor:
         with evaluation_mode(self.model):
-            return self.reader(inputs.to(self.dtype))
+            try:
+                return self.reader(inputs.to(self.dtype))
+            except ArgumentError as error:
+                replaced = [name for name, module in self.model.named_modules() if "forward" in vars(module)]
+                if replaced:
+                    # A function put in place of forward keeps calling the original's modules, not the copy's.
+                    raise _not_copied(f"a forward replaced on {replaced[0] or 'the model'}, and: {error}") from error
+                raise
 
     def image(self, height: int, width: int) -> torch.Tensor:
         return torch.rand(1, self.channels, height, width, generator=torch.Generator().manual_seed(0))
@@ -271,6 +273,15 @@ class _Axis:
         if not self._is_inside(span):
             reason = f"receptive fields that the border of {self.length} pixels cuts"
             raise _NoLatticeError(reason, larger_may_help=True)
+
+
+def _not_copied(got: str) -> ArgumentError:
+    return argument_error(
+        "model",
+        expected="a model that copy.deepcopy can copy, to trace its receptive fields",
+        got=got,
+        remedy="Pass lattice=Lattice(stride=..., offset=..., receptive_field=...) to harvest.",
+    )
 
 
 def _span_of(found: _Found, u: int) -> tuple[int, int]:

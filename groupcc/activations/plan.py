@@ -63,6 +63,7 @@ def plan_harvest(
     positions: str,
     out: Path | None,
     weights: Any,
+    device: str | torch.device | None,
     orbit: Orbit,
     dtype: str | torch.dtype,
     input_size: int | tuple[int, int] | None,
@@ -95,6 +96,8 @@ def plan_harvest(
     as_given = source.tensor_shape is not None and not source.from_bytes
     pixels = parse_preprocess(preprocess, None if as_given else (resolved.mean, resolved.std))
     fingerprint = model_fingerprint(resolved.model)
+    if device is not None:
+        _move(resolved.model, device)
 
     channels = source.tensor_shape[0] if source.tensor_shape else 3
     kind, device = parameter_kind(resolved.model)
@@ -180,6 +183,18 @@ def _resolve(model: nn.Module | str, weights: Any) -> ResolvedModel:
         )
     size = (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
     return ResolvedModel(model, type(model).__name__, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def _move(model: nn.Module, device: str | torch.device) -> None:
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise argument_error(
+            "device",
+            expected="a device that PyTorch can use here",
+            got=f"{device} ({error})",
+            remedy='Leave it out for the CPU; "cuda" needs a GPU, which `groupcc doctor` looks for.',
+        ) from error
 
 
 def _input_size(given: int | tuple[int, int] | None, source: Source, resolved: ResolvedModel) -> tuple[int, int]:

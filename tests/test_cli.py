@@ -1,0 +1,170 @@
+"""The command line: help at once, errors in one line, and the whole pipeline, killed in each stage and gone on with."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from groupcc.cli import main
+from groupcc.cli.parser import build_parser
+from groupcc.models import GroupCrosscoder
+
+NET = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            generator = torch.Generator().manual_seed(0)
+            self.first = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+            with torch.no_grad():
+                self.first.weight.copy_(torch.randn(6, 3, 3, 3, generator=generator))
+                self.first.bias.zero_()
+
+        def forward(self, x):
+            return torch.relu(self.first(x)).mean((2, 3))
+"""
+
+
+def furnish(folder):
+    """A net to import and six photographs."""
+    (folder / "tiny_cli_net.py").write_text(textwrap.dedent(NET))
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        coarse.resize((60, 60), Image.Resampling.BICUBIC).save(folder / "images" / f"<b>{i}.png")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    furnish(tmp_path)
+    yield tmp_path
+    sys.modules.pop("tiny_cli_net", None)
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    furnish(folder)
+    subprocess.run(
+        [sys.executable, "-m", "groupcc", *RUN], cwd=folder, check=True, capture_output=True, env=ENVIRONMENT
+    )
+    return folder / "out"
+
+
+RUN = [
+    "run", "--model", "tiny_cli_net:Net", "--layer", "first", "--group", "D4", "--images", "images", "--out", "out",
+    "--input-size", "33", "--positions", "random:20", "--latents", "16", "--k", "2", "--steps", "30", "--batch-size",
+    "16", "--checkpoint-every", "10", "--encoder", "orbit", "--held-out", "0.3", "--baseline", "--augment",
+    "--title", "<script>alert(1)</script>",
+]  # fmt: skip
+
+
+def test_the_whole_way_and_a_second_time(workplace, capsys):
+    assert main(RUN) == 0
+    printed = capsys.readouterr().out
+    assert "The report: out/report.html" in printed
+    page = (workplace / "out" / "report.html").read_text()
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    rows = list(csv.DictReader((workplace / "out" / "atlas" / "table.csv").open()))
+    assert [int(row["latent"]) for row in rows] == list(range(16))
+    comparison = json.loads((workplace / "out" / "comparison.json").read_text())
+    assert [row["dictionary"] for row in comparison] == ["group crosscoder", "plain SAE + regression"]
+    assert comparison[0]["L0"] <= 2
+    kept = {p: p.stat().st_mtime_ns for p in (workplace / "out").rglob("*.bin")}
+    weights = (workplace / "out" / "crosscoder" / "crosscoder" / "crosscoder.safetensors").read_bytes()
+    assert main(RUN) == 0
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert (workplace / "out" / "crosscoder" / "crosscoder" / "crosscoder.safetensors").read_bytes() == weights
+    assert (workplace / "out" / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize("stage", ["orbits", "crosscoder", "atlas", "sae", "report.html"])
+def test_killed_in_each_stage_it_ends_as_if_it_had_not_been(workplace, uninterrupted, stage):
+    """SIGKILL as soon as the stage's first trace appears; the second run goes on."""
+    command = [sys.executable, "-m", "groupcc", *RUN]
+    traces = {"report.html": ".report.html"}
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    deadline = time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline:
+        out = workplace / "out"
+        if (out / stage).exists() or any(out.glob(f"{traces.get(stage, '.' + stage)}*")):
+            child.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    child.wait()
+    again = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert again.returncode == 0, again.stderr
+    for name in (
+        "crosscoder/crosscoder/crosscoder.safetensors",
+        "sae/crosscoder/crosscoder.safetensors",
+        "atlas/table.csv",
+        "comparison.json",
+        "report.html",
+    ):
+        assert (workplace / "out" / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+
+
+def test_stage_by_stage(workplace, capsys):
+    options = ["--model", "tiny_cli_net:Net", "--layer", "first", "--input-size", "33", "--positions", "random:10"]
+    assert main(["harvest", *options, "--images", "images", "--group", "C4", "--out", "orbits"]) == 0
+    train = ["train", "--orbits", "orbits", "--latents", "8", "--k", "2", "--steps", "5", "--batch-size", "8"]
+    assert main([*train, "--out", "run"]) == 0
+    assert main(["analyze", "--crosscoder", "run/crosscoder", "--orbits", "orbits", "--out", "atlas"]) == 0
+    assert main(["report", "--atlas", "atlas", "--orbits", "orbits", "--out", "page.html"]) == 0
+    assert (workplace / "page.html").stat().st_size > 10_000
+    assert GroupCrosscoder.from_pretrained("run/crosscoder").provenance["layer"] == "first"
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["harvest", "--model", "tiny_cli_net:Net", "--layer", "frist", "--images", "images", "--out", "o"], "first"),
+        (["harvest", "--model", "resnet81", "--layer", "x", "--images", "images", "--out", "o"], "resnet18"),
+        (["train", "--orbits", "nowhere", "--out", "o"], "nowhere"),
+        (["report", "--atlas", "nowhere", "--out", "o.html"], "nowhere"),
+        ([*RUN, "--margin", "wide"], "--margin: expected a number"),
+        ([*RUN, "--k", "99"], "k: expected at most n_latents = 16"),
+        ([*RUN, "--device", "nonsense"], "device: expected a device"),
+    ],
+)
+def test_errors_are_one_line_that_helps(workplace, capsys, arguments, message):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "groupcc: error: " in error
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_doctor_and_bench(capsys):
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert torch.__version__.split("+")[0] in printed
+    assert "triton         off" in printed or "triton         on" in printed
+    assert main(["bench", "--repeats", "1"]) == 0
+    assert "sparse_decode + backward" in capsys.readouterr().out
+
+
+def test_every_command_has_help(capsys):
+    for command in ("demo", "run", "harvest", "train", "analyze", "report", "bench", "doctor"):
+        with pytest.raises(SystemExit) as done:
+            build_parser().parse_args([command, "--help"])
+        assert done.value.code == 0
+        assert "options" in capsys.readouterr().out

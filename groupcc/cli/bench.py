@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,7 +15,7 @@ from groupcc.groups import group
 
 __all__ = ["SCALES", "Case", "cases", "run_bench"]
 
-SCALES = {
+SCALES: dict[str, dict[str, Any]] = {
     "small": {"group": "D16", "d_in": 80, "n_latents": 512, "k": 8, "n": 1024, "side": 32, "positions": 256},
     "paper": {"group": "D32", "d_in": 480, "n_latents": 4096, "k": 32, "n": 256, "side": 28, "positions": 144},
 }
@@ -33,8 +33,8 @@ class Case(NamedTuple):
 def cases(scale: str) -> list[Case]:
     """Every op at one of `SCALES`, on seeded random tensors, forward and, where it trains, backward."""
     s = SCALES[scale]
-    G = group(str(s["group"])).order
-    D, L, k, n, side, P = (int(s[name]) for name in ("d_in", "n_latents", "k", "n", "side", "positions"))
+    G = group(s["group"]).order
+    D, L, k, n, side, P = (s[name] for name in ("d_in", "n_latents", "k", "n", "side", "positions"))
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(1, G, side, side, D, generator=generator)
     points = torch.rand(G, P, 2, generator=generator) * (side - 3) + 1

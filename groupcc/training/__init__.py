@@ -2,7 +2,7 @@
 
 from groupcc.training.baseline import regress_decoder, train_sae
 from groupcc.training.config import TrainConfig
-from groupcc.training.evaluate import evaluate
+from groupcc.training.evaluation import evaluate
 from groupcc.training.metrics import read_metrics
 from groupcc.training.trainer import TrainResult, train
 

@@ -25,7 +25,7 @@ from groupcc.training.data import (
     split_by_image,
     translate_at_random,
 )
-from groupcc.training.evaluate import evaluate
+from groupcc.training.evaluation import evaluate
 from groupcc.training.initialise import initialise_biases, measure
 from groupcc.training.metrics import MetricsLog
 

@@ -136,6 +136,21 @@ def test_families_are_the_base_latents(name):
     assert not G.reflections[families.poses.numpy()[has_mirror]].any()
 
 
+def test_of_equivalent_poses_the_smallest():
+    truth = planted("D8", d_in=24, n_latents=8, seed=2)
+    G = truth.group
+    stabilizers = find_stabilizers(autocorrelation(truth.atoms, G), G, 0.1)
+    families = find_families(blurred(truth.atoms, 0.99, 0), G, stabilizers=stabilizers)
+    checked = 0
+    for latent, family in enumerate(families.labels.tolist()):
+        reference = stabilizers[families.references[family]]
+        if reference.axis is None:
+            pose = int(families.poses[latent])
+            assert pose == G.cayley[pose, np.flatnonzero(reference.mask)].min()
+            checked += reference.order > 1
+    assert checked >= 10
+
+
 def test_a_chain_is_not_one_family():
     # Each latent shares half of itself with the next, turned by its own element; the ends have nothing in common.
     G = group("D7")

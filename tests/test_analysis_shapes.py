@@ -130,7 +130,7 @@ def test_mirrors_between_elements_are_found(axis):
     assert [s.kind for s in found] == ["180", "mirror", "90", "180", "none"]
     for stabilizer, period in zip(found[:3], (90, 180, 45), strict=True):
         assert stabilizer.axis is not None
-        assert abs((stabilizer.axis - axis + period / 2) % period - period / 2) < 0.5
+        assert abs((stabilizer.axis - axis + period / 2) % period - period / 2) < 0.1
         lattice = G.subgroup_named(stabilizer.label)
         assert np.array_equal(lattice.mask, stabilizer.mask)
         assert lattice.axis is not None
@@ -147,6 +147,14 @@ def test_a_peak_between_elements_needs_interpolation():
     found = find_stabilizers(C, G, 0.02)[0]
     assert found.name == "D1"
     assert found.score > 0.99
+
+
+def test_every_mirror_of_a_subgroup_counts():
+    # D2's mirrors average 0.83; the weaker one is what its score is.
+    G = group("D2")
+    C = torch.tensor([[1.0, 0.9, 0.96, 0.7]])
+    assert [find_stabilizers(C, G, t)[0].name for t in (0.05, 0.2, 0.31)] == ["D1", "D1", "D2"]
+    assert find_stabilizers(C, G, 0.31)[0].score == pytest.approx(0.7)
 
 
 def test_readings_of_a_trained_net():
@@ -206,6 +214,10 @@ def test_families_turns_and_mirror_images():
         assert float((translate(reference, G, pose) * unit[latent]).sum()) > 0.999
     assert bool(G.reflections[families.poses[3]]) != bool(G.reflections[families.poses[0]])
     assert families.mirrored.tolist().count(True) in (1, 3)
+    # These lie on elements, so the interpolated turn is the element's own, also of mirrored ones.
+    for latent in range(4):
+        error = float(families.turns[latent]) - np.rad2deg(G.angles[int(families.poses[latent])])
+        assert abs((error + 180) % 360 - 180) < 0.5
     # The line has C2 and two mirrors: a turn by 67.5° is unique in [0, 180).
     first, second = families.members(1)
     assert float(families.turns[second] - families.turns[first]) % 180 in (
@@ -218,14 +230,16 @@ def test_families_turns_and_mirror_images():
 
 
 def test_turns_of_off_lattice_edges_are_angles():
-    # A step is 22.5 degrees, and no two of these differ by whole steps.
+    # A step is 22.5 degrees, and hardly two of these differ by whole steps.
     G = group("D16")
-    angles = [4.0, 36.5, 80.0, 151.0, 239.0, 300.0]
+    angles = np.arange(4.0, 360.0, 9.3)
     shapes = [edge(a) for a in angles]
     families = find_families(dictionary(shapes, G), G, threshold=0.95, stabilizers=stabilizers_of(shapes, G))
-    assert families.sizes == [6]
+    assert families.sizes == [len(angles)]
     assert not families.mirrored.any()
     origin = angles[families.references[0]]
     for latent, angle in enumerate(angles):
         error = (float(families.turns[latent]) - (angle - origin) + 180) % 360 - 180
         assert abs(error) < 1
+        # The pose is the nearest rotation, also where a reflection fits better.
+        assert abs((float(families.poses[latent]) * 22.5 - (angle - origin) + 180) % 360 - 180) < 11.25 + 2

@@ -1,15 +1,15 @@
 """Transform block analysis: symmetries of latents, read off their decoder blocks."""
 
 from groupcc.analysis.activity import Activity, TopExamples, measure_activity
-from groupcc.analysis.analyze import analyze
 from groupcc.analysis.atlas import Atlas
-from groupcc.analysis.autocorrelation import autocorrelation, translate
+from groupcc.analysis.blocks import analyze
 from groupcc.analysis.families import FAMILY_THRESHOLD, Families, find_families
 from groupcc.analysis.interpolation import interpolate
+from groupcc.analysis.power import spectrum
 from groupcc.analysis.similarity import block_norms, block_similarity
-from groupcc.analysis.spectrum import spectrum
 from groupcc.analysis.stabilizers import KINDS, Stabilizer, find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
+from groupcc.analysis.translation import autocorrelation, translate
 
 __all__ = [
     "FAMILY_THRESHOLD",

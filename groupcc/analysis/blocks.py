@@ -8,12 +8,12 @@ import torch
 
 from groupcc.analysis.activity import measure_activity
 from groupcc.analysis.atlas import Atlas
-from groupcc.analysis.autocorrelation import autocorrelation
 from groupcc.analysis.families import FAMILY_THRESHOLD, find_families
+from groupcc.analysis.power import spectrum
 from groupcc.analysis.similarity import block_norms, block_similarity, check_decoder, latent_step
-from groupcc.analysis.spectrum import spectrum
 from groupcc.analysis.stabilizers import find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
+from groupcc.analysis.translation import autocorrelation
 from groupcc.errors import argument_error
 
 if TYPE_CHECKING:

@@ -35,18 +35,42 @@ class TinyNet(nn.Module):
 
 
 class Filter(nn.Module):
-    """One fixed kernel on the mean of the channels: stride and padding decide where its output pixels lie."""
+    """One fixed kernel: stride and padding decide where its output pixels lie.
 
-    def __init__(self, kernel: Tensor, *, stride: int = 1, padding: int = 0, rectify: bool = False) -> None:
+    On the mean of the channels, or on each (`separate`); then as it is, its magnitude, or its two signs apart.
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        separate: bool = False,
+        rectify: str | None = None,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 1, kernel.shape[0], stride=stride, padding=padding, bias=False)
-        self.conv.weight.data.copy_(kernel.expand(1, 3, *kernel.shape) / 3)
+        weight = kernel.expand(3, 1, *kernel.shape) if separate else kernel.expand(1, 3, *kernel.shape) / 3
+        self.conv = nn.Conv2d(
+            3,
+            len(weight),
+            kernel.shape[0],
+            stride=stride,
+            padding=padding,
+            groups=3 if separate else 1,
+            bias=False,
+        )
+        self.conv.weight.data.copy_(weight)
         self.out = nn.Identity()
         self.rectify = rectify
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        return self.out(x.abs() if self.rectify else x)
+        if self.rectify == "magnitude":
+            x = x.abs()
+        elif self.rectify == "both signs":
+            x = torch.cat([x.relu(), (-x).relu()], 1)
+        return self.out(x)
 
 
 def gaussian(radius: int, sigma: float) -> Tensor:

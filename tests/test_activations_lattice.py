@@ -117,3 +117,11 @@ def test_an_unknown_layer_lists_the_nearest() -> None:
 def test_a_lattice_by_hand_is_checked(wrong: dict[str, float]) -> None:
     with pytest.raises(ArgumentError, match="lattice"):
         Lattice(**({"stride": 4.0, "offset": 0.0, "receptive_field": 9} | wrong))
+
+
+def test_a_forward_that_does_not_follow_the_copy_says_so() -> None:
+    net = TinyNet()
+    original = net.forward
+    net.forward = lambda x: original(x)  # type: ignore[method-assign]
+    with pytest.raises(ArgumentError, match=r"forward replaced on the model.*lattice=Lattice"):
+        measure_lattice(net, "body", (48, 48))

@@ -88,9 +88,14 @@ def test_a_classifier_that_fails_after_the_layer_is_no_obstacle() -> None:
 def test_training_flags_come_back_even_after_an_error() -> None:
     net = TinyNet().train()
     net.first.eval()
-    with pytest.raises(ZeroDivisionError), evaluation_mode(net):
-        assert not any(module.training for module in net.modules())
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with evaluation_mode(net):
+            assert not any(module.training for module in net.modules())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert net.training
     assert net.second.training
     assert not net.first.training

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from groupcc.activations import OrbitStore
 from groupcc.analysis import Atlas
 from groupcc.models import GroupCrosscoder
-from groupcc.training import TrainConfig, evaluate
+from groupcc.training import Orbits, TrainConfig, evaluate
 from groupcc.training.data import split_by_image
 
 __all__ = ["comparison"]
 
 
 def comparison(
-    dictionaries: dict[str, tuple[GroupCrosscoder, Atlas]], store: OrbitStore, settings: TrainConfig
+    dictionaries: dict[str, tuple[GroupCrosscoder, Atlas]], orbits: Orbits, settings: TrainConfig
 ) -> list[dict[str, Any]]:
     """A row a dictionary, the crosscoder first, measured on the same held-out images; `verdict` in the first."""
-    training, held_out = split_by_image(store, settings.held_out, settings.seed)
+    training, held_out = split_by_image(orbits, settings.held_out, settings.seed)
     indices = held_out if len(held_out) else training
     rows = []
     for name, (crosscoder, atlas) in dictionaries.items():
-        metrics = evaluate(crosscoder, store, indices=indices)
+        metrics = evaluate(crosscoder, orbits, indices=indices)
         live = [s for s in atlas.stabilizers if s.kind != "dead"]
         families = [f for f in range(len(atlas.families.references)) if len(atlas.families.members(f)) > 1]
         rows.append(

@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from groupcc.activations import OrbitStore
 from groupcc.cli import stages
 from groupcc.groups import group as parse_group
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
 from groupcc.zoo import photographs
 
-__all__ = ["run_demo"]
+__all__ = ["ByPhotograph", "crops", "run_demo"]
 
 LAYER = "mixed3b"
-INPUT_SIZE = 193
-STEPS = 1200
+INPUT_SIZE = 161
+STEPS = 2500
 
 
 def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
     """Everything under `out`; run again, it goes on where it stopped.
 
-    The photographs are those that the net was not trained on. There are few, so training uses every orbit's
-    translates (`TrainConfig.augment`).
+    The photographs are those that the net was not trained on. There are five, so each is used whole and in quarters,
+    and training uses every orbit's translates (`TrainConfig.augment`). One photograph, with its quarters, is held out.
     """
+    images = list(crops())
     store = stages.harvest(
         out / "orbits",
         "bundled",
         LAYER,
-        photographs("held_out"),
+        images,
         parse_group(group).name,
         {"input_size": INPUT_SIZE, "seed": seed},
     )
     config = CrosscoderConfig(
-        group=store.group.name, d_in=store.d_in, n_latents=256, k=8, encoder="orbit", dead_after=20_000
+        group=store.group.name, d_in=store.d_in, n_latents=512, k=8, encoder="orbit", dead_after=25_000
     )
     settings = TrainConfig(
         steps=STEPS if steps is None else steps,
         batch_size=256,
-        lr=3e-3,
+        lr=1e-3,
         augment=True,
         held_out=0.2,
         seed=seed,
         log_every=20,
-        checkpoint_every=200,
+        checkpoint_every=500,
     )
     stages.dictionary_to_report(
         out,
@@ -52,4 +58,39 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
         {},
         title="Symmetries of a small vision net",
         baseline=True,
+        training_orbits=ByPhotograph(store),
     )
+
+
+def crops() -> Iterator[tuple[str, np.ndarray]]:
+    """Each held-out photograph as its centred square, then the quarters of that square, with names."""
+    for name, pixels in photographs("held_out"):
+        side = min(pixels.shape[:2]) // 2 * 2
+        top, left = ((length - side) // 2 for length in pixels.shape[:2])
+        square = pixels[top : top + side, left : left + side]
+        yield name, square
+        half = side // 2
+        for row, vertical in enumerate(("top", "bottom")):
+            for column, horizontal in enumerate(("left", "right")):
+                quarter = square[row * half : (row + 1) * half, column * half : (column + 1) * half]
+                yield f"{name}, {vertical} {horizontal}", quarter
+
+
+class ByPhotograph:
+    """A store whose examples count as from one image where they come from one photograph, whole or quarter.
+
+    So what is held out shares no photograph with what is trained on.
+    """
+
+    def __init__(self, store: OrbitStore) -> None:
+        self.store = store
+        photograph = [name.split(",")[0] for name in store.image_names]
+        self.image_names = list(dict.fromkeys(photograph))
+        numbers = torch.tensor([self.image_names.index(name) for name in photograph])
+        self.image_ids = numbers[store.image_ids]
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def take(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.store.take(indices)

@@ -17,7 +17,7 @@ from groupcc.analysis import Atlas
 from groupcc.cli.compare import comparison
 from groupcc.errors import DataError
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.training import TrainConfig, regress_decoder, train_sae
+from groupcc.training import Orbits, TrainConfig, regress_decoder, train_sae
 
 __all__ = ["analyze", "dictionary_to_report", "harvest", "open_orbits", "report", "train_crosscoder"]
 
@@ -41,22 +41,24 @@ def open_orbits(path: Path) -> OrbitStore:
     return OrbitStore.open(path)
 
 
-def train_crosscoder(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
-    """The trained crosscoder under `out` (its files in `out/crosscoder`)."""
+def train_crosscoder(
+    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, orbits: Orbits | None = None
+) -> GroupCrosscoder:
+    """The crosscoder under `out` (its files in `out/crosscoder`), trained on `orbits`: the store, or a view of it."""
     with _stage("train"):
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
         crosscoder.provenance = _provenance(store)
-        result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out))
+        result = groupcc.train(crosscoder, orbits or store, dataclasses.replace(settings, out=out))
         print(f"   {_figures(result.metrics)}")
         return result.crosscoder
 
 
-def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
+def train_baseline(out: Path, orbits: Orbits, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
     """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
     with _stage("train the baseline (a plain sparse autoencoder)"):
-        result = train_sae(store, config, dataclasses.replace(settings, out=out))
+        result = train_sae(orbits, config, dataclasses.replace(settings, out=out))
         print(f"   on upright activations: {_figures(result.metrics)}")
-        return regress_decoder(result.crosscoder, store, config.group, settings)
+        return regress_decoder(result.crosscoder, orbits, config.group, settings)
 
 
 def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:
@@ -103,17 +105,19 @@ def dictionary_to_report(
     *,
     title: str | None,
     baseline: bool,
+    training_orbits: Orbits | None = None,
 ) -> None:
-    """Everything after the harvest: train, analyze, compare, report."""
-    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings)
+    """Everything after the harvest: train, analyze, compare, report. `training_orbits`: a view of the store."""
+    orbits: Orbits = training_orbits or store
+    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, orbits)
     atlas = analyze(out / "atlas", crosscoder, store, analysis)
     rows = None
     if baseline:
-        sae = train_baseline(out / "sae", store, config, settings)
+        sae = train_baseline(out / "sae", orbits, config, settings)
         with _stage("compare"):
             sae_atlas = groupcc.analyze(sae, store, **analysis)
             rows = comparison(
-                {"group crosscoder": (crosscoder, atlas), "plain SAE + regression": (sae, sae_atlas)}, store, settings
+                {"group crosscoder": (crosscoder, atlas), "plain SAE + regression": (sae, sae_atlas)}, orbits, settings
             )
             write_json(out / "comparison.json", rows)
         print(f"   {rows[0]['verdict']}")

@@ -138,6 +138,16 @@ def test_mirrors_between_elements_are_found(axis):
         assert abs((lattice.axis - axis + period / 2) % period - period / 2) <= step / 2 + 0.5
 
 
+def test_an_axis_at_zero_is_not_its_period():
+    """Rounding puts the peak a hair to either side of the horizontal; the period itself is outside [0, 180/m)."""
+    G = group("D16")
+    noise = 1e-6 * torch.randn(40, G.order, 48, generator=torch.Generator().manual_seed(0))
+    for shape, period in ((edge, 180.0), (line, 90.0), (hatch, 45.0)):
+        orbits = orbit_of(shape(0.0), G) + noise
+        axes = [s.axis for s in find_stabilizers(autocorrelation(orbits, G), G, 0.15)]
+        assert all(axis is not None and 0 <= axis < period / 2 for axis in axes)
+
+
 def test_a_peak_between_elements_needs_interpolation():
     # Half way between two axes the neighbouring reflections alone would reject a narrow edge.
     G = group("D16")

@@ -124,6 +124,8 @@ def _stabilizer(group: Group, m: int, step: float | None, score: float) -> Stabi
     else:
         subgroup = _lattice_subgroup(group, m, int(np.floor(step + 0.5)) % (n // m))
         axis = None if m == n > 1 else (90.0 + 180.0 * step / n) % (180.0 / m)
+        if axis is not None and 180.0 / m - axis < 1e-3:
+            axis = 0.0  # a hair below the period is the same axis as 0
     return Stabilizer(subgroup.name, subgroup.label, subgroup.mask, subgroup.order, axis, score, _kind(group, subgroup))
 
 

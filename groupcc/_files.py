@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from groupcc.errors import argument_error
 
 __all__ = ["atomic_directory", "atomic_write", "canonical_hash", "read_json", "sha256_file", "write_json"]
 
@@ -29,13 +31,18 @@ def _fsync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_directory(target: str | Path) -> Iterator[Path]:
+def atomic_directory(target: str | Path, own: Collection[str]) -> Iterator[Path]:
     """Yields an empty temporary directory beside `target`; on success it is fsynced and renamed to `target`.
 
-    An existing `target` is replaced; between the two renames it is briefly absent, never half-written.
-    On an exception the temporary directory is removed and `target` is left as it was.
+    An existing `target` is replaced if it holds nothing but files named in `own`; between the two renames it is briefly
+    absent, never half-written. On an exception the temporary directory is removed and `target` is left as it was.
+
+    Raises:
+        ArgumentError: `target` is a file, or holds files that would be lost with it.
     """
-    target = Path(target)
+    # Resolved: `.` has no name to rename, and what a link points to is replaced rather than the link.
+    target = Path(target).resolve()
+    _check_replaceable(target, own)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
@@ -58,6 +65,20 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _check_replaceable(target: Path, own: Collection[str]) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        got, remedy = f"{str(target)!r}, a file", "Choose another path."
+    else:
+        strangers = sorted(path.name for path in target.iterdir() if path.name not in own)
+        if not strangers:
+            return
+        got, remedy = f"{str(target)!r}, which holds {', '.join(strangers[:3])}", "They would be lost: choose another."
+    expected = f"a new or empty directory, or one with nothing but {', '.join(own)}, which is replaced"
+    raise argument_error("directory", expected=expected, got=got, remedy=remedy)
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:

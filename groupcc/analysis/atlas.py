@@ -28,6 +28,8 @@ __all__ = ["Atlas"]
 FORMAT = "groupcc-atlas"
 FORMAT_VERSION = 1
 JSON_FILE, TENSOR_FILE = "atlas.json", "atlas.safetensors"
+COMPANIONS = ("table.csv", "table.json", "inputs.json")
+"""What the command line writes beside them; saving again removes it, as it belongs to the atlas before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +158,12 @@ class Atlas:
         return write_report(path, self, orbits=orbits, **options)
 
     def save(self, directory: str | Path) -> Path:
-        """Writes `atlas.json` and `atlas.safetensors` to a new or replaced `directory`, atomically."""
+        """Writes `atlas.json` and `atlas.safetensors` to a new or replaced `directory`, atomically.
+
+        ArgumentError where it holds other files than an atlas and its tables: they would be lost.
+        """
         directory = Path(directory)
-        with atomic_directory(directory) as temporary:
+        with atomic_directory(directory, own=(JSON_FILE, TENSOR_FILE, *COMPANIONS)) as temporary:
             save_file(self._tensors(), temporary / TENSOR_FILE)
             write_json(
                 temporary / JSON_FILE,

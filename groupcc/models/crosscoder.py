@@ -153,7 +153,10 @@ class GroupCrosscoder(nn.Module):
             tensor.div_(scale)
 
     def save_pretrained(self, directory: str | Path) -> Path:
-        """Writes `cfg.json` and `crosscoder.safetensors` to a new or replaced `directory`, atomically."""
+        """Writes `cfg.json` and `crosscoder.safetensors` to a new or replaced `directory`, atomically.
+
+        ArgumentError where it holds anything else: that would be lost.
+        """
         from groupcc.models.pretrained import save
 
         return save(self, Path(directory))

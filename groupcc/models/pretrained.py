@@ -26,8 +26,8 @@ WEIGHTS_FILE = "crosscoder.safetensors"
 
 
 def save(crosscoder: GroupCrosscoder, directory: Path) -> Path:
-    """Writes the crosscoder to `directory`, atomically; returns it."""
-    with atomic_directory(directory) as temporary:
+    """Writes the crosscoder to `directory`, atomically; returns it. ArgumentError where other files are in it."""
+    with atomic_directory(directory, own=(CONFIG_FILE, WEIGHTS_FILE)) as temporary:
         write_files(crosscoder, temporary)
     return directory
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from groupcc._files import atomic_directory, canonical_hash, read_json, sha256_file, write_json
 from groupcc.errors import DataError, GroupccWarning
 from groupcc.models import GroupCrosscoder
-from groupcc.models.pretrained import load, write_files
+from groupcc.models.pretrained import CONFIG_FILE, WEIGHTS_FILE, load, write_files
 
 __all__ = ["Checkpoint", "newest", "restore", "write"]
 
@@ -41,17 +41,20 @@ def write(
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Writes `root/step-<n>` for state["step"], then removes all but the newest `keep`.
+    """Writes `root/step-<n>` for state["step"], then removes all but the newest `keep` up to it.
 
     `crosscoder` must be folded (state["scale"] unfolds it). `state` is plain values.
     """
     target = root / f"step-{state['step']:09d}"
-    with atomic_directory(target) as temporary:
+    with atomic_directory(target, own=(CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE)) as temporary:
         write_files(crosscoder, temporary)
         save_file(_optimizer_tensors(crosscoder, optimizer), temporary / OPTIMIZER_FILE)
         recorded = {**state, "optimizer_sha256": sha256_file(temporary / OPTIMIZER_FILE)}
         write_json(temporary / STATE_FILE, {**recorded, "checksum": canonical_hash(recorded)})
-    for old in _directories(root)[:-keep]:
+    directories = _directories(root)
+    # Directories ahead of this one are damaged: the run would else have gone on from them.
+    ahead = directories[directories.index(target) + 1 :]
+    for old in [*ahead, *directories[: -len(ahead) - keep]]:
         shutil.rmtree(old)
     for leftover in [*root.glob(".step-*.tmp"), *root.glob(".step-*.old")]:
         shutil.rmtree(leftover)

@@ -13,8 +13,9 @@ import torch
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig
 from groupcc.errors import ArgumentError, DataError, GroupccWarning
+from groupcc.training import trainer
 from groupcc.training.data import as_orbits, batch_indices, split_by_image
-from groupcc.training.initialise import geometric_median, measure
+from groupcc.training.initialise import DataStatistics, geometric_median, initialise_decoder, measure
 
 G, D, L = 6, 5, 24
 
@@ -142,6 +143,25 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path, file):
     assert same(whole.crosscoder, resumed.crosscoder)
 
 
+def test_a_damaged_checkpoint_ahead_never_outlives_the_good_ones(tmp_path, monkeypatch):
+    groupcc.train(make(), data(), settings(out=tmp_path, checkpoint_every=20))
+    ahead = tmp_path / "checkpoints" / "step-000000040"
+    (ahead / "state.json").write_text("")
+    step = trainer._Loop.step
+
+    def interrupted(self, number, log):
+        if number == 35:
+            raise KeyboardInterrupt
+        step(self, number, log)
+
+    monkeypatch.setattr(trainer._Loop, "step", interrupted)
+    with pytest.warns(GroupccWarning, match="passed over"), pytest.raises(KeyboardInterrupt):
+        groupcc.train(make(), data(), settings(out=tmp_path, checkpoint_every=10, keep=1))
+    assert [p.name for p in ahead.parent.iterdir()] == ["step-000000030"]
+    monkeypatch.undo()
+    assert groupcc.train(make(), data(), settings(out=tmp_path)).resumed_from == 30
+
+
 def test_checkpoints_and_result_take_raw_activations(tmp_path):
     result = groupcc.train(make(), data(), settings(out=tmp_path, steps=60))
     loaded = GroupCrosscoder.from_pretrained(tmp_path / "crosscoder")
@@ -242,6 +262,30 @@ def test_statistics(centre):
         assert (statistics.centre - acts.mean(0)).norm() < 0.3 * acts.std() * (G * D) ** 0.5
     assert 0.5 <= statistics.scale * statistics.variance**0.5 <= 2
     assert statistics.scale == 2 ** round(torch.tensor(statistics.scale).log2().item())
+
+
+@pytest.mark.parametrize("encoder", ["identity", "orbit"])
+@pytest.mark.parametrize("augment", [False, True])
+def test_decoders_can_start_as_examples(encoder, augment):
+    acts = data(20)
+    acts[3] = acts[5]
+    crosscoder = make(encoder=encoder)
+    fresh = crosscoder.W_dec.detach().clone()
+    orbits = as_orbits(acts, G, D)
+    statistics = DataStatistics(acts[3].clone(), 1.0, 1.0)
+    initialise_decoder(crosscoder, orbits, torch.arange(20), statistics, augment, seed=2)
+    table = groupcc.group("D3").right_translation
+    translates = acts[:, table.tolist() if augment else [list(range(G))]]  # [20, poses, G, D]
+    directions = torch.nn.functional.normalize((translates - acts[3]).flatten(2), dim=2).view_as(translates)
+    alike = torch.einsum("lgd,npgd->lnp", crosscoder.W_dec.detach(), directions).amax((1, 2))
+    kept = (crosscoder.W_dec == fresh).all(2).all(1)
+    # Latents whose example is the centre, and those beyond the examples, keep their start.
+    assert torch.equal(alike[:20] > 1 - 1e-5, ~kept[:20])
+    assert int(kept[:20].sum()) <= 2 if augment else int(kept[:20].sum()) == 2
+    assert torch.equal(crosscoder.W_dec[20:], fresh[20:])
+    scale = 1 if encoder == "orbit" else G
+    blocks = G if encoder == "orbit" else 1
+    torch.testing.assert_close(crosscoder.W_enc, crosscoder.W_dec[:, :blocks].permute(1, 2, 0) * scale)
 
 
 def test_bf16_autocast_and_l1_train():

@@ -38,13 +38,14 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
         {"input_size": INPUT_SIZE, "seed": seed},
     )
     config = CrosscoderConfig(
-        group=store.group.name, d_in=store.d_in, n_latents=512, k=8, encoder="orbit", dead_after=25_000
+        group=store.group.name, d_in=store.d_in, n_latents=256, k=8, encoder="orbit", dead_after=4_000
     )
     settings = TrainConfig(
         steps=STEPS if steps is None else steps,
         batch_size=256,
         lr=1e-3,
         augment=True,
+        init_W_dec="examples",
         held_out=0.2,
         seed=seed,
         log_every=20,

@@ -12,6 +12,7 @@ from groupcc.errors import argument_error
 __all__ = ["TrainConfig"]
 
 Initialisation = Literal["geometric_median", "mean", "zero"]
+DecoderInitialisation = Literal["random", "examples"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 # What may differ between a run and its resumption without changing the result.
@@ -27,6 +28,9 @@ class TrainConfig:
       et al. 2024). `warmup_steps`: linear rise (None is 5 % of steps). `decay_fraction`: share of the steps, at the
       end, over which it falls linearly to zero. `betas`, `grad_clip` (largest gradient norm; 0 is off).
     - `init_b_dec`: "geometric_median" or "mean" of the activations, or "zero".
+    - `init_W_dec`: "random" keeps the crosscoder's own random start; "examples" starts each latent as one training
+      example about b_dec (a random translate of it with `augment`), and the encoder as its transpose: nearly every
+      latent then lives from the start.
     - `normalise`: scale activations to unit mean square about their mean while training (by a power of two; folded
       back exactly into the saved weights).
     - `augment`: replace each example a by its translate R_h a, (R_h a)_g = a_{gh}, h drawn anew each time: the orbit
@@ -50,6 +54,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     grad_clip: float = 1.0
     init_b_dec: Initialisation = "geometric_median"
+    init_W_dec: DecoderInitialisation = "random"
     normalise: bool = True
     augment: bool = False
     held_out: float = 0.1
@@ -89,7 +94,11 @@ class TrainConfig:
             self._refuse("held_out", "a share of the images from 0 up to (not with) 1")
         if not self.grad_clip >= 0:
             self._refuse("grad_clip", "a norm >= 0 (0 is off)")
-        for name, choices in (("init_b_dec", Initialisation), ("precision", Precision)):
+        for name, choices in (
+            ("init_b_dec", Initialisation),
+            ("init_W_dec", DecoderInitialisation),
+            ("precision", Precision),
+        ):
             if getattr(self, name) not in get_args(choices):
                 self._refuse(name, f"one of {', '.join(get_args(choices))}")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from groupcc.models import GroupCrosscoder
-from groupcc.training.data import Orbits
+from groupcc.training.data import Orbits, translate_at_random
 
-__all__ = ["DataStatistics", "geometric_median", "initialise_biases", "measure"]
+__all__ = ["DataStatistics", "geometric_median", "initialise_biases", "initialise_decoder", "measure"]
 
 SAMPLE = 4096
 
@@ -57,6 +57,36 @@ def geometric_median(points: torch.Tensor, iterations: int = 100, tolerance: flo
             return moved
         median = moved
     return median
+
+
+@torch.no_grad()
+def initialise_decoder(
+    crosscoder: GroupCrosscoder,
+    orbits: Orbits,
+    indices: torch.Tensor,
+    statistics: DataStatistics,
+    augment: bool,
+    seed: int,
+) -> None:
+    """W_dec[l] = example l about the centre, at unit norm; W_enc its transpose, as `GroupCrosscoder` starts.
+
+    The examples are drawn by `seed`, without repeats. Latents beyond their number, and those whose example is the
+    centre itself, keep their random start.
+    """
+    L, G, _ = crosscoder.W_dec.shape
+    generator = torch.Generator().manual_seed(seed)
+    chosen = indices[torch.randperm(len(indices), generator=generator)[:L]]
+    acts = orbits.take(chosen)
+    if augment:
+        table = torch.from_numpy(crosscoder.group.right_translation.copy())
+        acts = translate_at_random(acts, table, seed, 0)
+    directions = acts - statistics.centre
+    norms = directions.flatten(1).norm(dim=1)
+    usable = (norms > 1e-6 * norms.max()).nonzero().flatten()
+    directions = (directions[usable] / norms[usable, None, None]).to(crosscoder.W_dec)
+    crosscoder.W_dec[usable] = directions
+    blocks = crosscoder.W_enc.shape[0]
+    crosscoder.W_enc[:, :, usable] = directions[:, :blocks].permute(1, 2, 0) * (G / blocks)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from groupcc.training.data import (
     translate_at_random,
 )
 from groupcc.training.evaluation import evaluate
-from groupcc.training.initialise import initialise_biases, measure
+from groupcc.training.initialise import initialise_biases, initialise_decoder, measure
 from groupcc.training.metrics import MetricsLog
 
 __all__ = ["TrainResult", "train"]
@@ -81,6 +81,8 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
         checkpoints.restore(found, crosscoder, optimizer)
         crosscoder.fold_scale_(1 / scale)
     else:
+        if config.init_W_dec == "examples":
+            initialise_decoder(crosscoder, source, train_indices, statistics, config.augment, config.seed)
         crosscoder.normalise_decoder_()
         initialise_biases(crosscoder, statistics)
     loop = _Loop(crosscoder, optimizer, source, train_indices, config, scale, statistics.variance)

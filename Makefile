@@ -18,7 +18,7 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/groupcc bench
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks/bench_ops.py --benchmark-only
 
 clean:
 	rm -rf $(VENV) build *.egg-info

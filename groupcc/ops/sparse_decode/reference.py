@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 __all__ = ["sparse_decode_reference"]
 
-# On 2 CPU cores a dense product over all L latents beats the gather up to about this many latents per active one
+# On CPUs a dense product over all L latents beats the gather up to about this many latents per active one
 # (benchmarks/README.md, "sparse or dense decode").
-DENSE_UP_TO = 16
+DENSE_UP_TO = 4
 
 
 def sparse_decode_reference(acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> torch.Tensor:

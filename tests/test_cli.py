@@ -16,7 +16,7 @@ from PIL import Image
 
 from groupcc.cli import main
 from groupcc.cli.parser import build_parser
-from groupcc.models import GroupCrosscoder
+from groupcc.models import CrosscoderConfig, GroupCrosscoder
 
 NET = """
     import torch
@@ -143,6 +143,8 @@ def test_stage_by_stage(workplace, capsys):
         ([*RUN, "--margin", "wide"], "--margin: expected a number"),
         ([*RUN, "--k", "99"], "k: expected at most n_latents = 16"),
         ([*RUN, "--device", "nonsense"], "device: expected a device"),
+        ([*RUN, "--out", "images/<b>0.png"], "Not a directory"),
+        (["harvest", *RUN[1:11], "--out", "/dev/null/x"], "Not a directory"),
     ],
 )
 def test_errors_are_one_line_that_helps(workplace, capsys, arguments, message):
@@ -151,6 +153,46 @@ def test_errors_are_one_line_that_helps(workplace, capsys, arguments, message):
     assert "groupcc: error: " in error
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--k", "99"], "k: expected at most"),
+        (["--tolerance", "wide"], "--tolerance: expected a number"),
+        (["--tolerance", "2"], "tolerance: expected"),
+        (["--family-threshold", "7"], "family_threshold: expected a cosine"),
+        (["--held-out", "2"], "held_out: expected a share"),
+        (["--sparsity", "l1"], "l1_coefficient: expected a positive number"),
+        (["--tensorboard"], "--tensorboard: expected"),
+    ],
+)
+def test_run_refuses_wrong_options_before_the_harvest(workplace, capsys, monkeypatch, options, message):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([*RUN, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (workplace / "out").exists()
+
+
+def test_analyze_spares_a_directory_of_something_else(workplace, capsys):
+    GroupCrosscoder(CrosscoderConfig(group="C2", d_in=3, n_latents=4, k=2)).save_pretrained("crosscoder")
+    assert main(["analyze", "--crosscoder", "crosscoder", "--out", "images"]) == 2
+    assert "They would be lost" in capsys.readouterr().err
+    assert len(list((workplace / "images").iterdir())) == 6
+
+
+def test_a_terminal_that_lacks_letters(workplace):
+    command = [sys.executable, "-m", "groupcc", *RUN, "--steps", "2"]
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "harvest" in done.stdout
+
+
+def test_doctor_names_a_wrong_backend(capsys, monkeypatch):
+    monkeypatch.setenv("GROUPCC_BACKEND", "cuda")
+    assert main(["doctor"]) == 0
+    assert "now: none, GROUPCC_BACKEND: expected one of auto" in capsys.readouterr().out
 
 
 def test_doctor_and_bench(capsys):
@@ -167,4 +209,7 @@ def test_every_command_has_help(capsys):
         with pytest.raises(SystemExit) as done:
             build_parser().parse_args([command, "--help"])
         assert done.value.code == 0
-        assert "options" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "options" in printed
+        assert "default: None" not in printed
+        assert "default: False" not in printed

@@ -2,7 +2,7 @@
 
 from groupcc.analysis.activity import Activity, TopExamples, measure_activity
 from groupcc.analysis.atlas import Atlas
-from groupcc.analysis.blocks import analyze
+from groupcc.analysis.blocks import analyze, check_options
 from groupcc.analysis.families import FAMILY_THRESHOLD, Families, find_families
 from groupcc.analysis.interpolation import interpolate
 from groupcc.analysis.power import spectrum
@@ -24,6 +24,7 @@ __all__ = [
     "block_norms",
     "block_similarity",
     "calibrate_tolerance",
+    "check_options",
     "find_families",
     "find_stabilizers",
     "interpolate",

@@ -19,7 +19,7 @@ from groupcc.errors import argument_error
 if TYPE_CHECKING:
     from groupcc.models import GroupCrosscoder
 
-__all__ = ["analyze"]
+__all__ = ["analyze", "check_options"]
 
 
 @torch.no_grad()
@@ -44,14 +44,7 @@ def analyze(
     Reads `W_dec`, `config`, `group`, `encode` and `decode`, and changes nothing. Deterministic on the CPU.
     ArgumentError for NaN or infinite weights, naming the first such latent.
     """
-    if tolerance != "auto" and not 0.0 <= tolerance < 1.0:
-        raise argument_error(
-            "tolerance", expected='"auto" or a number in [0, 1)', got=tolerance, remedy="0.15 suits most dictionaries."
-        )
-    if not 0.0 < family_threshold <= 1.0:
-        raise argument_error(
-            "family_threshold", expected="a cosine in (0, 1]", got=family_threshold, remedy="The default is 0.75."
-        )
+    check_options(tolerance=tolerance, family_threshold=family_threshold)
     if top < 1 or batch_size < 1:
         raise argument_error("top", expected="top and batch_size at least 1", got=(top, batch_size), remedy="Raise it.")
     group = crosscoder.group
@@ -90,3 +83,15 @@ def analyze(
         metrics=activity.metrics if activity else None,
         top_examples=activity.top_examples if activity else None,
     )
+
+
+def check_options(*, tolerance: float | Literal["auto"] = "auto", family_threshold: float = FAMILY_THRESHOLD) -> None:
+    """ArgumentError for a tolerance or threshold that `analyze` would refuse, before anything else has been done."""
+    if tolerance != "auto" and not 0.0 <= tolerance < 1.0:
+        raise argument_error(
+            "tolerance", expected='"auto" or a number in [0, 1)', got=tolerance, remedy="0.15 suits most dictionaries."
+        )
+    if not 0.0 < family_threshold <= 1.0:
+        raise argument_error(
+            "family_threshold", expected="a cosine in (0, 1]", got=family_threshold, remedy="The default is 0.75."
+        )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+from groupcc.analysis import check_options
 from groupcc.errors import argument_error
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
@@ -22,13 +24,16 @@ def demo(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     from groupcc.cli import stages
 
+    # All of it is checked before the harvest, which may take hours.
+    settings, analysis = train_config(args), analysis_options(args)
+    crosscoder_config(args, args.group, d_in=1)
     store = stages.harvest(args.out / "orbits", args.model, args.layer, args.images, args.group, harvest_options(args))
     stages.dictionary_to_report(
         args.out,
         store,
         crosscoder_config(args, store.group.name, store.d_in),
-        train_config(args),
-        analysis_options(args),
+        settings,
+        analysis,
         title=args.title,
         baseline=args.baseline,
     )
@@ -54,8 +59,9 @@ def analyze(args: argparse.Namespace) -> None:
     from groupcc.models import GroupCrosscoder
     from groupcc.report import summary
 
+    options = analysis_options(args)
     store = stages.open_orbits(args.orbits) if args.orbits else None
-    atlas = stages.analyze(args.out, GroupCrosscoder.from_pretrained(args.crosscoder), store, analysis_options(args))
+    atlas = stages.analyze(args.out, GroupCrosscoder.from_pretrained(args.crosscoder), store, options)
     print(summary(atlas))
 
 
@@ -120,6 +126,13 @@ def crosscoder_config(args: argparse.Namespace, group: str, d_in: int) -> Crossc
 
 
 def train_config(args: argparse.Namespace) -> TrainConfig:
+    if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise argument_error(
+            "--tensorboard",
+            expected="TensorBoard to be installed",
+            got="no such package",
+            remedy="pip install 'groupcc[tensorboard]', or leave it out: metrics.jsonl holds the same.",
+        )
     return TrainConfig(
         steps=args.steps,
         batch_size=args.batch_size,
@@ -138,6 +151,7 @@ def analysis_options(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.family_threshold is not None:
         options["family_threshold"] = args.family_threshold
+    check_options(**options)
     return options
 
 

@@ -8,6 +8,7 @@ import platform
 import torch
 
 import groupcc
+from groupcc.errors import ArgumentError
 from groupcc.ops import backend_status, current_backend
 
 __all__ = ["diagnosis"]
@@ -32,7 +33,7 @@ def diagnosis() -> str:
         f"  {'cuda':14} {_cuda()}",
         f"  {'extension':14} {_extension()}",
         "",
-        f"backends (now: {current_backend()}; choose with groupcc.use_backend or GROUPCC_BACKEND)",
+        f"backends (now: {_current()}; choose with groupcc.use_backend or GROUPCC_BACKEND)",
     ]
     lines += [f"  {name:14} {status}" for name, status in backend_status().items()]
     return "\n".join(lines)
@@ -44,6 +45,13 @@ def _version(name: str) -> str:
     except importlib.metadata.PackageNotFoundError:
         extra = _EXTRAS.get(name)
         return f"not installed (pip install 'groupcc[{extra}]')" if extra else "not installed"
+
+
+def _current() -> str:
+    try:
+        return current_backend()
+    except ArgumentError as error:  # what it is here to find
+        return f"none, {error}"
 
 
 def _cuda() -> str:

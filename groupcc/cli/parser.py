@@ -15,6 +15,15 @@ Find and characterise the symmetries that a vision network has learned: run a mo
 reflection of images, train one sparse dictionary over all of it, and read each latent's symmetry off its blocks."""
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds each option's default, where there is one and the text doesn't tell it already."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False) or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser; `args.command` names the command."""
     parser = argparse.ArgumentParser(prog="groupcc", description=DESCRIPTION)
@@ -26,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
         for add in option_groups:
             add(sub)

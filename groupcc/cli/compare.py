@@ -11,6 +11,9 @@ from groupcc.training.data import split_by_image
 
 __all__ = ["comparison"]
 
+L0_SLACK = 0.05
+"""Relative difference up to which two L0 are called equal."""
+
 
 def comparison(
     dictionaries: dict[str, tuple[GroupCrosscoder, Atlas]], orbits: Orbits, settings: TrainConfig
@@ -35,10 +38,11 @@ def comparison(
                 "latents in them": sum(len(atlas.families.members(f)) for f in families),
             }
         )
-    return [{"verdict": _verdict(rows[0], rows[1]), **rows[0]}, *rows[1:]]
+    encoder = next(iter(dictionaries.values()))[0].config.encoder
+    return [{"verdict": _verdict(rows[0], rows[1], encoder), **rows[0]}, *rows[1:]]
 
 
-def _verdict(crosscoder: dict[str, Any], sae: dict[str, Any]) -> str:
+def _verdict(crosscoder: dict[str, Any], sae: dict[str, Any], encoder: str) -> str:
     ours, theirs = crosscoder["FVU, all transforms"], sae["FVU, all transforms"]
     upright_ours, upright_theirs = crosscoder["FVU, upright"], sae["FVU, upright"]
     if None in (ours, theirs, upright_ours, upright_theirs):
@@ -50,7 +54,16 @@ def _verdict(crosscoder: dict[str, Any], sae: dict[str, Any]) -> str:
         f"rotated copies; the regressed autoencoder's decoder {sae['latents in them']} into "
         f"{sae['families of two or more']}."
     )
-    return f"At equal L0 the crosscoder leaves {every}, and {upright}. {families}"
+    if abs(crosscoder["L0"] - sae["L0"]) <= L0_SLACK * max(crosscoder["L0"], sae["L0"]):
+        terms = "At equal L0"
+    else:
+        terms = f"With {crosscoder['L0']:.1f} latents active on average, the autoencoder's {sae['L0']:.1f},"
+    reads = (
+        " (its encoder reads the activations under all transforms, the autoencoder's the upright ones alone)"
+        if encoder == "orbit"
+        else ""
+    )
+    return f"{terms} the crosscoder{reads} leaves {every}, and {upright}. {families}"
 
 
 def _better(ours: float, theirs: float, what: str) -> str:

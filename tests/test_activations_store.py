@@ -101,22 +101,6 @@ def test_batches_are_one_epoch_in_an_order_that_the_seed_decides(folder: Path) -
         next(store.batches(0, seed=0))
 
 
-def test_split_is_by_image(folder: Path) -> None:
-    store = run(folder)
-    train, held_out = store.split_images(0.3, seed=1)
-    assert sorted([*train.tolist(), *held_out.tolist()]) == list(range(len(store)))
-    assert not set(store.image_ids[train].tolist()) & set(store.image_ids[held_out].tolist())
-    assert len(set(store.image_ids[held_out].tolist())) == 2
-    assert not torch.equal(store.split_images(0.3, seed=2)[1], held_out)
-    assert len(set(store.image_ids[store.split_images(0.001)[1]].tolist())) == 1
-    assert len(set(store.image_ids[store.split_images(0.999)[0]].tolist())) == 1
-    for fraction in (0.0, 1.0):
-        with pytest.raises(ArgumentError, match="fraction"):
-            store.split_images(fraction)
-    with pytest.raises(ArgumentError, match="2 images"):
-        run(noise(1, 64), input_size=None).split_images(0.5)
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("bfloat16", 8e-3), (torch.float32, 0)])
 def test_storage_dtypes(tmp_path: Path, dtype: Any, tolerance: float) -> None:
     images = noise(2, 64)

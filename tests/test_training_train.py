@@ -214,6 +214,11 @@ def test_held_out_is_split_by_image():
     assert len(training) + len(held_out) == 300
     assert len(held_out) == 60
     assert not set(orbits.image_ids[training].tolist()) & set(orbits.image_ids[held_out].tolist())
+    assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(300))
+    assert not torch.equal(split_by_image(orbits, 0.2, seed=4)[1], held_out)
+    # At least one image on either side.
+    assert len(orbits.image_ids[split_by_image(orbits, 0.001, seed=0)[1]].unique()) == 1
+    assert len(orbits.image_ids[split_by_image(orbits, 0.999, seed=0)[0]].unique()) == 1
     with pytest.raises(ArgumentError, match="held_out"):
         split_by_image(Images(data(10)), 0.2, seed=0)
 

@@ -185,28 +185,6 @@ class OrbitStore:
         for begin in range(start * batch_size, len(chosen), batch_size):
             yield self.take(chosen[order[begin : begin + batch_size]])
 
-    def split_images(self, fraction: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """(train, held out): example indices, int64, split by image, so that no image is in both.
-
-        `fraction` of the images, at least one and not all, is held out; the seed decides which.
-        """
-        count = len(self.image_names)
-        if not 0 < fraction < 1:
-            raise argument_error("fraction", expected="between 0 and 1", got=fraction, remedy="0.1 holds out a tenth.")
-        if count < 2:
-            raise argument_error(
-                "fraction",
-                expected="a store of at least 2 images to hold some out",
-                got=f"{count} image",
-                remedy="Harvest more images; positions of one image are too alike to test on.",
-            )
-        held_out = min(max(round(fraction * count), 1), count - 1)
-        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-        is_held_out = torch.zeros(count, dtype=torch.bool)
-        is_held_out[shuffled[:held_out]] = True
-        of_example = is_held_out[self.image_ids]
-        return (~of_example).nonzero().flatten(), of_example.nonzero().flatten()
-
     # Pictures
 
     def canvas(self, image_id: int) -> npt.NDArray[np.uint8]:

@@ -189,11 +189,20 @@ def test_a_crosscoder_learns_what_was_planted():
     assert result.metrics["n_examples"] == 200
 
 
-def test_nan_in_the_data_names_step_and_images():
+def test_nan_in_the_data_names_the_example_before_training_starts():
+    acts = data(400)
+    acts[57, 1, 2] = float("nan")
+    with pytest.raises(DataError, match=r"orbits have NaN or infinity in examples 57 \(images photo-5\.png\)"):
+        groupcc.train(make(), Images(acts), settings(held_out=0))
+
+
+def test_nan_in_the_data_names_step_and_example(monkeypatch):
+    monkeypatch.setattr("groupcc.training.initialise.SAMPLE", 4)  # which doesn't come upon it
     acts = data(400)
     acts[57, 1, 2] = float("nan")
     crosscoder = make()
-    with pytest.raises(DataError, match=r"training stopped at step \d+ \(epoch 0\): unusable .*photo-\d"):
+    expected = r"training stopped at step \d+ \(epoch 0\): unusable .* from examples 57 \(images photo-5\.png\)"
+    with pytest.raises(DataError, match=expected):
         groupcc.train(crosscoder, Images(acts), settings(steps=400, init_b_dec="zero", held_out=0, normalise=False))
     assert all(p.isfinite().all() for p in crosscoder.parameters())
 

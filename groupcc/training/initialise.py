@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from groupcc.errors import DataError
 from groupcc.models import GroupCrosscoder
-from groupcc.training.data import Orbits, translate_at_random
+from groupcc.training.data import Orbits, describe_examples, translate_at_random
 
 __all__ = ["DataStatistics", "geometric_median", "initialise_biases", "initialise_decoder", "measure"]
 
@@ -28,11 +29,19 @@ def measure(orbits: Orbits, indices: torch.Tensor, centre: str, normalise: bool,
     """Statistics of at most 4096 examples drawn by `seed`.
 
     `scale` is the power of two nearest to 1/√variance (1 without `normalise`, or for constant data): one number for
-    all blocks, so that their relative norms survive.
+    all blocks, so that their relative norms survive. DataError for NaN or infinity, naming the examples.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = indices[torch.randperm(len(indices), generator=generator)[:SAMPLE]]
-    acts = orbits.take(chosen.sort().values)
+    chosen = chosen.sort().values
+    acts = orbits.take(chosen)
+    unusable = ~acts.flatten(1).isfinite().all(1)
+    if unusable.any():
+        # Else b_dec would start as NaN, and the first batch, with nothing wrong in it, be blamed.
+        raise DataError(
+            f"orbits have NaN or infinity in {describe_examples(orbits, chosen[unusable.cpu()])}, "
+            f"{int(unusable.sum())} of the {len(chosen)} looked at. Leave these examples out, or find what made them."
+        )
     mean = acts.mean(0)
     variance = float((acts - mean).square().mean(dtype=torch.float64))
     scale = 2.0 ** round(-0.5 * math.log2(variance)) if normalise and variance > 0 else 1.0

@@ -165,7 +165,8 @@ class _Loop:
             with self.autocast:
                 out = crosscoder(acts)
         except ArgumentError as error:
-            raise self._bad_batch(step, chosen, f"unusable activations ({error})") from error
+            unusable = (~acts.flatten(1).isfinite().all(1)).cpu()
+            raise self._bad_batch(step, chosen[unusable], "unusable activations (NaN or infinity)") from error
         loss = out.losses["total"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

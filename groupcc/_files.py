@@ -81,8 +81,8 @@ def _check_replaceable(target: Path, own: Collection[str]) -> None:
     raise argument_error("directory", expected=expected, got=got, remedy=remedy)
 
 
-def atomic_write(path: str | Path, data: bytes | str) -> None:
-    """Writes `data` (text as UTF-8) to `path`, fsynced, in one rename."""
+def atomic_write(path: str | Path, data: bytes | memoryview | str) -> None:
+    """Writes `data` (text as UTF-8) to `path`, fsynced, in one rename, which is on disk too when this returns."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = data.encode() if isinstance(data, str) else data

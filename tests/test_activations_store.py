@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,8 +17,10 @@ import pytest
 import torch
 from activations_nets import TinyNet, noise, write_photographs
 
+from groupcc._files import write_json
 from groupcc.activations import Lattice, OrbitStore, harvest
 from groupcc.activations import space as space_module
+from groupcc.activations import writer as writer_module
 from groupcc.errors import ArgumentError, DataError
 from groupcc.groups.images import transform_images
 
@@ -231,6 +234,56 @@ def test_sigkill_and_resume_equals_uninterrupted(folder: Path, tmp_path: Path) -
 
 class Interrupted(Exception):  # noqa: N818
     pass
+
+
+def test_shards_are_on_disk_before_the_index_that_names_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names too: the directory is synced between the renames of the shard's files and that of the index."""
+    events: list[str] = []
+    replace, fsync = os.replace, os.fsync
+
+    def watched_replace(source: Any, target: Any) -> None:
+        events.append(Path(target).name)
+        replace(source, target)
+
+    def watched_fsync(descriptor: int) -> None:
+        events.append("sync directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "replace", watched_replace)
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    run(folder, tmp_path / "store")
+    for shard in range(4):
+        for part in ("acts", "canvas", "positions"):
+            name = f"{part}-{shard:05d}.bin"
+            at = events.index(name)
+            until_index = events[at : events.index("index.json", at)]
+            assert events[at - 1] == "sync file", name
+            assert "sync directory" in until_index, name
+
+
+def test_stopped_between_a_shard_and_its_index(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shard that no index names is written again; nothing of it is counted twice."""
+    written = 0
+
+    def stop(path: Path, value: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:  # the empty store's, the first shard's, and now the second's
+            raise Interrupted
+        write_json(path, value)
+
+    monkeypatch.setattr(writer_module, "write_json", stop)
+    out = tmp_path / "store"
+    with pytest.raises(Interrupted):
+        run(folder, out)
+    monkeypatch.undo()
+    assert (out / "positions-00001.bin").exists()
+    assert len(json.loads((out / "index.json").read_text())["shards"]) == 1
+    run(folder, out)
+    run(folder, tmp_path / "uninterrupted")
+    assert contents(out) == contents(tmp_path / "uninterrupted")
 
 
 def stop_after(images: int, net: TinyNet) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from groupcc._files import sha256_file
+from groupcc._files import atomic_write, sha256_file
 from groupcc.errors import DataError
 
 __all__ = ["DTYPES", "ArrayCache", "Layout", "ShardArrays", "damage", "read_shard", "write_shard"]
@@ -62,7 +62,7 @@ class ShardArrays:
 
 
 def write_shard(folder: Path, number: int, arrays: ShardArrays) -> dict[str, Any]:
-    """Writes a shard's files, each under a temporary name, fsynced, then renamed; their names and SHA-256."""
+    """Writes a shard's files, each whole and on disk when this returns; their names and SHA-256."""
     contents = {
         # Bytes rather than numbers: NumPy has no bfloat16.
         "acts": arrays.acts.contiguous().view(torch.uint8).numpy(),
@@ -72,14 +72,9 @@ def write_shard(folder: Path, number: int, arrays: ShardArrays) -> dict[str, Any
     files = {}
     for part, content in contents.items():
         path = folder / f"{part}-{number:05d}.bin"
-        temporary = folder / f".{path.name}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(content.data)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = sha256_file(temporary)
-        os.replace(temporary, path)
-        files[part] = {"file": path.name, "sha256": digest}
+        content = content.reshape(-1)
+        atomic_write(path, content.data)
+        files[part] = {"file": path.name, "sha256": hashlib.sha256(content.data).hexdigest()}
     return files
 
 

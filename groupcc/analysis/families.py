@@ -87,11 +87,14 @@ def find_families(
     live_indices = alive.nonzero()[:, 0]
     live = live_indices.tolist()
     fourier = GroupFourier(group, W_dec_LGD)
-    parts = [
-        fourier.forward(W_dec_LGD[index] / norms[index, None, None])
-        for index in live_indices.split(latent_step(max(latents, 1), group, W_dec_LGD.shape[2]))
-    ]
-    coefficients = [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
+    coefficients = fourier.empty(len(live), W_dec_LGD)
+    start = 0
+    for index in live_indices.split(latent_step(max(latents, 1), group, W_dec_LGD.shape[2])):
+        stop = start + len(index)
+        unit = W_dec_LGD[index] / norms[index, None, None]
+        for rows, found in zip(fourier.rows(coefficients, start, stop), fourier.forward(unit), strict=True):
+            rows.copy_(found)
+        start = stop
     head = _stars(_Similarities(fourier, coefficients, group, len(live)), threshold)
 
     heads, size = head.unique(return_counts=True)

@@ -34,6 +34,11 @@ class GroupFourier:
             coefficients.append(x_hat.reshape(len(W_LGD) * dim, dim * W_LGD.shape[2]))
         return coefficients
 
+    def empty(self, latents: int, like_LGD: torch.Tensor) -> list[torch.Tensor]:
+        """Room for what `forward` gives of that many latents."""
+        D = like_LGD.shape[2]
+        return [like_LGD.new_empty(latents * dim, dim * D) for dim in self.dims]
+
     def rows(self, coefficients: list[torch.Tensor], start: int, stop: int) -> list[torch.Tensor]:
         """The coefficients of latents start … stop − 1, as views."""
         return [c[start * dim : stop * dim] for dim, c in zip(self.dims, coefficients, strict=True)]

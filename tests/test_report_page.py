@@ -325,3 +325,21 @@ def test_from_a_real_store(tmp_path: Path) -> None:
     assert "Images 3 Examples 24 Latents 5" in page.words
     assert page.with_class("patch")
     assert page.with_class("plot")
+
+
+def test_the_clearest_latents_of_a_kind_come_first(tmp_path: Path) -> None:
+    """By the share of power that changes: most first, for invariant latents least first; faint ones are said to be."""
+    atlas = shape_atlas()
+    modulation = torch.linspace(0.05, 0.6, atlas.n_latents)
+    spectrum = atlas.spectrum.clone()
+    spectrum[:, 0] = 1 - modulation
+    atlas = dataclasses.replace(atlas, spectrum=spectrum)
+    text = write_report(tmp_path / "page.html", atlas).read_text(encoding="utf-8")
+    order = [int(number) for number in re.findall(r'<details class="latent" id="latent-(\d+)"', text)]
+    assert len(order) == atlas.n_latents
+    for kind in set(atlas.kinds):
+        shown = [latent for latent in order if atlas.kinds[latent] == kind]
+        assert shown == sorted(shown, reverse=kind != "invariant")
+    for latent in order:
+        card = text.split(f'id="latent-{latent}"')[1].split("</summary>")[0]
+        assert ("Faintly: only" in card) == (atlas.kinds[latent] != "invariant" and bool(modulation[latent] < 0.15))

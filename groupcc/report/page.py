@@ -20,7 +20,7 @@ from groupcc._files import atomic_write
 from groupcc.errors import argument_error
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.guide import annotated_ring, guide_group, guide_shapes
-from groupcc.report.numbers import array, count_noun, number, percent, shown, two_decimals
+from groupcc.report.numbers import count_noun, number, percent, shown, two_decimals
 from groupcc.report.pictures import PatchBook
 from groupcc.report.svg import block_plot, scale_css
 from groupcc.report.views import LatentView, Reader, select_latents
@@ -133,7 +133,7 @@ def write_report(
             headline=headline(atlas),
             kinds=[(kind, counts[kind.key]) for kind in kinds_for(atlas.group, set(counts))],
             live=live,
-            sections=_sections(views, atlas, counts),
+            sections=_sections(views, atlas, counts, reader.modulation),
             families=families,
             families_left_out=len(family_sizes(atlas)) - len(families),
             latents_left_out=live - len(detailed),
@@ -147,6 +147,7 @@ def write_report(
             tolerance=_limit(atlas, "tolerance"),
             family_threshold=_limit(atlas.families, "threshold"),
             has_frequency=reader.frequency is not None,
+            has_modulation=reader.modulation is not None,
             metrics=_metric_rows(measured),
             block_plot=_block_plot(measured, atlas.group),
             baseline=_baseline(baseline),
@@ -216,16 +217,18 @@ def _subtitle(atlas: Any, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(label, shown(value)) for label, value in pairs if value is not None]
 
 
-def _sections(views: list[LatentView], atlas: Any, counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Latents by kind, in page order; most often active first where that is known."""
-    frequency = None if atlas.frequency is None else array(atlas.frequency)
+def _sections(
+    views: list[LatentView], atlas: Any, counts: Mapping[str, int], modulation: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """Latents by kind, in page order. The clearest come first: those that change most, of the invariant ones least."""
     found = []
     for kind in kinds_for(atlas.group, set(counts)):
         if not counts[kind.key]:
             continue
         cards = [view for view in views if view.kind.key == kind.key]
-        if frequency is not None:
-            cards.sort(key=lambda view: (-float(frequency[view.latent]), view.latent))
+        if modulation is not None:
+            sign = 1.0 if kind.key == "invariant" else -1.0
+            cards = [cards[i] for i in np.argsort([sign * modulation[view.latent] for view in cards], kind="stable")]
         dead = [i for i, k in enumerate(atlas.kinds) if str(k) == "dead"] if kind.key == "dead" else []
         found.append({"kind": kind, "count": counts[kind.key], "cards": cards, "dead": dead[:200]})
     return found

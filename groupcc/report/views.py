@@ -17,6 +17,8 @@ from groupcc.report.words import Kind, family_words, kind_of, pose_words, shape_
 
 __all__ = ["FamilyView", "LatentView", "MemberView", "Reader", "Transformed", "select_latents"]
 
+FAINT = 0.15
+"""Share of a latent's power that changes with the transform below which the page says that it is faint."""
 FIRST_PATCHES = 3
 """Patches that show before a latent is opened."""
 
@@ -65,6 +67,7 @@ class LatentView:
     frequency: str
     mean_act: str
     modulation: str
+    faint: bool
     family: int | None
 
 
@@ -171,6 +174,7 @@ class Reader:
             kind=self.kind(latent),
             hint=self.hint(latent),
             sentence=sentence,
+            faint=self._faint(latent),
             stabilizer=str(stabilizer.label),
             score=two_decimals(float(stabilizer.score)) if int(array(stabilizer.mask).sum()) > 1 else "",
             ring=self.small_ring(latent),
@@ -187,6 +191,11 @@ class Reader:
             modulation="" if self.modulation is None else percent(self.modulation[latent]),
             family=int(self.labels[latent]) if int(self.labels[latent]) in linked_families else None,
         )
+
+    def _faint(self, latent: int) -> bool:
+        """Whether a latent that is said to move changes so little that its ring is nearly one colour."""
+        moves = self.kind(latent).key not in ("invariant", "dead")
+        return moves and self.modulation is not None and bool(self.modulation[latent] < FAINT)
 
     def _evidence(self, latent: int, axes: list[float]) -> list[Evidence]:
         if self.group.order == 1:

@@ -26,8 +26,8 @@ def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = 
     - `interpolation`: `"bilinear"` reads 4 pixels; points on a pixel are copies. It low-passes by the fractional
       part, so that lattice-exact elements keep detail that others lose. `"bspline"` is the quadratic B-spline as a
       smoothing sampler: 9 pixels, weights ((½−t)²/2, ¾−t², (½+t)²/2) along each axis, whose variance is ¼ pixel²
-      at every t: every element goes through the same filter up to fourth order (Unser 1999, "Splines: a perfect
-      fit for signal and image processing").
+      at every t: the filter's gain is the same for every element up to fourth order in the frequency, its phase up to
+      third (Unser 1999, "Splines: a perfect fit for signal and image processing").
 
     Gradients flow to `maps` (the transposed gather). Errors: ArgumentError for shapes, dtypes, or points outside
     the map. Deterministic on the CPU.

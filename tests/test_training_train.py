@@ -13,7 +13,7 @@ import torch
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig
 from groupcc.errors import ArgumentError, DataError, GroupccWarning
-from groupcc.training import trainer
+from groupcc.training import initialise, trainer
 from groupcc.training.data import as_orbits, batch_indices, split_by_image
 from groupcc.training.initialise import DataStatistics, geometric_median, initialise_decoder, measure
 
@@ -230,6 +230,39 @@ def test_held_out_is_split_by_image():
     assert len(orbits.image_ids[split_by_image(orbits, 0.999, seed=0)[0]].unique()) == 1
     with pytest.raises(ArgumentError, match="held_out"):
         split_by_image(Images(data(10)), 0.2, seed=0)
+
+
+def test_figures_on_the_way_are_of_all_held_out_images(monkeypatch, tmp_path):
+    orbits = Images(data(300))
+    _, held_out = split_by_image(orbits, 0.2, seed=0)
+    seen = []
+
+    def watched(crosscoder, source, *, indices, progress=False):
+        seen.append(indices)
+        return evaluate(crosscoder, source, indices=indices, progress=progress)
+
+    evaluate = trainer.evaluate
+    monkeypatch.setattr(trainer, "evaluate", watched)
+    groupcc.train(make(), orbits, settings(out=tmp_path, held_out=0.2, eval_every=20, eval_examples=13))
+    on_the_way, at_the_end = seen
+    assert 6 <= len(on_the_way) <= 13
+    assert orbits.image_ids[on_the_way].unique().tolist() == orbits.image_ids[held_out].unique().tolist()
+    assert torch.equal(at_the_end, held_out)
+
+
+def test_resuming_does_not_look_for_b_dec_again(monkeypatch, tmp_path):
+    first = groupcc.train(make(), data(), settings(out=tmp_path))
+    monkeypatch.setattr(initialise, "geometric_median", None)
+    assert same(first.crosscoder, groupcc.train(make(), data(), settings(out=tmp_path)).crosscoder)
+
+
+def test_every_epoch_is_shuffled_once(monkeypatch):
+    orders = []
+    randperm = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda n, **options: orders.append(n) or randperm(n, **options))
+    for step in range(20):
+        batch_indices(torch.arange(1009), 100, seed=77, step=step)
+    assert len(orders) == 2
 
 
 def test_every_epoch_visits_every_example_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Protocol, cast, runtime_checkable
 
 import torch
@@ -114,10 +115,14 @@ def batch_indices(indices: torch.Tensor, batch_size: int, seed: int, step: int) 
     while start < (step + 1) * batch_size:
         epoch, offset = divmod(start, n)
         stop = min((step + 1) * batch_size - epoch * n, n)
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        parts.append(torch.randperm(n, generator=generator)[offset:stop])
+        parts.append(_epoch_order(n, seed, epoch)[offset:stop])
         start = epoch * n + stop
     return indices[torch.cat(parts)]
+
+
+@lru_cache(maxsize=2)  # a batch at an epoch's end reads two
+def _epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))
 
 
 def translate_at_random(acts_NGD: torch.Tensor, right_translation: torch.Tensor, seed: int, step: int) -> torch.Tensor:

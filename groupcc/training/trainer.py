@@ -68,11 +68,15 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
         "train": config.resumable_settings(),
         "data": fingerprint(source),
     }
+    # Spread over all held-out images: the first examples alone would be of the first few.
+    watched_indices = held_out_indices[:: max(1, -(-len(held_out_indices) // config.eval_examples))]
     directory = Path(config.out) if config.out is not None else None
     found = checkpoints.newest(directory / "checkpoints") if directory else None
     if found is not None:
         _same_settings(found.state["settings"], settings, found.path)
-    statistics = measure(source, train_indices, config.init_b_dec, config.normalise, config.seed)
+    # A resumed run has its b_dec: only the variance, for the figures, is still needed.
+    centre = config.init_b_dec if found is None else "zero"
+    statistics = measure(source, train_indices, centre, config.normalise, config.seed)
     scale = statistics.scale
     optimizer = torch.optim.Adam(crosscoder.parameters(), lr=0.0, betas=config.betas, eps=1e-12, fused=True)
     start = 0
@@ -97,7 +101,7 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
                 evaluating = config.eval_every and done % config.eval_every == 0 and done < config.steps
                 if evaluating and len(held_out_indices):
                     with loop.folded():
-                        metrics = evaluate(crosscoder, source, indices=held_out_indices[: config.eval_examples])
+                        metrics = evaluate(crosscoder, source, indices=watched_indices)
                     log.write({"step": done, **{f"held_out/{k}": v for k, v in metrics.items()}})
                 if directory and (done % config.checkpoint_every == 0 or done == config.steps):
                     with loop.folded():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
 from groupcc.ops.batchtopk.reference import batchtopk_reference
+from groupcc.ops.checks import check_selection
 
 __all__ = ["batchtopk"]
 
@@ -20,18 +20,5 @@ def batchtopk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tenso
     that is negative); its running mean is what inference uses in place of the batch. Gradient: through the chosen
     positive entries only. Deterministic. Bussmann et al. 2024 (arXiv:2412.06410), section 3.
     """
-    if pre_acts.dim() != 2 or not pre_acts.is_floating_point():
-        raise argument_error(
-            "pre_acts",
-            expected="a floating-point tensor [N, L]",
-            got=f"{pre_acts.dtype} of shape {tuple(pre_acts.shape)}",
-            remedy="Flatten leading axes first.",
-        )
-    if not 1 <= k <= pre_acts.shape[1]:
-        raise argument_error(
-            "k",
-            expected=f"1 to L = {pre_acts.shape[1]}",
-            got=k,
-            remedy="Choose fewer active latents, or a larger dictionary.",
-        )
+    check_selection(pre_acts, k)
     return _op(pre_acts, k)

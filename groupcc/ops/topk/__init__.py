@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
+from groupcc.ops.checks import check_selection
 from groupcc.ops.topk.reference import topk_reference
 
 __all__ = ["topk"]
@@ -21,18 +21,5 @@ def topk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     entries. Deterministic. NaN is not looked for here: `GroupCrosscoder` checks its input. Gao et al. 2024
     (arXiv:2406.04093), section 2.3.
     """
-    if pre_acts.dim() != 2 or not pre_acts.is_floating_point():
-        raise argument_error(
-            "pre_acts",
-            expected="a floating-point tensor [N, L]",
-            got=f"{pre_acts.dtype} of shape {tuple(pre_acts.shape)}",
-            remedy="Flatten leading axes first.",
-        )
-    if not 1 <= k <= pre_acts.shape[1]:
-        raise argument_error(
-            "k",
-            expected=f"1 to L = {pre_acts.shape[1]}",
-            got=k,
-            remedy="Choose fewer active latents, or a larger dictionary.",
-        )
+    check_selection(pre_acts, k)
     return _op(pre_acts, k)

@@ -173,6 +173,8 @@ def _check_orbits(orbits: Any, G: int, D: int) -> None:
         got = type(orbits).__name__
     elif len(orbits) == 0:
         got = "no examples"
+    elif not isinstance(orbits[:1], torch.Tensor):
+        got = f"a {type(orbits).__name__}"
     elif tuple(orbits[:1].shape[1:]) != (G, D):
         got = f"examples of shape {tuple(orbits[:1].shape[1:])}"
     else:
@@ -181,7 +183,8 @@ def _check_orbits(orbits: Any, G: int, D: int) -> None:
         "orbits",
         expected=f"an orbit store or a tensor [M, G, D] with M >= 1 and [G, D] = [{G}, {D}]",
         got=got,
-        remedy="Use the group and the layer that the crosscoder was trained with.",
+        remedy="Use the group and the layer that the crosscoder was trained with; groupcc.OrbitStore.open(directory) "
+        "reads a store, torch.from_numpy(array) makes a tensor.",
     )
 
 

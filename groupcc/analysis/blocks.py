@@ -47,6 +47,13 @@ def analyze(
     check_options(tolerance=tolerance, family_threshold=family_threshold)
     if top < 1 or batch_size < 1:
         raise argument_error("top", expected="top and batch_size at least 1", got=(top, batch_size), remedy="Raise it.")
+    if not isinstance(getattr(crosscoder, "W_dec", None), torch.Tensor):
+        raise argument_error(
+            "crosscoder",
+            expected="a GroupCrosscoder",
+            got=type(crosscoder).__name__,
+            remedy="groupcc.GroupCrosscoder.from_pretrained(directory) reads one.",
+        )
     group = crosscoder.group
     W_dec_LGD = check_decoder(crosscoder.W_dec, group)
     norms = block_norms(W_dec_LGD).cpu()

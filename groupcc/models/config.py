@@ -66,7 +66,7 @@ class CrosscoderConfig:
                 got=self.k,
                 remedy="Fewer active latents, or a larger dictionary.",
             )
-        if self.sparsity == "l1" and not self.l1_coefficient > 0:
+        if self.sparsity == "l1" and not 0 < self.l1_coefficient < float("inf"):
             raise argument_error(
                 "l1_coefficient",
                 expected="a positive number with sparsity='l1'",
@@ -79,7 +79,7 @@ class CrosscoderConfig:
         if self.aux_k is None:
             object.__setattr__(self, "aux_k", min(max(self.d_in // 2, 1), self.n_latents // 2))
         _whole("aux_k", self.aux_k, 0)
-        if not self.aux_coefficient >= 0:
+        if not 0 <= self.aux_coefficient < float("inf"):
             raise argument_error(
                 "aux_coefficient", expected="a number >= 0", got=self.aux_coefficient, remedy="0 turns it off."
             )

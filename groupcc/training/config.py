@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -71,7 +72,13 @@ class TrainConfig:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.betas, (tuple, list)) or not (
+            len(self.betas) == 2 and all(_is_number(beta) and 0 <= beta < 1 for beta in self.betas)
+        ):
+            self._refuse("betas", "two numbers from 0 up to (not with) 1")
         object.__setattr__(self, "betas", tuple(self.betas))
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            self._refuse("seed", "a whole number")
         for name, minimum in (
             ("steps", 1),
             ("batch_size", 1),
@@ -84,15 +91,16 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
                 self._refuse(name, f"a whole number >= {minimum}")
-        if self.lr is not None and not self.lr > 0:
+        if self.lr is not None and not (_is_number(self.lr) and self.lr > 0):
             self._refuse("lr", "a positive number, or None for the default")
-        if self.warmup_steps is not None and not 0 <= self.warmup_steps <= self.steps:
+        warmup = 0 if self.warmup_steps is None else self.warmup_steps
+        if not (_is_number(warmup) and 0 <= warmup <= self.steps):
             self._refuse("warmup_steps", f"0 to steps = {self.steps}, or None for 5 % of them")
-        if not 0 <= self.decay_fraction <= 1:
+        if not (_is_number(self.decay_fraction) and 0 <= self.decay_fraction <= 1):
             self._refuse("decay_fraction", "a share from 0 to 1")
-        if not 0 <= self.held_out < 1:
+        if not (_is_number(self.held_out) and 0 <= self.held_out < 1):
             self._refuse("held_out", "a share of the images from 0 up to (not with) 1")
-        if not self.grad_clip >= 0:
+        if not (_is_number(self.grad_clip) and self.grad_clip >= 0):
             self._refuse("grad_clip", "a norm >= 0 (0 is off)")
         for name, choices in (
             ("init_b_dec", Initialisation),
@@ -123,3 +131,7 @@ class TrainConfig:
             values.pop(name)
         values["betas"] = list(self.betas)
         return values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

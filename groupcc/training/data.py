@@ -22,6 +22,15 @@ __all__ = [
 ]
 
 
+_OPEN = "groupcc.OrbitStore.open(directory) reads a store."
+_REMEDIES = {
+    "ndarray": "torch.from_numpy(array) makes a tensor.",
+    "str": _OPEN,
+    "PosixPath": _OPEN,
+    "WindowsPath": _OPEN,
+}
+
+
 @runtime_checkable
 class Orbits(Protocol):
     """What training needs of an orbit store."""
@@ -62,13 +71,13 @@ def as_orbits(orbits: object, G: int, D: int) -> Orbits:
                 got=f"{orbits.dtype} of shape {tuple(orbits.shape)}",
                 remedy="Use the group and the layer that the crosscoder is configured for.",
             )
-        return TensorOrbits(orbits)
+        return TensorOrbits(orbits.detach())
     if not isinstance(orbits, Orbits):
         raise argument_error(
             "orbits",
             expected="an orbit store or a tensor [M, G, D]",
             got=type(orbits).__name__,
-            remedy="groupcc.harvest makes a store.",
+            remedy=_REMEDIES.get(type(orbits).__name__, "groupcc.harvest makes a store."),
         )
     if len(orbits) == 0:
         raise argument_error("orbits", expected="at least one example", got="none", remedy="Harvest some images first.")

@@ -31,7 +31,7 @@ def evaluate(
     Sums in fp64, deterministic on the CPU. The crosscoder's mode is restored.
     """
     source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
-    chosen = torch.arange(len(source)) if indices is None else indices
+    chosen = torch.arange(len(source)) if indices is None else torch.as_tensor(indices)
     device = crosscoder.W_dec.device
     G = crosscoder.group.order
     residual_G = torch.zeros(G, dtype=torch.float64)

@@ -59,8 +59,9 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     examples; the crosscoder then has the weights of the step before.
     """
     config = config or TrainConfig()
-    device = torch.device(config.device) if config.device else crosscoder.W_dec.device
-    crosscoder.to(device)
+    _is_a("crosscoder", crosscoder, GroupCrosscoder)
+    _is_a("config", config, TrainConfig)
+    _move(crosscoder, config.device)
     source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
     train_indices, held_out_indices = split_by_image(source, config.held_out, config.seed)
     settings = {
@@ -127,6 +128,26 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     if directory:
         crosscoder.save_pretrained(directory / "crosscoder")
     return TrainResult(crosscoder, metrics, directory, start if found is not None else None)
+
+
+def _is_a(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        made = f"groupcc.{kind.__name__}(…) makes one."
+        raise argument_error(name, expected=f"a {kind.__name__}", got=type(value).__name__, remedy=made)
+
+
+def _move(crosscoder: GroupCrosscoder, device: str | None) -> None:
+    if device is None:
+        return
+    try:
+        crosscoder.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise argument_error(
+            "device",
+            expected="a device that PyTorch can use here",
+            got=f"{device} ({error})",
+            remedy="Leave it out to train where the crosscoder is.",
+        ) from error
 
 
 class _Loop:

@@ -6,7 +6,7 @@ import torch
 
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig
-from groupcc.errors import ArgumentError
+from groupcc.errors import ArgumentError, DataError
 
 ACTS = torch.randn(40, 6, 5, generator=torch.Generator().manual_seed(0))
 CONFIG = CrosscoderConfig(group="D3", d_in=5, n_latents=8, k=2)
@@ -63,6 +63,30 @@ def test_a_device_that_is_not_there():
 def test_settings_of_training_out_of_range_or_type(name, value):
     with pytest.raises(ArgumentError, match=f"{name}: expected"):
         TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", -1),
+        ("seed", "a"),
+        ("forward_batch", 2.5),
+        ("forward_batch", None),
+        ("max_images", 2.0),
+        ("max_skipped", -1),
+        ("shard_images", True),
+        ("input_size", 33.0),
+    ],
+)
+def test_settings_of_a_harvest_out_of_range_or_type(name, value):
+    with pytest.raises(ArgumentError, match=f"{name}: expected a"):
+        groupcc.harvest(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), "0", torch.rand(1, 3, 33, 33), **{name: value})
+
+
+def test_an_index_that_lacks_something_is_no_store(tmp_path):
+    (tmp_path / "index.json").write_text('{"format": "groupcc-orbits", "format_version": 1}')
+    with pytest.raises(DataError, match=r"not the index of an orbit store .*lacks complete, settings"):
+        groupcc.OrbitStore.open(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["aux_coefficient", "l1_coefficient"])

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from groupcc.activations.decode import DEFAULT_MAX_PIXELS, UnusableImageError, square
 from groupcc.activations.lattice import Lattice
 from groupcc.activations.layers import LayerReader, evaluation_mode, parameter_kind
-from groupcc.activations.plan import HarvestPlan, Orbit, plan_harvest
+from groupcc.activations.plan import HarvestPlan, Orbit, is_whole, plan_harvest
 from groupcc.activations.positions import Margin, sampling_points
 from groupcc.activations.preprocess import PreprocessLike
 from groupcc.activations.sources import Item
@@ -104,8 +104,11 @@ def harvest(
             little room; a damaged store; another process writing to it.
     """
     say = _say if progress else _say_nothing
-    if forward_batch < 1:
-        raise argument_error("forward_batch", expected="at least 1", got=forward_batch, remedy="16 is the default.")
+    for name, value, least in (("forward_batch", forward_batch, 1), ("max_skipped", max_skipped or 0, 0)):
+        if not is_whole(value, least):
+            raise argument_error(
+                name, expected=f"a whole number of at least {least}", got=value, remedy="Leave it out for the default."
+            )
     folder = None if out is None else Path(out)
     plan = plan_harvest(
         model,

@@ -25,7 +25,7 @@ from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as make_group
 
-__all__ = ["HarvestPlan", "Orbit", "plan_harvest"]
+__all__ = ["HarvestPlan", "Orbit", "is_whole", "plan_harvest"]
 
 Orbit = Literal["input", "map"]
 
@@ -84,8 +84,12 @@ def plan_harvest(
     if storage not in DTYPES:
         raise argument_error("dtype", expected=", ".join(DTYPES), got=storage, remedy='"float16" is the default.')
     for name, value in (("max_images", max_images), ("shard_images", shard_images)):
-        if value is not None and value < 1:
-            raise argument_error(name, expected="at least 1, or None", got=value, remedy="Leave it out for no limit.")
+        if value is not None and not is_whole(value, 1):
+            raise argument_error(
+                name, expected="a whole number of at least 1, or None", got=value, remedy="Leave it out for no limit."
+            )
+    if not is_whole(seed, 0):
+        raise argument_error("seed", expected="a whole number of at least 0", got=seed, remedy="0 is the default.")
     rule = parse_positions(positions)
     elements = make_group(group)
     resolved = _resolve(model, weights)
@@ -171,6 +175,11 @@ def plan_harvest(
     )
 
 
+def is_whole(value: object, minimum: int) -> bool:
+    """Whether it is an int (no bool) that is at least `minimum`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
 def _resolve(model: nn.Module | str, weights: Any) -> ResolvedModel:
     if not isinstance(model, nn.Module):
         return resolve_model(model, weights)
@@ -200,8 +209,8 @@ def _move(model: nn.Module, device: str | torch.device) -> None:
 def _input_size(given: int | tuple[int, int] | None, source: Source, resolved: ResolvedModel) -> tuple[int, int]:
     if given is None:
         return source.tensor_shape[1:] if source.tensor_shape else resolved.input_size
-    sides = (given, given) if isinstance(given, int) else tuple(given)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = tuple(given) if isinstance(given, (tuple, list)) else (given, given)
+    if len(sides) != 2 or not all(is_whole(side, 1) for side in sides):
         raise argument_error(
             "input_size", expected="a side or (height, width) in pixels", got=given, remedy="For example 224."
         )

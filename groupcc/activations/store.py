@@ -23,6 +23,7 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "Example", "OrbitStore", "read_index"]
 
 FORMAT = "groupcc-orbits"
 FORMAT_VERSION = 1
+_REQUIRED = ("complete", "settings", "geometry", "layout", "shard_images", "cursor", "shards", "skipped")
 PATCH_SIDES = (15, 64)
 """Bounds of the default patch side in canvas pixels."""
 
@@ -254,6 +255,9 @@ def read_index(folder: Path) -> dict[str, Any] | None:
         if index["format"] != FORMAT:
             raise ValueError(f"format {index['format']!r}")
         version = index["format_version"]
+        missing = [name for name in _REQUIRED if version == FORMAT_VERSION and name not in index]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not the index of an orbit store ({error}). Choose another directory.") from error
     if version != FORMAT_VERSION:

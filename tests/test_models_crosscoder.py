@@ -87,6 +87,30 @@ def test_batchtopk_uses_the_batch_in_training_and_the_threshold_after():
     assert torch.equal(whole > 0, pre >= crosscoder.threshold)
 
 
+def test_the_threshold_is_a_running_mean_of_the_batches():
+    crosscoder = make(sparsity="batchtopk", k=2)
+    expected = None
+    for scale in (1.0, 3.0, 2.0):
+        acts = scale * orbits(50)
+        lowest = crosscoder.pre_acts(acts).flatten().topk(100).values[-1].item()
+        expected = lowest if expected is None else 0.99 * expected + 0.01 * lowest
+        crosscoder(acts)
+        assert crosscoder.threshold.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_both_encoders_start_with_the_same_gain():
+    """On an orbit that is the same in every block, about as in the decoder itself: Σ_g a·d_g ≈ |G|·a·d_0."""
+    latents = 4000
+    invariant = orbits(20, G=1).expand(-1, 6, -1)
+    of_encoder = {}
+    for encoder in ("identity", "orbit"):
+        crosscoder = GroupCrosscoder(CrosscoderConfig(group="D3", d_in=5, n_latents=latents, k=1, encoder=encoder))
+        with torch.no_grad():
+            crosscoder.W_enc.copy_(crosscoder.W_enc[:1].expand_as(crosscoder.W_enc))
+            of_encoder[encoder] = crosscoder.pre_acts(invariant).square().mean().sqrt().item()
+    assert of_encoder["identity"] == pytest.approx(of_encoder["orbit"], rel=0.03)
+
+
 @pytest.mark.parametrize("sparsity", ["topk", "batchtopk", "l1"])
 @pytest.mark.parametrize("encoder", ["identity", "orbit"])
 def test_gradients_by_gradcheck(sparsity, encoder):
@@ -116,6 +140,7 @@ def test_aux_loss_by_its_formula():
             estimate[n] += pre[n, i].relu() * crosscoder.W_dec[i].detach()
     expected = (estimate - residual).square().sum() / residual.square().sum()
     torch.testing.assert_close(out.losses["aux"].detach(), expected)
+    torch.testing.assert_close(out.losses["total"], out.losses["reconstruction"] + 0.5 * out.losses["aux"])
     out.losses["aux"].backward()
     alive = [i for i in range(12) if i not in dead]
     assert crosscoder.W_dec.grad[alive].abs().max() == 0

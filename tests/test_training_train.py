@@ -217,6 +217,51 @@ def test_diverging_training_stops_with_the_last_good_weights():
     assert not crosscoder.training
 
 
+def test_a_batch_that_diverges_leaves_no_trace(monkeypatch):
+    """Weights, and the counters that the forward pass has already moved, are those of the step before."""
+    forward = GroupCrosscoder.forward
+    calls = []
+
+    def diverging(self, acts):
+        out = forward(self, acts)
+        calls.append(None)
+        if len(calls) == 4:
+            out.losses["total"] = out.losses["total"] * float("nan")
+        return out
+
+    monkeypatch.setattr(GroupCrosscoder, "forward", diverging)
+    longer = settings(steps=9, normalise=False, held_out=0, warmup_steps=0, decay_fraction=0)
+    stopped = make(sparsity="batchtopk")
+    with pytest.raises(DataError, match=r"step 3 .*loss nan"):
+        groupcc.train(stopped, data(), longer)
+    monkeypatch.undo()
+    shorter = settings(steps=3, normalise=False, held_out=0, warmup_steps=0, decay_fraction=0)
+    assert same(groupcc.train(make(sparsity="batchtopk"), data(), shorter).crosscoder, stopped)
+
+
+def test_decoder_gradients_lie_along_the_sphere_and_are_clipped(monkeypatch):
+    """At unit norm the part of the gradient along a decoder is removed; what Adam sees has at most the given norm."""
+    seen = []
+    step = torch.optim.Adam.step
+
+    def watched(self, closure=None):
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        seen.append([p.grad.detach().clone() for p in parameters])
+        W = next(p for p in parameters if p.shape == (L, G, D))
+        seen[-1].append((W.grad * W).sum((1, 2)).abs().max() / W.grad.norm())
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    groupcc.train(make(), data(), settings(steps=5, grad_clip=0.01))
+    for *gradients, along in seen:
+        assert torch.stack([g.norm() for g in gradients]).norm() == pytest.approx(0.01, rel=1e-3)
+        assert along < 1e-5
+    seen.clear()
+    groupcc.train(make(decoder_norm="free"), data(), settings(steps=5, grad_clip=0))
+    assert all(along > 1e-3 for *_, along in seen)
+    assert max(torch.stack([g.norm() for g in gradients]).norm() for *gradients, _ in seen) > 0.01
+
+
 def test_held_out_is_split_by_image():
     orbits = Images(data(300))
     training, held_out = split_by_image(orbits, 0.2, seed=3)

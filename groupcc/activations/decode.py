@@ -33,8 +33,8 @@ def decode_file(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image
         raise UnusableImageError("empty file")
     try:
         with warnings.catch_warnings():
-            # Our own cap below decides; Pillow's warning would name no file.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Of size our own cap decides, of damage the decoder; Pillow's warnings name no file.
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 return decode_image(image, max_pixels)
     except UnusableImageError:

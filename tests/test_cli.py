@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,27 @@ def test_killed_in_each_stage_it_ends_as_if_it_had_not_been(workplace, uninterru
         "report.html",
     ):
         assert (workplace / "out" / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+
+
+DAMAGE = {
+    "atlas/inputs.json": ("[]", 0, ""),
+    "atlas/atlas.json": ("[]", 0, ""),
+    "crosscoder/checkpoints/step-000000030/state.json": ("[]", 0, "state.json is damaged"),
+    "crosscoder/metrics.jsonl": ("nonsense\n", 2, "line 1: expected a JSON object"),
+}
+
+
+@pytest.mark.filterwarnings("always::groupcc.errors.GroupccWarning")
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_files_are_made_again_or_named(workplace, uninterrupted, capsys, name):
+    content, status, message = DAMAGE[name]
+    shutil.copytree(uninterrupted, workplace / "out")
+    (workplace / "out" / name).write_text(content)
+    assert main(RUN) == status
+    assert message in capsys.readouterr().err
+    if not status:
+        for same in ("crosscoder/crosscoder/crosscoder.safetensors", "atlas/table.csv", "report.html"):
+            assert (workplace / "out" / same).read_bytes() == (uninterrupted / same).read_bytes(), same
 
 
 def test_stage_by_stage(workplace, capsys):

@@ -21,7 +21,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             # An old terminal's encoding may lack a letter of a file's name: better a question mark than a crash.
             stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
     args = build_parser().parse_args(argv)
-    from groupcc.cli import commands
     from groupcc.errors import GroupccError, GroupccWarning
 
     def show_warning(message: Warning | str, category: type[Warning], *rest: object) -> None:
@@ -34,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = show_warning  # type: ignore[assignment]
         try:
+            from groupcc.cli import commands  # with torch, which takes seconds
+
             commands.COMMANDS[args.command](args)
         except GroupccError as error:
             print(f"groupcc: error: {error}", file=sys.stderr)

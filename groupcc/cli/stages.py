@@ -73,7 +73,7 @@ def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, op
             }
         )
         marker = out / "inputs.json"
-        if marker.exists() and read_json(marker).get("inputs") == inputs:
+        if all((out / name).is_file() for name in ("table.csv", "table.json")) and _recorded_inputs(marker) == inputs:
             try:
                 return Atlas.load(out)
             except DataError as error:
@@ -84,6 +84,13 @@ def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, op
         atlas.write_table(out / "table.json")
         write_json(marker, {"inputs": inputs})
         return atlas
+
+
+def _recorded_inputs(marker: Path) -> Any:
+    try:
+        return read_json(marker)["inputs"]
+    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: the analysis is made again
+        return None
 
 
 def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -> None:

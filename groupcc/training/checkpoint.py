@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -72,8 +71,9 @@ def newest(root: Path) -> Checkpoint | None:
             if sha256_file(path / OPTIMIZER_FILE) != state["optimizer_sha256"]:
                 raise DataError(f"{OPTIMIZER_FILE} is damaged")
             return Checkpoint(path, load(path), load_file(path / OPTIMIZER_FILE), state)
-        except (DataError, OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, SafetensorError) as error:
-            warnings.warn(f"checkpoint {path} is passed over: {error}", GroupccWarning, stacklevel=2)
+        except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+            what = error if isinstance(error, (DataError, OSError)) else f"{STATE_FILE} is damaged ({error!r})"
+            warnings.warn(f"checkpoint {path} is passed over: {what}", GroupccWarning, stacklevel=2)
     return None
 
 

@@ -8,15 +8,29 @@ from types import TracebackType
 from typing import Any
 
 from groupcc._files import atomic_write
+from groupcc.errors import DataError
 
 __all__ = ["MetricsLog", "read_metrics"]
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line cut off by a kill is left out."""
+    """The lines of a metrics.jsonl; a last line cut off by a kill is left out. DataError for any other damage."""
     lines = Path(path).read_text(encoding="utf-8").split("\n")
     # Text after the last newline is a line whose writing was cut off.
-    return [json.loads(line) for line in lines[:-1] if line]
+    records = []
+    for number, line in enumerate(lines[:-1], 1):
+        if not line:
+            continue
+        try:
+            record = json.loads(line)
+            record["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: expected a JSON object with a step; got {line[:60]!r}. Move the file away: "
+                "training goes on without it."
+            ) from error
+        records.append(record)
+    return records
 
 
 class MetricsLog:

@@ -101,6 +101,26 @@ def test_the_autoencoder_sees_the_crosscoders_images(monkeypatch):
         assert torch.equal(side, other)
 
 
+def test_the_autoencoder_learns_from_the_very_transforms_of_the_crosscoder(monkeypatch):
+    """Step by step, and others each time though every batch holds all examples."""
+    seen = {6: [], 1: []}
+    forward = GroupCrosscoder.forward
+
+    def watched(self, acts):
+        if self.training:
+            seen[self.group.order].append(acts.clone())
+        return forward(self, acts)
+
+    monkeypatch.setattr(GroupCrosscoder, "forward", watched)
+    acts = data(32)
+    settings = dataclasses.replace(SETTINGS, steps=6, augment=True, held_out=0, normalise=False)
+    groupcc.train(GroupCrosscoder(CONFIG), acts, settings)
+    train_sae(acts, CONFIG, settings)
+    assert len(seen[1]) == 6
+    assert all(torch.equal(upright, orbit[:, :1]) for upright, orbit in zip(seen[1], seen[6], strict=True))
+    assert not any(torch.equal(seen[1][0], later) for later in seen[1][1:])
+
+
 def test_the_regressed_decoder_is_the_best_there_is():
     acts = data()
     settings = dataclasses.replace(SETTINGS, steps=150, lr=1e-2)

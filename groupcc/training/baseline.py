@@ -33,7 +33,8 @@ class UprightOrbits:
 class _AugmentedUprightOrbits(UprightOrbits):
     """One transform of each example, drawn anew: block h of an orbit is the upright activation of T_h x.
 
-    The draw depends on the examples asked for, which a training step fixes, so that a resumed run repeats it.
+    A training step gets the transforms that the crosscoder gets at that step (`take_at_step`). Elsewhere the draw
+    depends on the examples asked for. Both are the same in a resumed run.
     """
 
     def __init__(self, orbits: Orbits, right_translation: torch.Tensor, seed: int) -> None:
@@ -41,8 +42,11 @@ class _AugmentedUprightOrbits(UprightOrbits):
         self.right_translation, self.seed = right_translation, seed
 
     def take(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.take_at_step(indices, int(indices.sum()))
+
+    def take_at_step(self, indices: torch.Tensor, step: int) -> torch.Tensor:
         acts = self.orbits.take(indices)
-        return translate_at_random(acts, self.right_translation, self.seed, int(indices.sum()))[:, :1]
+        return translate_at_random(acts, self.right_translation, self.seed, step)[:, :1]
 
 
 def train_sae(orbits: object, config: CrosscoderConfig, train_config: TrainConfig) -> TrainResult:

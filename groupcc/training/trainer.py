@@ -179,7 +179,10 @@ class _Loop:
         chosen = batch_indices(self.indices, config.batch_size, config.seed, step)
         # Ascending reads are kinder to a store on disk; the order inside a batch means nothing.
         chosen = chosen.sort().values
-        acts = self.orbits.take(chosen).to(self.device) * self.scale
+        # Orbits that vary from step to step have a say of their own.
+        take_at_step = getattr(self.orbits, "take_at_step", None)
+        taken = self.orbits.take(chosen) if take_at_step is None else take_at_step(chosen, step)
+        acts = taken.to(self.device) * self.scale
         if config.augment:
             acts = translate_at_random(acts, self.right_translation, config.seed, step)
         lr = config.learning_rate(step, crosscoder.config.n_latents)

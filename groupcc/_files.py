@@ -10,11 +10,22 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groupcc.errors import argument_error
 
-__all__ = ["atomic_directory", "atomic_write", "canonical_hash", "read_json", "sha256_file", "write_json"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "atomic_directory",
+    "atomic_write",
+    "canonical_hash",
+    "read_json",
+    "save_tensors",
+    "sha256_file",
+    "write_json",
+]
 
 
 def _fsync(path: Path) -> None:
@@ -102,6 +113,17 @@ def atomic_write(path: str | Path, data: bytes | memoryview | str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically; NaN and infinity are refused."""
     atomic_write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Writes a .safetensors file. OSError that names it where that fails, as on a full disk; not atomic by itself."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # its own kind, also for what the system refuses
+        raise OSError(f"{path}: {error}") from error
 
 
 def read_json(path: str | Path) -> Any:

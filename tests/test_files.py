@@ -1,9 +1,10 @@
 """Writing directories in one rename: what may be replaced, and what must never be lost."""
 
 import pytest
+import torch
 
 import groupcc
-from groupcc._files import atomic_directory
+from groupcc._files import atomic_directory, save_tensors
 from groupcc.errors import ArgumentError
 
 
@@ -43,6 +44,11 @@ def test_a_file_is_refused_and_kept(tmp_path):
         write(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "x"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_tensors_that_cannot_be_written_are_an_os_error(tmp_path):
+    with pytest.raises(OSError, match=r"nowhere.weights\.safetensors"):
+        save_tensors({"a": torch.zeros(3)}, tmp_path / "nowhere" / "weights.safetensors")
 
 
 def test_crosscoders_and_atlases_keep_to_their_own_directories(tmp_path):

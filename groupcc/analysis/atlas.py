@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from groupcc._files import atomic_directory, atomic_write, read_json, sha256_file, write_json
+from groupcc._files import atomic_directory, atomic_write, read_json, save_tensors, sha256_file, write_json
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.families import Families
 from groupcc.analysis.stabilizers import KINDS, Stabilizer
@@ -164,7 +164,7 @@ class Atlas:
         """
         directory = Path(directory)
         with atomic_directory(directory, own=(JSON_FILE, TENSOR_FILE, *COMPANIONS)) as temporary:
-            save_file(self._tensors(), temporary / TENSOR_FILE)
+            save_tensors(self._tensors(), temporary / TENSOR_FILE)
             write_json(
                 temporary / JSON_FILE,
                 {

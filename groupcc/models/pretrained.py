@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from groupcc._files import atomic_directory, read_json, sha256_file, write_json
+from groupcc._files import atomic_directory, read_json, save_tensors, sha256_file, write_json
 from groupcc.errors import ArgumentError, DataError
 from groupcc.models.config import CrosscoderConfig
 
@@ -34,7 +34,7 @@ def save(crosscoder: GroupCrosscoder, directory: Path) -> Path:
 
 def write_files(crosscoder: GroupCrosscoder, directory: Path) -> None:
     """Writes the two files into an existing directory."""
-    save_file(dict(crosscoder.state()), directory / WEIGHTS_FILE)
+    save_tensors(dict(crosscoder.state()), directory / WEIGHTS_FILE)
     write_json(
         directory / CONFIG_FILE,
         {

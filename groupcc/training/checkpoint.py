@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from groupcc._files import atomic_directory, canonical_hash, read_json, sha256_file, write_json
+from groupcc._files import atomic_directory, canonical_hash, read_json, save_tensors, sha256_file, write_json
 from groupcc.errors import DataError, GroupccWarning
 from groupcc.models import GroupCrosscoder
 from groupcc.models.pretrained import CONFIG_FILE, WEIGHTS_FILE, load, write_files
@@ -47,7 +47,7 @@ def write(
     target = root / f"step-{state['step']:09d}"
     with atomic_directory(target, own=(CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE)) as temporary:
         write_files(crosscoder, temporary)
-        save_file(_optimizer_tensors(crosscoder, optimizer), temporary / OPTIMIZER_FILE)
+        save_tensors(_optimizer_tensors(crosscoder, optimizer), temporary / OPTIMIZER_FILE)
         recorded = {**state, "optimizer_sha256": sha256_file(temporary / OPTIMIZER_FILE)}
         write_json(temporary / STATE_FILE, {**recorded, "checksum": canonical_hash(recorded)})
     directories = _directories(root)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from groupcc.analysis import autocorrelation, calibrate_tolerance, find_families, find_stabilizers, spectrum, translate
+from groupcc.analysis import (
+    autocorrelation,
+    calibrate_tolerance,
+    find_families,
+    find_stabilizers,
+    interpolate,
+    spectrum,
+    translate,
+)
 from groupcc.groups import Group, group
 
 # Channels look in irregular directions, so nothing but right translation can find a symmetry.
@@ -253,3 +261,8 @@ def test_turns_of_off_lattice_edges_are_angles():
         assert abs(error) < 1
         # The pose is the nearest rotation, also where a reflection fits better.
         assert abs((float(families.poses[latent]) * 22.5 - (angle - origin) + 180) % 360 - 180) < 11.25 + 2
+
+
+def test_interpolating_nothing_gives_nothing():
+    # Of a dictionary that is dead throughout no autocorrelation is left, and some FFTs refuse an empty batch.
+    assert interpolate(torch.zeros(0, 6, dtype=torch.float64), 4).shape == (0, 24)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -34,6 +35,17 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Removes what writers of `target` that were killed have left beside it."""
+    pattern = re.compile(re.escape(f".{target.name}.") + r"[^.]+\.(tmp|old)")
+    for path in target.parent.iterdir():
+        if pattern.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _fsync_directory(path: Path) -> None:
@@ -73,6 +85,7 @@ def atomic_directory(target: str | Path, own: Collection[str]) -> Iterator[Path]
         else:
             temporary.rename(target)
         _fsync_directory(target.parent)
+        _clear_leftovers(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -105,6 +118,7 @@ def atomic_write(path: str | Path, data: bytes | memoryview | str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _fsync_directory(path.parent)
+        _clear_leftovers(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

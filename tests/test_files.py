@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import groupcc
-from groupcc._files import atomic_directory, save_tensors
+from groupcc._files import atomic_directory, atomic_write, save_tensors
 from groupcc.errors import ArgumentError
 
 
@@ -66,3 +66,16 @@ def test_crosscoders_and_atlases_keep_to_their_own_directories(tmp_path):
     atlas.write_table(tmp_path / "atlas" / "table.csv")
     atlas.save(tmp_path / "atlas")
     groupcc.GroupCrosscoder.from_pretrained(tmp_path / "crosscoder")
+
+
+def test_what_killed_writers_left_is_cleared_and_nothing_else(tmp_path):
+    for name in (".run.k1ll3d.tmp", ".run.k1ll3d.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("x")
+    (tmp_path / ".page.html.123.tmp").write_text("half")
+    kept = [".run", ".runs.abc.tmp", ".page.html", "run.abc.tmp", ".run.a.b.tmp"]
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    write(tmp_path / "run")
+    atomic_write(tmp_path / "page.html", "page")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "run", "page.html"])

@@ -19,7 +19,7 @@ __all__ = ["ByPhotograph", "crops", "run_demo"]
 
 LAYER = "mixed3b"
 INPUT_SIZE = 161
-STEPS = 2500
+STEPS = 3500
 
 
 def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:

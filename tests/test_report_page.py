@@ -343,3 +343,19 @@ def test_the_clearest_latents_of_a_kind_come_first(tmp_path: Path) -> None:
     for latent in order:
         card = text.split(f'id="latent-{latent}"')[1].split("</summary>")[0]
         assert ("Faintly: only" in card) == (atlas.kinds[latent] != "invariant" and bool(modulation[latent] < 0.15))
+
+
+def test_orbits_of_something_else_are_refused(tmp_path: Path) -> None:
+    """Else patches of images that the latents never saw would be shown."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5, stride=2, padding=2), torch.nn.ReLU())
+    images = torch.rand(3, 3, 65, 65, generator=torch.Generator().manual_seed(0))
+    stores = {
+        (name, n): harvest(net, "1", images[:n], group=name, positions="random:8", progress=False)
+        for name, n in (("D4", 3), ("D4", 2), ("C4", 3))
+    }
+    crosscoder = GroupCrosscoder(CrosscoderConfig(group="D4", d_in=6, n_latents=5, k=2))
+    atlas = analyze(crosscoder, stores["D4", 3], top=3)
+    for wrong, message in ((("D4", 2), "the 24 examples .*; got 16"), (("C4", 3), "under D4.*; got orbits under C4")):
+        with pytest.raises(ArgumentError, match=f"orbits: expected .*{message}"):
+            write_report(tmp_path / "r.html", atlas, stores[wrong])
+    assert not (tmp_path / "r.html").exists()

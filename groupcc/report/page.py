@@ -91,7 +91,8 @@ def write_report(
         The path written. Equal input gives an equal file. 64 latents of D16 with patches are about 1.5 MB.
 
     Raises:
-        ArgumentError: a limit that is not a whole number ≥ 0 (`max_latents` and `max_latents_per_family`: ≥ 1).
+        ArgumentError: a limit that is not a whole number ≥ 0 (`max_latents` and `max_latents_per_family`: ≥ 1);
+            `orbits` of another group or number than those analysed, whose patches would be of other images.
     """
     limits = {
         "max_latents": (max_latents, 1),
@@ -105,6 +106,7 @@ def write_report(
                 name, expected=f"a whole number, at least {least}", got=value, remedy="Leave it out for the default."
             )
     path = Path(path)
+    _check_orbits(atlas, orbits)
     patches = PatchBook(atlas, orbits if max_patches else None)
     reader = Reader(atlas, patches, max_patches=max_patches)
     detailed = select_latents(reader.kinds, reader.frequency, max_latents)
@@ -157,6 +159,19 @@ def write_report(
     # A file name that is not valid UTF-8 reaches Python as lone surrogates, which can't be written.
     atomic_write(path, page.encode("utf-8", "replace"))
     return path
+
+
+def _check_orbits(atlas: Any, orbits: Any | None) -> None:
+    own_group = getattr(orbits, "group", None)
+    analysed = (getattr(atlas, "metrics", None) or {}).get("n_examples")
+    if own_group is not None and own_group != atlas.group:
+        expected, got = f"orbits under {atlas.group}, the atlas's group", f"orbits under {own_group}"
+    elif own_group is not None and analysed is not None and analysed != len(orbits):  # type: ignore[arg-type]
+        expected, got = f"the {analysed} examples that the atlas was made with", f"{len(orbits)} examples"  # type: ignore[arg-type]
+    else:
+        return
+    remedy = "Give the store that was analysed, or none, for a page without patches."
+    raise argument_error("orbits", expected=expected, got=got, remedy=remedy)
 
 
 @lru_cache(maxsize=1)

@@ -108,7 +108,7 @@ def harvest_options(args: argparse.Namespace) -> dict[str, Any]:
         "margin": args.margin if args.margin == "receptive_field" else _number("margin", args.margin),
         "dtype": args.dtype,
         "forward_batch": args.forward_batch,
-        "seed": getattr(args, "seed", 0),
+        "seed": args.seed,
     }
 
 

@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command(
         "harvest", "run a model on every transform of images and store the orbits",
-        _model, _images, _harvest, _directory("directory of the orbit store"),
+        _model, _images, _harvest, _harvest_seed, _directory("directory of the orbit store"),
     )  # fmt: skip
     command(
         "train", "train a group crosscoder on stored orbits",
@@ -112,6 +112,10 @@ def _harvest(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="on disk")
     options.add_argument("--forward-batch", type=int, default=16, help="images in one forward pass")
+
+
+def _harvest_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="choice of random positions")
 
 
 def _crosscoder(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groupcc.errors import argument_error
+from groupcc.errors import DataError, argument_error
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,7 @@ __all__ = [
     "atomic_directory",
     "atomic_write",
     "canonical_hash",
+    "directory_lock",
     "read_json",
     "save_tensors",
     "sha256_file",
@@ -89,6 +90,34 @@ def atomic_directory(target: str | Path, own: Collection[str]) -> Iterator[Path]
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def directory_lock(folder: Path, doing: str) -> Iterator[None]:
+    """Held until the block or the process ends, however it ends. Without flock (Windows) there is none.
+
+    Raises:
+        DataError: another process holds it; `doing` says at what.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise DataError(f"{folder}: another process is {doing}. Wait for it, or choose another.") from error
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _check_replaceable(target: Path, own: Collection[str]) -> None:

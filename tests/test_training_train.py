@@ -12,6 +12,7 @@ import torch
 
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig
+from groupcc._files import directory_lock
 from groupcc.errors import ArgumentError, DataError, GroupccWarning
 from groupcc.training import initialise, trainer
 from groupcc.training.data import as_orbits, batch_indices, split_by_image
@@ -423,3 +424,12 @@ def test_wrong_orbits_are_refused():
         groupcc.train(make(), torch.zeros(9, 6, 4), settings())
     with pytest.raises(ArgumentError, match="orbits: expected an orbit store or a tensor"):
         groupcc.train(make(), [1, 2], settings())
+
+
+def test_two_runs_do_not_share_a_directory(tmp_path):
+    with (
+        directory_lock(tmp_path, "training into it"),
+        pytest.raises(DataError, match="another process is training into it"),
+    ):
+        groupcc.train(make(), data(), settings(out=tmp_path))
+    groupcc.train(make(), data(), settings(out=tmp_path))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from groupcc._files import write_json
+from groupcc._files import directory_lock, write_json
 from groupcc.activations.shards import DTYPES, Layout, ShardArrays, damage, write_shard
 from groupcc.activations.store import FORMAT, FORMAT_VERSION, OrbitStore, read_index
 from groupcc.errors import ArgumentError, DataError, argument_error
@@ -93,7 +93,7 @@ class StoreWriter:
             return
         resumable_index(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _directory_lock(self.folder):
+        with directory_lock(self.folder, "harvesting into it"):
             previous = resumable_index(self.folder)
             if previous is not None:
                 self._go_on_from(previous)
@@ -220,29 +220,6 @@ class StoreWriter:
     def _write_index(self) -> None:
         if self.folder is not None:
             write_json(self.folder / "index.json", self.index)
-
-
-@contextlib.contextmanager
-def _directory_lock(folder: Path) -> Iterator[None]:
-    """Held until the process ends, however it ends. Without flock (Windows) there is none."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise DataError(f"{folder}: another process is harvesting into it. Wait for it, or choose another.") from error
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
 
 
 def _is_ours(path: Path) -> bool:

@@ -142,6 +142,7 @@ def train_config(args: argparse.Namespace) -> TrainConfig:
         checkpoint_every=args.checkpoint_every,
         seed=args.seed,
         tensorboard=args.tensorboard,
+        device=args.device,
     )
 
 

@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=_Help,
+            allow_abbrev=False,
         )
         for add in option_groups:
             add(sub)
@@ -43,15 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
     command("demo", "the whole way on bundled photographs and a bundled net, in minutes", _demo)
     command(
         "run", "harvest, train, analyze and report in one go; run it again to go on where it stopped",
-        _model, _images, _harvest, _crosscoder, _training, _analysis, _run,
+        _model, _images, _device, _harvest, _crosscoder, _training, _analysis, _run,
     )  # fmt: skip
     command(
         "harvest", "run a model on every transform of images and store the orbits",
-        _model, _images, _harvest, _harvest_seed, _directory("directory of the orbit store"),
+        _model, _images, _device, _harvest, _harvest_seed, _directory("directory of the orbit store"),
     )  # fmt: skip
     command(
         "train", "train a group crosscoder on stored orbits",
-        _orbits(required=True), _crosscoder, _training, _directory("directory of the run"),
+        _orbits(required=True), _device, _crosscoder, _training, _directory("directory of the run"),
     )  # fmt: skip
     command(
         "analyze", "read each latent's symmetry: atlas and tables",
@@ -87,7 +88,10 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", default=None, help="DEFAULT (torchvision's), a .safetensors/.pth/.pt file, or random"
     )
-    parser.add_argument("--device", default=None, help="where the model runs, such as cuda (default: cpu)")
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default=None, help="where the model and training run, such as cuda (default: cpu)")
 
 
 def _images(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ def train_crosscoder(
         crosscoder.provenance = _provenance(store)
         result = groupcc.train(crosscoder, orbits or store, dataclasses.replace(settings, out=out))
         print(f"   {_figures(result.metrics)}")
-        return result.crosscoder
+        return result.crosscoder.cpu()
 
 
 def train_baseline(out: Path, orbits: Orbits, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
@@ -58,7 +58,7 @@ def train_baseline(out: Path, orbits: Orbits, config: CrosscoderConfig, settings
     with _stage("train the baseline (a plain sparse autoencoder)"):
         result = train_sae(orbits, config, dataclasses.replace(settings, out=out))
         print(f"   on upright activations: {_figures(result.metrics)}")
-        return regress_decoder(result.crosscoder, orbits, config.group, settings)
+        return regress_decoder(result.crosscoder.cpu(), orbits, config.group, settings)
 
 
 def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:

@@ -99,4 +99,4 @@ def _optimizer_tensors(crosscoder: GroupCrosscoder, optimizer: torch.optim.Optim
 
 
 def _directories(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("step-*") if path.is_dir())
+    return sorted(path for path in root.glob("step-" + "[0-9]" * 9) if path.is_dir())

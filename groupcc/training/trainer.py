@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import groupcc
-from groupcc._files import canonical_hash
+from groupcc._files import canonical_hash, directory_lock
 from groupcc.errors import ArgumentError, DataError, argument_error
 from groupcc.models import GroupCrosscoder
 from groupcc.training import checkpoint as checkpoints
@@ -69,9 +69,22 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
         "train": config.resumable_settings(),
         "data": fingerprint(source),
     }
+    directory = Path(config.out) if config.out is not None else None
+    with directory_lock(directory, "training into it") if directory else nullcontext():
+        return _train(crosscoder, source, train_indices, held_out_indices, settings, config, directory)
+
+
+def _train(
+    crosscoder: GroupCrosscoder,
+    source: Orbits,
+    train_indices: torch.Tensor,
+    held_out_indices: torch.Tensor,
+    settings: dict[str, Any],
+    config: TrainConfig,
+    directory: Path | None,
+) -> TrainResult:
     # Spread over all held-out images: the first examples alone would be of the first few.
     watched_indices = held_out_indices[:: max(1, -(-len(held_out_indices) // config.eval_examples))]
-    directory = Path(config.out) if config.out is not None else None
     found = checkpoints.newest(directory / "checkpoints") if directory else None
     if found is not None:
         _same_settings(found.state["settings"], settings, found.path)

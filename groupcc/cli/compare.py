@@ -47,30 +47,22 @@ def _verdict(crosscoder: dict[str, Any], sae: dict[str, Any], encoder: str) -> s
     upright_ours, upright_theirs = crosscoder["FVU, upright"], sae["FVU, upright"]
     if None in (ours, theirs, upright_ours, upright_theirs):
         return "The held-out activations have no variance, so the two can't be compared."
-    every = _better(ours, theirs, "the activations under all transforms")
-    upright = _better(upright_ours, upright_theirs, "the upright activations")
-    families = (
-        f"It sorts {crosscoder['latents in them']} latents into {crosscoder['families of two or more']} families of "
-        f"rotated copies; the regressed autoencoder's decoder {sae['latents in them']} into "
-        f"{sae['families of two or more']}."
-    )
     if abs(crosscoder["L0"] - sae["L0"]) <= L0_SLACK * max(crosscoder["L0"], sae["L0"]):
         terms = "At equal L0"
     else:
         terms = f"With {crosscoder['L0']:.1f} latents active on average, the autoencoder's {sae['L0']:.1f},"
     reads = (
-        " (its encoder reads the activations under all transforms, the autoencoder's the upright ones alone)"
+        " The crosscoder's encoder reads the activations of all transforms, the autoencoder's the upright ones alone."
         if encoder == "orbit"
         else ""
     )
-    return f"{terms} the crosscoder{reads} leaves {every}, and {upright}. {families}"
-
-
-def _better(ours: float, theirs: float, what: str) -> str:
-    word = "less" if ours < theirs else "more"
-    if round(ours, 3) == round(theirs, 3):
-        return f"as much of {what} unexplained as the plain autoencoder ({ours:.3f})"
-    return f"{word} of {what} unexplained than the plain autoencoder ({ours:.3f} against {theirs:.3f})"
+    return (
+        f"{terms} the crosscoder misses {ours:.1%} of the variance under all transforms, the plain autoencoder, its "
+        f"blocks regressed, {theirs:.1%}; of the variance of the upright activations alone {upright_ours:.1%} against "
+        f"{upright_theirs:.1%}.{reads} Rotated copies of one another: {crosscoder['latents in them']} of the "
+        f"crosscoder's latents, in {crosscoder['families of two or more']} families; {sae['latents in them']} of the "
+        f"autoencoder's, in {sae['families of two or more']}."
+    )
 
 
 def _rounded(value: float | None) -> float | None:

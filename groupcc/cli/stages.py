@@ -133,7 +133,8 @@ def dictionary_to_report(
         atlas,
         store,
         title=title,
-        metrics=crosscoder.provenance["metrics"],
+        metrics=crosscoder.provenance["metrics"]
+        | {"measured on": "images held out from training" if settings.held_out else "the training images"},
         baseline=rows,
         provenance=_provenance(store) | {"encoder": config.encoder, "sparsity": config.sparsity, "k": config.k},
     )

@@ -310,5 +310,5 @@ def summary(atlas: Any) -> str:
         if metrics.get(key) is not None
     ]
     if shown:
-        lines.append(", ".join(shown))
+        lines.append(f"over all {metrics['n_examples']:,} examples: " + ", ".join(shown))
     return "\n".join(lines)

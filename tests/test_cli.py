@@ -72,6 +72,7 @@ RUN = [
     "run", "--model", "tiny_cli_net:Net", "--layer", "first", "--group", "D4", "--images", "images", "--out", "out",
     "--input-size", "33", "--positions", "random:20", "--latents", "16", "--k", "2", "--steps", "30", "--batch-size",
     "16", "--checkpoint-every", "10", "--encoder", "orbit", "--held-out", "0.3", "--baseline", "--augment",
+    "--init-decoder", "examples", "--dead-after", "200",
     "--title", "<script>alert(1)</script>",
 ]  # fmt: skip
 

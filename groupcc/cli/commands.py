@@ -122,6 +122,7 @@ def crosscoder_config(args: argparse.Namespace, group: str, d_in: int) -> Crossc
         sparsity=args.sparsity,
         l1_coefficient=args.l1_coefficient,
         l1_penalty=args.l1_penalty,
+        dead_after=args.dead_after,
     )
 
 
@@ -137,6 +138,7 @@ def train_config(args: argparse.Namespace) -> TrainConfig:
         steps=args.steps,
         batch_size=args.batch_size,
         lr=args.lr,
+        init_W_dec=args.init_decoder,
         augment=args.augment,
         held_out=args.held_out,
         checkpoint_every=args.checkpoint_every,

@@ -129,6 +129,9 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
     )
+    options.add_argument(
+        "--dead-after", type=int, default=100_000, help="examples without firing that make a latent count as dead"
+    )
     options.add_argument("--sparsity", choices=["topk", "batchtopk", "l1"], default="topk", help="kind of sparsity")
     options.add_argument("--l1-coefficient", type=float, default=0.0, help="weight of the l1 penalty")
     options.add_argument(
@@ -141,6 +144,9 @@ def _training(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--steps", type=int, default=3000, help="optimizer steps")
     options.add_argument("--batch-size", type=int, default=512, help="examples in a step")
     options.add_argument("--lr", type=float, default=None, help="height of the learning rate (default: by size)")
+    options.add_argument(
+        "--init-decoder", choices=["random", "examples"], default="random", help="examples keeps most latents alive"
+    )
     options.add_argument("--augment", action="store_true", help="train on random translates of each orbit")
     options.add_argument("--held-out", type=float, default=0.1, help="share of the images kept for evaluation")
     options.add_argument("--checkpoint-every", type=int, default=250, help="steps between checkpoints")

@@ -79,7 +79,6 @@ class MemberView:
     pose: str
     mirrored: bool
     match: str
-    loose: bool
     patch: Patch | None
     turned_back: Patch | None
     ring: Markup
@@ -117,7 +116,6 @@ class Reader:
         self.matches = array(atlas.families.similarity_to_reference).astype(np.float64)
         self.sizes = Counter(self.labels[self.labels >= 0].tolist())
         # Single links join a chain of latents whose ends differ: such members are told apart on the page.
-        self.threshold = float(getattr(atlas.families, "threshold", -1.0))
         self.frequency = None if atlas.frequency is None else array(atlas.frequency).astype(np.float64)
         self.mean_act = None if atlas.mean_act is None else array(atlas.mean_act).astype(np.float64)
 
@@ -238,21 +236,18 @@ class Reader:
         reference = int(self.atlas.families.references[family])
         mask = array(self.stabilizers[reference].mask).astype(bool)
         named = {m: pose_words(group, int(self.poses[m]), mask) for m in members}
-        members.sort(key=lambda m: (self.matches[m] < self.threshold, named[m][2], m))
+        members.sort(key=lambda m: (named[m][2], m))
         occupied = np.zeros(group.order, dtype=bool)
         covered = set()
-        loose = [m for m in members if self.matches[m] < self.threshold]
-        for m in set(members) - set(loose):
+        for m in members:
             coset = group.cayley[int(self.poses[m]), np.flatnonzero(mask)]
             occupied[coset] = True
             covered.add(int(coset.min()))
         n_orientations = group.order // int(mask.sum())
         mirrored = group.kind == "dihedral" and not bool((mask & group.reflections).any())
-        words = family_words(len(members), len(covered), n_orientations, len(loose))
-        # Those that match come first, and are the last to be left out.
-        pool = members[: max(len(members) - len(loose), min(max_members, len(members)))]
-        keep = np.unique(np.linspace(0, len(pool) - 1, min(max_members, len(pool))).round().astype(int))
-        chosen = [pool[i] for i in keep]
+        words = family_words(len(members), len(covered), n_orientations)
+        keep = np.unique(np.linspace(0, len(members) - 1, min(max_members, len(members))).round().astype(int))
+        chosen = [members[i] for i in keep]
         kind = Counter(self.kinds[m] for m in members).most_common(1)[0][0]
         hints = Counter(self.hint(m) for m in members if self.kinds[m] == kind)
         return FamilyView(
@@ -273,13 +268,11 @@ class Reader:
         if examples:
             back = int(self.group.inverse[element])
             turned_back = self.patches.transformed(examples[0][0], back, f"turned back by {words}")
-        match = self.matches[latent]
         return MemberView(
             latent=latent,
             pose=words,
             mirrored=bool(self.group.reflections[element]),
-            match=two_decimals(float(match)),
-            loose=bool(match < self.threshold),
+            match=two_decimals(float(self.matches[latent])),
             patch=self.patches.upright(*examples[0]) if examples else None,
             turned_back=turned_back,
             ring=self.small_ring(latent),

@@ -210,17 +210,8 @@ def pose_words(group: Group, pose: int, stabilizer_mask: np.ndarray) -> tuple[in
     return element, words, degrees + 360.0 * mirrored
 
 
-def family_words(n_members: int, n_covered: int, n_orientations: int, n_loose: int = 0) -> str:
-    """How many of a pattern's distinct orientations a family's latents cover, as a sentence.
-
-    `n_loose` of the members do not match the reference themselves; they don't count as covering an orientation.
-    """
-    if n_loose:
-        others = "the other is" if n_loose == 1 else f"the other {n_loose} are"
-        return (
-            f"{n_members - n_loose} of {n_members} latents match the reference, at {n_covered} of its {n_orientations} "
-            f"orientations; {others} linked to it only through one another."
-        )
+def family_words(n_members: int, n_covered: int, n_orientations: int) -> str:
+    """How many of a pattern's distinct orientations a family's latents cover, as a sentence."""
     latents = count_noun(n_members, "latent")
     if n_orientations == 1:
         return f"{latents} for one pattern that looks alike in every orientation: near-duplicates."
@@ -240,15 +231,9 @@ def _kind_counts(atlas: Any) -> Counter[str]:
     return Counter(str(kind) for kind in atlas.kinds)
 
 
-def family_sizes(atlas: Any, *, matching: bool = False) -> list[int]:
-    """Sizes of the families with at least two members, largest first; with `matching`, of what matches the reference.
-
-    Families are linked pair by pair, so the ends of a chain may have little in common; such members are not counted
-    as copies.
-    """
+def family_sizes(atlas: Any) -> list[int]:
+    """Sizes of the families with at least two members, largest first."""
     labels = array(atlas.families.labels)
-    if matching:
-        labels = labels[array(atlas.families.similarity_to_reference) >= getattr(atlas.families, "threshold", -1.0)]
     return sorted((c for c in np.bincount(labels[labels >= 0]).tolist() if c > 1), reverse=True)
 
 
@@ -273,7 +258,7 @@ def headline(atlas: Any) -> list[str]:
                 parts.append(f"{n} {kind.verb[0] if n == 1 else kind.verb[1]}{hint}")
         listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
         sentences.append(f"Of {count_noun(live, 'live latent')}, {listed}.")
-    sizes = family_sizes(atlas, matching=True)
+    sizes = family_sizes(atlas)
     if sizes:
         what = "rotated or mirrored" if atlas.group.kind == "dihedral" else "rotated"
         copies = "copies" if atlas.group.order == 1 else f"{what} copies of one another"
@@ -299,7 +284,7 @@ def summary(atlas: Any) -> str:
     for kind in kinds:
         hint = "" if kind.key == "dead" else kind.short
         lines.append(f"{counts[kind.key]:7d}  {kind.title:<{width}}  {hint}".rstrip())
-    sizes = family_sizes(atlas, matching=True)
+    sizes = family_sizes(atlas)
     if sizes:
         families = "1 family" if len(sizes) == 1 else f"{len(sizes)} families"
         lines.append(f"{families} of copies, {sum(sizes)} latents in all; the largest has {sizes[0]}")

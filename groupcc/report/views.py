@@ -115,7 +115,6 @@ class Reader:
         self.poses = array(atlas.families.poses).astype(np.int64)
         self.matches = array(atlas.families.similarity_to_reference).astype(np.float64)
         self.sizes = Counter(self.labels[self.labels >= 0].tolist())
-        # Single links join a chain of latents whose ends differ: such members are told apart on the page.
         self.frequency = None if atlas.frequency is None else array(atlas.frequency).astype(np.float64)
         self.mean_act = None if atlas.mean_act is None else array(atlas.mean_act).astype(np.float64)
 

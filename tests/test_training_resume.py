@@ -156,3 +156,16 @@ def test_two_runs_do_not_share_a_directory(tmp_path):
     ):
         groupcc.train(make(), data(), settings(out=tmp_path))
     groupcc.train(make(), data(), settings(out=tmp_path))
+
+
+def test_a_run_from_other_weights_is_resumed_with_a_warning(tmp_path):
+    first = groupcc.train(make(), data(), settings(out=tmp_path))
+    groupcc.train(first.crosscoder, data(), settings(out=tmp_path))  # its own result: nothing to warn of
+    other = make()
+    with torch.no_grad():
+        other.W_dec.mul_(-1)
+    with pytest.warns(
+        GroupccWarning, match=r"started from other weights .* from step 40, and these weights are replaced"
+    ):
+        again = groupcc.train(other, data(), settings(out=tmp_path))
+    assert same(again.crosscoder, first.crosscoder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +66,7 @@ def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, op
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
-                "weights": {name: _tensor_hash(value) for name, value in crosscoder.state().items()},
+                "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index) if store is not None else None,
                 "options": options,
             }
@@ -156,7 +155,3 @@ def _provenance(store: OrbitStore) -> dict[str, Any]:
 def _figures(metrics: dict[str, Any]) -> str:
     fvu = "undefined" if metrics["fvu"] is None else f"{metrics['fvu']:.4f}"
     return f"FVU {fvu}, L0 {metrics['l0']:.1f}, dead {metrics['dead_fraction']:.1%} ({metrics['n_examples']} examples)"
-
-
-def _tensor_hash(tensor: Any) -> str:
-    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()

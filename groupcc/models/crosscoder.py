@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -171,6 +172,14 @@ class GroupCrosscoder(nn.Module):
     def state(self) -> Mapping[str, torch.Tensor]:
         """Parameters and buffers by name, detached, contiguous, on the CPU."""
         return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of every parameter and buffer: equal weights, equal fingerprints."""
+        digest = hashlib.sha256()
+        for name, value in self.state().items():
+            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(value.numpy().tobytes())
+        return digest.hexdigest()
 
     def _check(self, acts: torch.Tensor) -> None:
         expected = (self.group.order, self.config.d_in)

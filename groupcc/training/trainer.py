@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 import groupcc
 from groupcc._files import canonical_hash, directory_lock
-from groupcc.errors import ArgumentError, DataError, argument_error
+from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error
 from groupcc.models import GroupCrosscoder
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig
@@ -55,8 +56,8 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     `out/crosscoder`. Called again with the same settings and data it goes on from the newest checkpoint that
     verifies, and ends with the same bits as a run that was never interrupted (same machine, thread count and
     library versions, on the CPU). ArgumentError where the directory holds a run with other settings, naming the
-    first that differs. DataError where a batch makes loss or gradient NaN or infinite, naming the step and its
-    examples; the crosscoder then has the weights of the step before.
+    first that differs; a warning where that run started from other weights. DataError where a batch makes loss or
+    gradient NaN or infinite, naming the step and its examples; the crosscoder then has the weights of the step before.
     """
     config = config or TrainConfig()
     _is_a("crosscoder", crosscoder, GroupCrosscoder)
@@ -68,6 +69,7 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
         "crosscoder": crosscoder.config.to_dict(),
         "train": config.resumable_settings(),
         "data": fingerprint(source),
+        "start": crosscoder.fingerprint(),
     }
     directory = Path(config.out) if config.out is not None else None
     with directory_lock(directory, "training into it") if directory else nullcontext():
@@ -96,6 +98,7 @@ def _train(
     start = 0
     if found is not None:
         start, scale = found.state["step"], found.state["scale"]
+        _note_other_start(found, crosscoder, settings["start"])
         checkpoints.restore(found, crosscoder, optimizer)
         crosscoder.fold_scale_(1 / scale)
     else:
@@ -263,6 +266,17 @@ class _Folded(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self.crosscoder.fold_scale_(1 / self.scale)
+
+
+def _note_other_start(found: checkpoints.Checkpoint, crosscoder: GroupCrosscoder, start: str) -> None:
+    """Warns where what is resumed did not start as the crosscoder at hand, which isn't the run's own result either."""
+    if start not in (found.state["settings"]["start"], found.crosscoder.fingerprint()):
+        warnings.warn(
+            f"out: the run at {found.path} started from other weights than the crosscoder given; it goes on from step "
+            f"{found.state['step']}, and these weights are replaced. To train them, choose another directory.",
+            GroupccWarning,
+            stacklevel=4,
+        )
 
 
 def _same_settings(saved: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:

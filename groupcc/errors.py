@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "BackendError", "DataError", "GroupccError", "GroupccWarning", "argument_error"]
+__all__ = ["ArgumentError", "BackendError", "DataError", "GroupccError", "GroupccWarning", "argument_error", "is_whole"]
 
 
 class GroupccError(Exception):
@@ -31,3 +31,8 @@ def argument_error(name: str, *, expected: str, got: object, remedy: str) -> Arg
     if len(shown) > 300:
         shown = shown[:297] + "..."
     return ArgumentError(f"{name}: expected {expected}; got {shown}. {remedy}")
+
+
+def is_whole(value: object, minimum: int | None = None) -> bool:
+    """Whether `value` is an int (no bool), at least `minimum` where there is one."""
+    return isinstance(value, int) and not isinstance(value, bool) and (minimum is None or value >= minimum)

@@ -50,8 +50,8 @@ class Store:
     def __len__(self) -> int:
         return len(self.acts)
 
-    def __getitem__(self, key: slice) -> torch.Tensor:
-        return self.acts[key]
+    def take(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.acts[indices]
 
     def positions_of(self, i: int) -> tuple[int, int]:
         return i % self.per_image, 0

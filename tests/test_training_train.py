@@ -7,8 +7,9 @@ from training_samples import D, G, Images, L, data, make, same, settings
 import groupcc
 from groupcc import GroupCrosscoder
 from groupcc.errors import ArgumentError, DataError
+from groupcc.models import as_orbits
 from groupcc.training import trainer
-from groupcc.training.data import as_orbits, batch_indices, split_by_image
+from groupcc.training.data import batch_indices, split_by_image
 from groupcc.training.initialise import DataStatistics, geometric_median, initialise_decoder, measure
 
 

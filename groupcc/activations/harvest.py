@@ -18,14 +18,14 @@ from tqdm import tqdm
 from groupcc.activations.decode import DEFAULT_MAX_PIXELS, UnusableImageError, square
 from groupcc.activations.lattice import Lattice
 from groupcc.activations.layers import LayerReader, evaluation_mode, parameter_kind
-from groupcc.activations.plan import HarvestPlan, Orbit, is_whole, plan_harvest
+from groupcc.activations.plan import HarvestPlan, Orbit, plan_harvest
 from groupcc.activations.positions import Margin, sampling_points
 from groupcc.activations.preprocess import PreprocessLike
 from groupcc.activations.sources import Item
 from groupcc.activations.space import check_space, describe_size
 from groupcc.activations.store import OrbitStore
 from groupcc.activations.writer import StoreWriter
-from groupcc.errors import ArgumentError, DataError, argument_error
+from groupcc.errors import ArgumentError, DataError, argument_error, is_whole
 from groupcc.groups import Group
 from groupcc.groups.images import transform_images
 from groupcc.ops import orbit_gather

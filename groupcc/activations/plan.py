@@ -21,11 +21,12 @@ from groupcc.activations.resolve import DEFAULT_INPUT_SIZE, ResolvedModel, layer
 from groupcc.activations.shards import DTYPES, Layout
 from groupcc.activations.sources import Source, open_source
 from groupcc.activations.writer import resumable_index
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, is_whole
 from groupcc.groups import Group
 from groupcc.groups import group as make_group
+from groupcc.models.device import move
 
-__all__ = ["HarvestPlan", "Orbit", "is_whole", "plan_harvest"]
+__all__ = ["HarvestPlan", "Orbit", "plan_harvest"]
 
 Orbit = Literal["input", "map"]
 
@@ -100,8 +101,7 @@ def plan_harvest(
     as_given = source.tensor_shape is not None and not source.from_bytes
     pixels = parse_preprocess(preprocess, None if as_given else (resolved.mean, resolved.std))
     fingerprint = model_fingerprint(resolved.model)
-    if device is not None:
-        _move(resolved.model, device)
+    move(resolved.model, device)
 
     channels = source.tensor_shape[0] if source.tensor_shape else 3
     kind, device = parameter_kind(resolved.model)
@@ -175,11 +175,6 @@ def plan_harvest(
     )
 
 
-def is_whole(value: object, minimum: int) -> bool:
-    """Whether it is an int (no bool) that is at least `minimum`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-
-
 def _resolve(model: nn.Module | str, weights: Any) -> ResolvedModel:
     if not isinstance(model, nn.Module):
         return resolve_model(model, weights)
@@ -192,18 +187,6 @@ def _resolve(model: nn.Module | str, weights: Any) -> ResolvedModel:
         )
     size = (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
     return ResolvedModel(model, type(model).__name__, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-
-def _move(model: nn.Module, device: str | torch.device) -> None:
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise argument_error(
-            "device",
-            expected="a device that PyTorch can use here",
-            got=f"{device} ({error})",
-            remedy='Leave it out for the CPU; "cuda" needs a GPU, which `groupcc doctor` looks for.',
-        ) from error
 
 
 def _input_size(given: int | tuple[int, int] | None, source: Source, resolved: ResolvedModel) -> tuple[int, int]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from groupcc.errors import argument_error
-
-if TYPE_CHECKING:
-    from groupcc.models import GroupCrosscoder
+from groupcc.models import GroupCrosscoder, Orbits, as_orbits
+from groupcc.models.metrics import MetricSums, batch_starts
 
 __all__ = ["Activity", "TopExamples", "measure_activity"]
 
@@ -56,51 +54,30 @@ def measure_activity(
     is half the layer's receptive field. Without positions (a tensor) every example stands for itself; `image_ids`
     without positions: one example an image. Ties go to the lower example. Sums in fp64, deterministic on the CPU.
     """
-    G, D, L = crosscoder.group.order, crosscoder.config.d_in, crosscoder.config.n_latents
-    _check_orbits(orbits, G, D)
-    device = crosscoder.W_dec.device
-    n = len(orbits)
-    count = torch.zeros(L, dtype=torch.float64)
+    L = crosscoder.config.n_latents
+    source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
+    everything = torch.arange(len(source))
+    sums = MetricSums(source, everything, L)
     total_act = torch.zeros(L, dtype=torch.float64)
-    residual_G = torch.zeros(G, dtype=torch.float64)
-    square_G = torch.zeros(G, dtype=torch.float64)
-    sum_GD = torch.zeros(G, D, dtype=torch.float64)
-    # About a value near the mean: about zero, a large mean would drown the squares.
-    origin = orbits[: min(n, 256)].float().cpu().mean(0)
     best = _Candidates(L, CANDIDATES * top)
     was_training = crosscoder.training
     crosscoder.eval()
     try:
-        for start in _starts(n, batch_size, progress):
-            acts = orbits[start : min(start + batch_size, n)].float()
-            latents = crosscoder.encode(acts.to(device))
-            reconstruction = crosscoder.decode(latents).float().cpu()
-            acts = acts.cpu()
-            residual_G += (acts - reconstruction).square().sum((0, 2), dtype=torch.float64)
-            centred = (acts - origin).double()
-            square_G += centred.square().sum((0, 2))
-            sum_GD += centred.sum(0)
+        for start in batch_starts(len(source), batch_size, "analyze", progress):
+            acts = source.take(everything[start : start + batch_size])
+            latents = crosscoder.encode(acts.to(crosscoder.W_dec.device))
+            sums.add(acts, crosscoder.decode(latents), latents)
             active = latents.acts > 0
             which = latents.indices[active].cpu()
             strength = latents.acts[active].float().cpu()
-            example = start + active.nonzero()[:, 0].cpu()
-            count += torch.bincount(which, minlength=L)
             total_act.index_add_(0, which, strength.double())
-            best.add(which, strength, example)
+            best.add(which, strength, start + active.nonzero()[:, 0].cpu())
     finally:
         crosscoder.train(was_training)
-    square_G -= sum_GD.square().sum(1) / n
-    fvu = _ratio(residual_G.sum(), square_G.sum())
-    metrics = {
-        "fvu": fvu,
-        "explained_variance": None if fvu is None else 1 - fvu,
-        "fvu_per_block": [_ratio(r, t) for r, t in zip(residual_G, square_G, strict=True)],
-        "l0": float(count.sum()) / n,
-        "dead_fraction": float((count == 0).double().mean()),
-        "n_examples": n,
-    }
-    mean_act = torch.where(count > 0, total_act / count.clamp_min(1), 0.0)
-    return Activity((count / n).float(), mean_act.float(), best.spread_out(orbits, top, min_distance), metrics)
+    fired = sums.fired_L
+    mean_act = torch.where(fired > 0, total_act / fired.clamp_min(1), 0.0)
+    frequency = fired.double() / len(source)
+    return Activity(frequency.float(), mean_act.float(), best.spread_out(source, top, min_distance), sums.metrics())
 
 
 class _Candidates:
@@ -124,7 +101,7 @@ class _Candidates:
         order = order[rank < self.capacity]
         self.which, self.act, self.example = which[order], act[order], example[order]
 
-    def spread_out(self, orbits: Any, top: int, min_distance: float | None) -> TopExamples:
+    def spread_out(self, orbits: Orbits, top: int, min_distance: float | None) -> TopExamples:
         indices = torch.full((self.latents, top), -1, dtype=torch.int64)
         acts = torch.zeros(self.latents, top)
         places = _Places(orbits, min_distance)
@@ -144,9 +121,8 @@ class _Candidates:
 class _Places:
     """Whether two examples show the same place of the same image."""
 
-    def __init__(self, orbits: Any, min_distance: float | None) -> None:
-        image_ids = getattr(orbits, "image_ids", None)
-        self._images = None if image_ids is None else image_ids.tolist()
+    def __init__(self, orbits: Orbits, min_distance: float | None) -> None:
+        self._images = orbits.image_ids.tolist()
         self._positions_of = getattr(orbits, "positions_of", None)
         lattice = getattr(orbits, "lattice", None)
         if min_distance is None:
@@ -155,7 +131,7 @@ class _Places:
         self._known: dict[int, tuple[float, float]] = {}
 
     def neighbours(self, a: int, b: int) -> bool:
-        if self._images is None or self._images[a] != self._images[b]:
+        if self._images[a] != self._images[b]:
             return False
         if self._positions_of is None:
             return True
@@ -166,36 +142,3 @@ class _Places:
         if example not in self._known and self._positions_of is not None:
             self._known[example] = self._positions_of(example)
         return self._known[example]
-
-
-def _check_orbits(orbits: Any, G: int, D: int) -> None:
-    if not hasattr(orbits, "__len__") or not hasattr(orbits, "__getitem__"):
-        got = type(orbits).__name__
-    elif len(orbits) == 0:
-        got = "no examples"
-    elif not isinstance(orbits[:1], torch.Tensor):
-        got = f"a {type(orbits).__name__}"
-    elif tuple(orbits[:1].shape[1:]) != (G, D):
-        got = f"examples of shape {tuple(orbits[:1].shape[1:])}"
-    else:
-        return
-    raise argument_error(
-        "orbits",
-        expected=f"an orbit store or a tensor [M, G, D] with M >= 1 and [G, D] = [{G}, {D}]",
-        got=got,
-        remedy="Use the group and the layer that the crosscoder was trained with; groupcc.OrbitStore.open(directory) "
-        "reads a store, torch.from_numpy(array) makes a tensor.",
-    )
-
-
-def _ratio(part: torch.Tensor, whole: torch.Tensor) -> float | None:
-    return float(part / whole) if whole > 0 else None
-
-
-def _starts(n: int, batch_size: int, progress: bool) -> Any:
-    starts = range(0, n, batch_size)
-    if not progress:
-        return starts
-    from tqdm import tqdm
-
-    return tqdm(starts, desc="analyse", unit="batch", leave=False)

@@ -6,7 +6,10 @@ import torch
 
 from groupcc.groups import Group
 
-__all__ = ["coset_values", "interpolate", "periodic_peak"]
+__all__ = ["UPSAMPLING", "coset_values", "interpolate", "periodic_peak", "refine"]
+
+UPSAMPLING = 16
+"""Points of an interpolated curve for each element; peaks are refined by a parabola beyond that."""
 
 
 def coset_values(C_LG: torch.Tensor, group: Group) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -36,17 +39,20 @@ def interpolate(values: torch.Tensor, factor: int) -> torch.Tensor:
     return torch.fft.irfft(spectrum * factor, n=n * factor, dim=-1)
 
 
-def periodic_peak(curve: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Largest value of each periodic row, [L, M] → (grid index [L], refined position in steps [L], value [L]).
+def periodic_peak(curve: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each periodic row is largest, [L, M] → (grid index [L], refined position in steps [L]).
 
     The position is refined by a parabola through the peak and its two neighbours. Ties go to the lower index.
     """
-    size = curve.shape[-1]
     # argmax doesn't promise the first of equals.
     peak = (curve >= curve.amax(-1, keepdim=True)).to(torch.uint8).argmax(-1)
-    top = curve.gather(-1, peak[:, None])[:, 0]
-    left = curve.gather(-1, (peak[:, None] - 1) % size)[:, 0]
-    right = curve.gather(-1, (peak[:, None] + 1) % size)[:, 0]
+    return peak, refine(curve, peak)
+
+
+def refine(curve: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
+    """The top of the parabola through each periodic row's value at `peak` and its neighbours, [L, M], [L] → [L]."""
+    around = (peak[:, None] + torch.arange(-1, 2)) % curve.shape[-1]
+    left, top, right = curve.gather(-1, around).unbind(-1)
     bend = left - 2 * top + right
     shift = torch.where(bend < 0, 0.5 * (left - right) / torch.where(bend < 0, bend, torch.ones_like(bend)), 0.0)
-    return peak, peak + shift.clamp(-0.5, 0.5), top
+    return peak + shift.clamp(-0.5, 0.5)

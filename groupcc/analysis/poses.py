@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from groupcc.analysis.interpolation import interpolate
+from groupcc.analysis.interpolation import UPSAMPLING, interpolate, refine
 from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray
@@ -14,8 +14,6 @@ __all__ = ["best_equivalent", "turn"]
 
 POSE_SLACK = 0.01
 """Of equivalent poses whose cosines are within this of the best, the smallest element is taken."""
-
-UPSAMPLING = 16
 
 
 def best_equivalent(group: Group, cosine_G: FloatArray, stabilizer: Stabilizer | None) -> int:
@@ -43,12 +41,10 @@ def turn(group: Group, cosine_G: FloatArray, h: int, stabilizer: Stabilizer | No
     if rotations == n > 1:
         return 0.0
     coset = cosine_G[n:] if group.reflections[h] else cosine_G[:n]
-    curve = interpolate(torch.from_numpy(coset), UPSAMPLING).numpy()
-    window = h % n * UPSAMPLING + np.arange(-UPSAMPLING, UPSAMPLING + 1)
-    peak = window[np.argmax(curve[window % len(curve)])]
-    left, top, right = curve[(peak + np.arange(-1, 2)) % len(curve)]
-    bend = left - 2 * top + right
-    position = peak + (float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend < 0 else 0.0)
+    curve = interpolate(torch.from_numpy(coset), UPSAMPLING)
+    window = torch.arange(-UPSAMPLING, UPSAMPLING + 1) + h % n * UPSAMPLING
+    peak = window[int(np.argmax(curve[window % len(curve)].numpy()))]
+    position = float(refine(curve[None], peak[None]))
     period = 360.0 / rotations
     angle = position * 360.0 / len(curve) % period
     # A hair below the period is the same turn as 0.

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from groupcc.analysis.interpolation import coset_values, interpolate, periodic_peak
+from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
 from groupcc.groups import Group, Subgroup
 from groupcc.groups.algebra import BoolArray
 
@@ -16,9 +16,6 @@ __all__ = ["KINDS", "Stabilizer", "find_stabilizers", "restore_stabilizer", "sub
 
 KINDS = ("invariant", "90", "180", "other-rotation", "mirror", "none", "dead")
 """Every `Stabilizer.kind`, in the order in which tables list them."""
-
-UPSAMPLING = 16
-"""Points of the interpolated curve for each element; the peak is refined by a parabola beyond that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +72,7 @@ def subgroup_scores(C_LG: torch.Tensor, group: Group) -> SubgroupScores:
     dihedral, steps = [], []
     for row, m in enumerate(orders):
         mirrors = curve.unflatten(-1, (m, -1))  # [L, m mirrors, position of the first]
-        peak, position, _ = periodic_peak(mirrors.mean(1))
+        peak, position = periodic_peak(mirrors.mean(1))
         weakest = mirrors.amin(1).gather(-1, peak[:, None])[:, 0]
         dihedral.append(torch.minimum(weakest, rotation[row]))
         steps.append(position / UPSAMPLING % (n / m))

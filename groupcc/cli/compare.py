@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from groupcc.analysis import Atlas
-from groupcc.models import GroupCrosscoder
-from groupcc.training import Orbits, TrainConfig, evaluate
+from groupcc.models import GroupCrosscoder, Orbits
+from groupcc.training import TrainConfig, evaluate
 from groupcc.training.data import split_by_image
 
 __all__ = ["comparison"]

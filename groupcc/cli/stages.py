@@ -15,8 +15,8 @@ from groupcc.activations import OrbitStore
 from groupcc.analysis import Atlas
 from groupcc.cli.compare import comparison
 from groupcc.errors import DataError
-from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.training import Orbits, TrainConfig, regress_decoder, train_sae
+from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
+from groupcc.training import TrainConfig, regress_decoder, train_sae
 
 __all__ = ["analyze", "dictionary_to_report", "harvest", "open_orbits", "report", "train_crosscoder"]
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, is_whole
 from groupcc.groups import group as parse_group
 
 __all__ = ["CrosscoderConfig"]
@@ -111,7 +111,7 @@ class CrosscoderConfig:
 
 
 def _whole(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    if not is_whole(value, minimum):
         raise argument_error(
             name, expected=f"a whole number >= {minimum}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
         )

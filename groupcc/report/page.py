@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from groupcc import __version__
 from groupcc._files import atomic_write
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, is_whole
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.guide import annotated_ring, guide_group, guide_shapes
 from groupcc.report.numbers import count_noun, number, percent, shown, two_decimals
@@ -101,7 +101,7 @@ def write_report(
         "max_patches": (max_patches, 0),
     }
     for name, (value, least) in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise argument_error(
                 name, expected=f"a whole number, at least {least}", got=value, remedy="Leave it out for the default."
             )

@@ -2,9 +2,8 @@
 
 from groupcc.training.baseline import regress_decoder, train_sae
 from groupcc.training.config import TrainConfig
-from groupcc.training.data import Orbits
 from groupcc.training.evaluation import evaluate
 from groupcc.training.metrics import read_metrics
 from groupcc.training.trainer import TrainResult, train
 
-__all__ = ["Orbits", "TrainConfig", "TrainResult", "evaluate", "read_metrics", "regress_decoder", "train", "train_sae"]
+__all__ = ["TrainConfig", "TrainResult", "evaluate", "read_metrics", "regress_decoder", "train", "train_sae"]

@@ -6,9 +6,9 @@ import dataclasses
 
 import torch
 
-from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits, as_orbits
 from groupcc.training.config import TrainConfig
-from groupcc.training.data import Orbits, as_orbits, split_by_image, translate_at_random
+from groupcc.training.data import split_by_image, translate_at_random
 from groupcc.training.trainer import TrainResult, train
 
 __all__ = ["UprightOrbits", "regress_decoder", "train_sae"]

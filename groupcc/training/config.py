@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, is_whole
 
 __all__ = ["TrainConfig"]
 
@@ -77,7 +77,7 @@ class TrainConfig:
         ):
             self._refuse("betas", "two numbers from 0 up to (not with) 1")
         object.__setattr__(self, "betas", tuple(self.betas))
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+        if not is_whole(self.seed):
             self._refuse("seed", "a whole number")
         for name, minimum in (
             ("steps", 1),
@@ -88,8 +88,7 @@ class TrainConfig:
             ("keep", 1),
             ("log_every", 1),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            if not is_whole(getattr(self, name), minimum):
                 self._refuse(name, f"a whole number >= {minimum}")
         if self.lr is not None and not (_is_number(self.lr) and self.lr > 0):
             self._refuse("lr", "a positive number, or None for the default")

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from groupcc.models import GroupCrosscoder
-from groupcc.training.data import as_orbits
+from groupcc.models import GroupCrosscoder, as_orbits
+from groupcc.models.metrics import MetricSums, batch_starts
 
 __all__ = ["evaluate"]
 
@@ -32,52 +32,14 @@ def evaluate(
     """
     source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
     chosen = torch.arange(len(source)) if indices is None else torch.as_tensor(indices)
-    device = crosscoder.W_dec.device
-    G = crosscoder.group.order
-    residual_G = torch.zeros(G, dtype=torch.float64)
-    total_G = torch.zeros(G, dtype=torch.float64)
-    sum_GD = torch.zeros(G, crosscoder.config.d_in, dtype=torch.float64)
-    active = 0
-    fired = torch.zeros(crosscoder.config.n_latents, dtype=torch.bool)
-    # Squares are summed about a value near the mean: about zero, fp64 or not, a large mean would drown them.
-    origin = source.take(chosen[:256]).mean(0)
+    sums = MetricSums(source, chosen, crosscoder.config.n_latents)
     was_training = crosscoder.training
     crosscoder.eval()
     try:
-        for start in _steps(len(chosen), batch_size, progress):
+        for start in batch_starts(len(chosen), batch_size, "evaluate", progress):
             acts = source.take(chosen[start : start + batch_size])
-            out = crosscoder(acts.to(device))
-            residual = acts - out.reconstruction.float().cpu()
-            residual_G += residual.square().sum((0, 2), dtype=torch.float64)
-            centred = (acts - origin).double()
-            total_G += centred.square().sum((0, 2))
-            sum_GD += centred.sum(0)
-            positive = out.latents.acts > 0
-            active += int(positive.sum())
-            fired[out.latents.indices[positive].cpu()] = True
+            out = crosscoder(acts.to(crosscoder.W_dec.device))
+            sums.add(acts, out.reconstruction, out.latents)
     finally:
         crosscoder.train(was_training)
-    n = len(chosen)
-    total_G -= sum_GD.square().sum(1) / max(n, 1)
-    fvu = _ratio(residual_G.sum(), total_G.sum())
-    return {
-        "fvu": fvu,
-        "explained_variance": None if fvu is None else 1 - fvu,
-        "fvu_per_block": [_ratio(r, t) for r, t in zip(residual_G, total_G, strict=True)],
-        "l0": active / max(n, 1),
-        "dead_fraction": float((~fired).double().mean()),
-        "n_examples": n,
-    }
-
-
-def _ratio(part: torch.Tensor, whole: torch.Tensor) -> float | None:
-    return float(part / whole) if whole > 0 else None
-
-
-def _steps(n: int, batch_size: int, progress: bool) -> Any:
-    steps = range(0, n, batch_size)
-    if not progress:
-        return steps
-    from tqdm import tqdm
-
-    return tqdm(steps, desc="evaluate", unit="batch", leave=False)
+    return sums.metrics()

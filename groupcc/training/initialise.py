@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from groupcc.errors import DataError
-from groupcc.models import GroupCrosscoder
-from groupcc.training.data import Orbits, describe_examples, translate_at_random
+from groupcc.models import GroupCrosscoder, Orbits
+from groupcc.training.data import describe_examples, translate_at_random
 
 __all__ = ["DataStatistics", "geometric_median", "initialise_biases", "initialise_decoder", "measure"]
 

@@ -14,12 +14,11 @@ import torch
 import groupcc
 from groupcc._files import canonical_hash, directory_lock
 from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error
-from groupcc.models import GroupCrosscoder
+from groupcc.models import GroupCrosscoder, Orbits, as_orbits
+from groupcc.models.device import move
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import (
-    Orbits,
-    as_orbits,
     batch_indices,
     describe_examples,
     fingerprint,
@@ -62,7 +61,7 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     config = config or TrainConfig()
     _is_a("crosscoder", crosscoder, GroupCrosscoder)
     _is_a("config", config, TrainConfig)
-    _move(crosscoder, config.device)
+    move(crosscoder, config.device)
     source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
     train_indices, held_out_indices = split_by_image(source, config.held_out, config.seed)
     settings = {
@@ -150,20 +149,6 @@ def _is_a(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         made = f"groupcc.{kind.__name__}(…) makes one."
         raise argument_error(name, expected=f"a {kind.__name__}", got=type(value).__name__, remedy=made)
-
-
-def _move(crosscoder: GroupCrosscoder, device: str | None) -> None:
-    if device is None:
-        return
-    try:
-        crosscoder.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise argument_error(
-            "device",
-            expected="a device that PyTorch can use here",
-            got=f"{device} ({error})",
-            remedy="Leave it out to train where the crosscoder is.",
-        ) from error
 
 
 class _Loop:
@@ -280,10 +265,8 @@ def _note_other_start(found: checkpoints.Checkpoint, crosscoder: GroupCrosscoder
 
 
 def _same_settings(saved: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    for part, remedy in (
-        ("crosscoder", "Use these settings again, or another out directory."),
-        ("train", "Use these settings again, or another out directory."),
-    ):
+    remedy = "Use these settings again, or another out directory."
+    for part in ("crosscoder", "train"):
         for name, value in wanted[part].items():
             if saved[part].get(name) != value:
                 raise argument_error(

@@ -1,12 +1,70 @@
 """Builds the C++ extension `groupcc._C` from csrc/. Everything else is in pyproject.toml."""
 
+import platform
+import tempfile
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext, naive_recompile
 from setuptools import setup
 
-sources = sorted(str(path) for path in Path("csrc").glob("*.cpp"))
-# `optional`: without a compiler the pure-Python package installs and works on the reference path.
-extensions = [Pybind11Extension("groupcc._C", sources, cxx_std=17, optional=True)] if sources else []
+CSRC = Path("csrc")
+# Each *_kernels.cpp is compiled once for every instruction set; csrc/isa.cpp chooses among them when it is loaded.
+# No flag here depends on the machine that builds.
+X86 = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"],
+    "avx512": [
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mprefer-vector-width=512"),
+        *("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"),
+    ],
+}
+FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
 
-setup(ext_modules=extensions, cmdclass={"build_ext": build_ext})
+
+class BuildKernels(build_ext):
+    """build_ext that adds each kernel file's objects, one for every instruction set."""
+
+    def build_extension(self, ext):
+        openmp = self._openmp()
+        ext.extra_compile_args += FLAGS + openmp
+        ext.extra_link_args += openmp
+        sets = X86 if platform.machine().lower() in ("x86_64", "amd64") else {"baseline": []}
+        kernels = sorted(str(path) for path in CSRC.glob("*_kernels.cpp"))
+        for isa, flags in sets.items():
+            ext.extra_objects += self.compiler.compile(
+                kernels,
+                output_dir=str(Path(self.build_temp) / isa),
+                macros=[("GROUPCC_ISA", isa), (f"GROUPCC_ISA_{isa.upper()}", "1")],
+                extra_postargs=[*ext.extra_compile_args, "-std=c++17", "-fvisibility=hidden", *flags],
+                depends=ext.depends,
+            )
+        ext.define_macros += [(f"GROUPCC_HAS_{isa.upper()}", "1") for isa in sets]
+        super().build_extension(ext)
+
+    def _openmp(self):
+        """The flag for OpenMP where the compiler has it; otherwise csrc/parallel.h starts threads itself."""
+        with tempfile.TemporaryDirectory() as directory:
+            source = Path(directory) / "probe.cpp"
+            source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=directory, extra_postargs=["-fopenmp"])
+                self.compiler.link_executable(objects, str(Path(directory) / "probe"), extra_postargs=["-fopenmp"])
+            except Exception:
+                return []
+        return ["-fopenmp"]
+
+
+ParallelCompile("GROUPCC_BUILD_JOBS", default=2, needs_recompile=naive_recompile).install()
+setup(
+    # `optional`: without a compiler the pure-Python package installs and works on the reference path.
+    ext_modules=[
+        Pybind11Extension(
+            "groupcc._C",
+            sorted(str(path) for path in CSRC.glob("*.cpp") if not path.stem.endswith("_kernels")),
+            depends=sorted(str(path) for path in CSRC.glob("*.h")),
+            cxx_std=17,
+            optional=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildKernels},
+)

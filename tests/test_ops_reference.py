@@ -161,13 +161,23 @@ def test_a_named_backend_runs_or_raises(monkeypatch):
         ops.topk(pre, 2)
 
 
-def test_auto_takes_the_first_that_supports_the_input(monkeypatch):
+def test_auto_takes_the_backend_of_the_device_where_it_supports_the_input(monkeypatch):
+    class Kernels:
+        @staticmethod
+        def unsupported(x):
+            return None if x.dtype == torch.float32 else f"no {x.dtype}"
+
     monkeypatch.setattr("groupcc.ops.backend._ops", {})
-    op = Op("double", lambda x: ("reference", 2 * x))
-    op.register("cpp", lambda x: ("cpp", 2 * x), lambda x: x > 0)
-    assert op(1) == ("cpp", 2)
-    assert op(-1) == ("reference", -2)
+    op = Op("double", lambda x: ("reference", 2 * x), lambda x, backend: (backend, 2 * x), ("cpp", "triton"))
+    op._modules = {"cpp": Kernels, "triton": "no module named triton"}
+    one = torch.ones(())
+    with ops.use_backend("auto"):
+        assert op(one) == ("cpp", 2)
+        assert op(one.double()) == ("reference", 2)
     with ops.use_backend("reference"):
-        assert op(1) == ("reference", 2)
-    with pytest.raises(ArgumentError, match="double has reference, cpp"):
-        op.register("cpp", lambda x: x, lambda x: True)
+        assert op(one) == ("reference", 2)
+    with ops.use_backend("cpp"), pytest.raises(BackendError, match=r"double on cpp: no torch.float64"):
+        op(one.double())
+    with ops.use_backend("triton"), pytest.raises(BackendError, match="double: triton is off: no module named triton"):
+        op(one)
+    assert op.available() == ["reference", "cpp"]

@@ -65,4 +65,4 @@ def _extension() -> str:
         from groupcc import _C
     except ImportError as error:
         return f"off ({error}): the pure-Python package works on the reference path"
-    return f"groupcc._C is built; CPU features: {', '.join(_C.cpu_features()) or 'none beyond the baseline'}"
+    return f"groupcc._C is built and runs {_C.isa()} kernels; this CPU has {', '.join(_C.available_isas())}"

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+import torch
+
 from groupcc.errors import BackendError, argument_error
 
-__all__ = ["BACKENDS", "Op", "backend_status", "current_backend", "registered_ops", "use_backend"]
+__all__ = ["BACKENDS", "Op", "backend_status", "current_backend", "log_once", "registered_ops", "use_backend"]
 
 BACKENDS = ("reference", "cpp", "triton")
 """Every backend's name. `auto`, the default, chooses among them."""
 
+_AUTO = {"cpu": "cpp", "cuda": "triton"}
 _chosen: ContextVar[str | None] = ContextVar("groupcc_backend", default=None)
 _ops: dict[str, Op] = {}
+_logged: set[str] = set()
+_logger = logging.getLogger("groupcc.ops")
 
 
 def current_backend() -> str:
@@ -31,7 +38,8 @@ def current_backend() -> str:
 def use_backend(name: str) -> Iterator[None]:
     """Runs the ops inside the `with` block on one backend: `reference`, `cpp`, `triton` or `auto`.
 
-    A named backend runs or raises [`BackendError`][groupcc.errors.BackendError]; it is never replaced quietly.
+    A named backend runs or raises [`BackendError`][groupcc.errors.BackendError]; it is never replaced quietly. The
+    backward pass of what ran inside uses the same backend, wherever it is called.
     """
     token = _chosen.set(_checked(name, "name"))
     try:
@@ -41,43 +49,84 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 class Op:
-    """An op with its implementations by backend; calling it runs the chosen one.
+    """An op with its implementations; calling it runs the one in force.
 
-    `reference` is the specification in plain PyTorch. Others are added with `register`; `auto` takes the first
-    registered whose `supports(*args)` holds, and the reference where none does.
+    - `reference`: the specification in plain PyTorch, differentiated by autograd.
+    - `library`: the op as `torch.library` knows it, with fake tensors and gradients: the reference's arguments and,
+      last, the backend's name. Its body calls `kernels(backend)`.
+    - `backends`: those with a module `groupcc.ops.<name>.<backend>`, imported when first needed, so that
+      `import groupcc.ops` needs neither Triton nor the extension. The module has `unsupported(*args)`, None or why
+      these arguments don't run there, and the launchers.
+
+    `auto` takes cpp for CPU tensors and triton for CUDA tensors where they support the arguments, else the reference.
     """
 
-    def __init__(self, name: str, reference: Callable[..., Any]) -> None:
+    def __init__(
+        self, name: str, reference: Callable[..., Any], library: Callable[..., Any], backends: tuple[str, ...]
+    ) -> None:
         self.name = name
-        self.implementations: dict[str, Callable[..., Any]] = {"reference": reference}
-        self._supports: dict[str, Callable[..., bool]] = {}
+        self.reference = reference
+        self.library = library
+        self.backends = ("reference", *backends)
+        self._modules: dict[str, Any] = {}
         _ops[name] = self
 
-    def register(self, backend: str, function: Callable[..., Any], supports: Callable[..., bool]) -> None:
-        """Adds an implementation with the reference's signature."""
-        if backend not in BACKENDS or backend in self.implementations:
-            raise argument_error(
-                "backend",
-                expected=f"one of {', '.join(b for b in BACKENDS if b not in self.implementations)}",
-                got=backend,
-                remedy=f"{self.name} has {', '.join(self.implementations)} already.",
-            )
-        self.implementations[backend] = function
-        self._supports[backend] = supports
-
     def __call__(self, *args: Any) -> Any:
+        backend = self.choose(*args)
+        return self.reference(*args) if backend == "reference" else self.library(*args, backend)
+
+    def choose(self, *args: Any) -> str:
+        """The backend that runs these arguments; BackendError where the one in force cannot."""
         backend = current_backend()
+        if backend == "reference":
+            return backend
         if backend == "auto":
-            for name, supports in self._supports.items():
-                if supports(*args):
-                    return self.implementations[name](*args)
-            backend = "reference"
-        if backend not in self.implementations:
+            device = next(arg.device.type for arg in args if isinstance(arg, torch.Tensor))
+            backend = _AUTO.get(device, "reference")
+            if backend not in self.backends or isinstance(self.load(backend), str):
+                return "reference"
+            return "reference" if self.load(backend).unsupported(*args) else backend
+        why_not = self.kernels(backend).unsupported(*args)
+        if why_not:
+            raise BackendError(f"{self.name} on {backend}: {why_not}. Or use use_backend('auto').")
+        return backend
+
+    def kernels(self, backend: str) -> Any:
+        """The backend's module for this op; BackendError where there is none here."""
+        if backend not in self.backends:
             raise BackendError(
-                f"{self.name} has no {backend} implementation in this installation (it has "
-                f"{', '.join(self.implementations)}). Use use_backend('auto'), or see `groupcc doctor`."
+                f"{self.name} has no {backend} implementation (it has {', '.join(self.backends)}). "
+                "Use use_backend('auto'), or see `groupcc doctor`."
             )
-        return self.implementations[backend](*args)
+        module = self.load(backend)
+        if isinstance(module, str):
+            raise BackendError(f"{self.name}: {backend} is off: {module}. Use use_backend('auto').")
+        return module
+
+    def available(self) -> list[str]:
+        """The backends whose module can be imported here, the reference first."""
+        return [name for name in self.backends if name == "reference" or not isinstance(self.load(name), str)]
+
+    def load(self, backend: str) -> Any:
+        """The backend's module, or as a string why it cannot be imported here."""
+        if backend not in self._modules:
+            try:
+                self._modules[backend] = importlib.import_module(f"groupcc.ops.{self.name}.{backend}")
+            except ImportError as error:
+                self._modules[backend] = f"{error}"
+                if backend == "cpp":
+                    log_once(
+                        f"groupcc's compiled CPU kernels are off, so the slower PyTorch path runs ({error}).",
+                        logging.WARNING,
+                    )
+        return self._modules[backend]
+
+
+def log_once(message: str, level: int = logging.INFO) -> None:
+    """Logs `message` to `groupcc.ops` the first time that this process comes to say it."""
+    if message not in _logged:
+        _logged.add(message)
+        _logger.log(level, message)
 
 
 def registered_ops() -> dict[str, Op]:
@@ -89,8 +138,12 @@ def backend_status() -> dict[str, str]:
     """For each backend, which ops it has here, or why it is off."""
     status = {}
     for backend in BACKENDS:
-        having = [name for name, op in _ops.items() if backend in op.implementations]
-        status[backend] = f"on: {', '.join(having)}" if having else "off: this version has no such kernels"
+        having = [op for op in _ops.values() if backend in op.backends]
+        loaded = [op for op in having if backend in op.available()]
+        if loaded:
+            status[backend] = f"on: {', '.join(op.name for op in loaded)}"
+        else:
+            status[backend] = f"off: {having[0].load(backend)}" if having else "off: this version has no such kernels"
     return status
 
 

@@ -10,7 +10,7 @@ from groupcc.ops.checks import check_selection
 
 __all__ = ["batchtopk"]
 
-_op = Op("batchtopk", batchtopk_reference)
+_op = Op("batchtopk", batchtopk_reference, batchtopk_reference, ())
 
 
 def batchtopk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ __all__ = ["INTERPOLATIONS", "orbit_gather"]
 INTERPOLATIONS = {"bilinear": 0.0, "bspline": 1.0}
 """Each interpolation with how far a point must lie inside the outermost pixel centres, in map pixels."""
 
-_op = Op("orbit_gather", orbit_gather_reference)
+_op = Op("orbit_gather", orbit_gather_reference, orbit_gather_reference, ())
 
 
 def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bilinear") -> torch.Tensor:

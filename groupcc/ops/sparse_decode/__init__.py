@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from groupcc.errors import argument_error
@@ -10,14 +12,57 @@ from groupcc.ops.sparse_decode.reference import sparse_decode_reference
 
 __all__ = ["sparse_decode"]
 
-_op = Op("sparse_decode", sparse_decode_reference)
+
+@torch.library.custom_op("groupcc::sparse_decode", mutates_args=())
+def _sparse_decode(
+    acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor | None, backend: str
+) -> torch.Tensor:
+    return _op.kernels(backend).forward(acts, indices, W_dec, b_dec)
 
 
-def sparse_decode(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor) -> torch.Tensor:
-    """out[n, g] = Σ_k acts[n, k] · W_dec[indices[n, k], g]: [N, K], int64 [N, K], [L, G, D] → [N, G, D].
+@_sparse_decode.register_fake
+def _(
+    acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor | None, backend: str
+) -> torch.Tensor:
+    return W_dec.new_empty(acts.shape[0], *W_dec.shape[1:])
 
-    An index may stand more than once in a row. Gradients flow to `acts` and `W_dec`. The dtype is that of `W_dec`,
-    which `acts` must share. Deterministic on the CPU.
+
+@torch.library.custom_op("groupcc::sparse_decode_backward", mutates_args=())
+def _sparse_decode_backward(
+    grad: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, backend: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return _op.kernels(backend).backward(grad, acts, indices, W_dec)
+
+
+@_sparse_decode_backward.register_fake
+def _(
+    grad: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, backend: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.empty_like(acts), W_dec.new_empty(W_dec.shape), W_dec.new_empty(W_dec.shape[1:])
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    acts, indices, W_dec, _, ctx.backend = inputs
+    ctx.save_for_backward(acts, indices, W_dec)
+
+
+def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    acts, indices, W_dec = ctx.saved_tensors
+    d_acts, d_W_dec, d_b_dec = _sparse_decode_backward(grad, acts, indices, W_dec, ctx.backend)
+    return d_acts, None, d_W_dec, d_b_dec if ctx.needs_input_grad[3] else None, None
+
+
+_sparse_decode.register_autograd(_gradients, setup_context=_setup)
+_op = Op("sparse_decode", sparse_decode_reference, _sparse_decode, ("cpp",))
+
+
+def sparse_decode(
+    acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor | None = None
+) -> torch.Tensor:
+    """out[n, g] = Σ_k acts[n, k] · W_dec[indices[n, k], g] + b_dec[g]: [N, K], int64 [N, K], [L, G, D] → [N, G, D].
+
+    An index may stand more than once in a row. Gradients flow to `acts`, `W_dec` and `b_dec` [G, D]. The dtype is that
+    of `W_dec`, which `acts` and `b_dec` must share. Deterministic on the CPU.
     """
     if acts.shape != indices.shape or acts.dim() != 2 or indices.dtype != torch.int64:
         raise argument_error(
@@ -33,4 +78,4 @@ def sparse_decode(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor
             got=f"{W_dec.dtype} of shape {tuple(W_dec.shape)}",
             remedy="Convert acts or W_dec so that both have one dtype.",
         )
-    return _op(acts, indices, W_dec)
+    return _op(acts, indices, W_dec, b_dec)

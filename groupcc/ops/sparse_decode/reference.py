@@ -12,12 +12,16 @@ __all__ = ["sparse_decode_reference"]
 DENSE_UP_TO = 4
 
 
-def sparse_decode_reference(acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> torch.Tensor:
+def sparse_decode_reference(
+    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
+) -> torch.Tensor:
     """See `groupcc.ops.sparse_decode`."""
     L, G, D = W_dec_LGD.shape
     N, K = acts_NK.shape
     W_dec = W_dec_LGD.reshape(L, G * D)
     if L <= DENSE_UP_TO * K or N == 0:
         dense = acts_NK.new_zeros(N, L).scatter_add(1, indices_NK, acts_NK)
-        return (dense @ W_dec).view(N, G, D)
-    return F.embedding_bag(indices_NK, W_dec, mode="sum", per_sample_weights=acts_NK).view(N, G, D)
+        out = (dense @ W_dec).view(N, G, D)
+    else:
+        out = F.embedding_bag(indices_NK, W_dec, mode="sum", per_sample_weights=acts_NK).view(N, G, D)
+    return out if b_dec_GD is None else out + b_dec_GD

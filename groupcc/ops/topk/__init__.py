@@ -10,7 +10,7 @@ from groupcc.ops.topk.reference import topk_reference
 
 __all__ = ["topk"]
 
-_op = Op("topk", topk_reference)
+_op = Op("topk", topk_reference, topk_reference, ())
 
 
 def topk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

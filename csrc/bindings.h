@@ -1,0 +1,14 @@
+// What each op's .cpp adds to the Python module. Pointers come as integers, from tensors that the caller keeps alive
+// and has checked; every function releases the GIL.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace groupcc {
+
+void bind_selection(pybind11::module_& m);     // topk, batchtopk
+void bind_sparse_decode(pybind11::module_& m);  // sparse_decode, decode_loss, their backward
+void bind_orbit_gather(pybind11::module_& m);   // orbit_gather and its backward
+void bind_encode_topk(pybind11::module_& m);    // encode_topk's screening and repair
+
+}  // namespace groupcc

@@ -1,0 +1,7 @@
+#include "bindings.h"
+
+namespace groupcc {
+
+void bind_selection(pybind11::module_&) {}
+
+}  // namespace groupcc

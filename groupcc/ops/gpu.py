@@ -1,0 +1,68 @@
+"""What the launchers of Triton kernels share: where they run, bounded autotuning, builds for the compile gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from triton import knobs
+
+__all__ = ["INTERPRETED", "Build", "next_power_of_2", "tuned", "why_not"]
+
+INTERPRETED = bool(knobs.runtime.interpret)
+"""Whether TRITON_INTERPRET=1 was set when this was imported: kernels then run on CPU tensors, slowly, for tests."""
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One kernel with one shipped configuration, as the compile gate builds it without a GPU.
+
+    `signature`: each argument's type, as in `{"x": "*bf16", "n": "i32", "BLOCK": "constexpr"}`; `constexprs`: their
+    values. Pointers and the integers named in `divisible` are taken as multiples of 16, as launches at usual sizes have
+    them. `tensor_cores`: whether the binary must have tensor-core instructions.
+    """
+
+    name: str
+    kernel: Any
+    signature: dict[str, str]
+    constexprs: dict[str, Any]
+    num_warps: int = 4
+    num_stages: int = 3
+    divisible: tuple[str, ...] = ()
+    tensor_cores: bool = False
+
+
+def why_not(*tensors: torch.Tensor) -> str | None:
+    """Why these tensors don't run in Triton, or None: all on one GPU (or any device under the interpreter)."""
+    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+    for tensor in tensors:
+        if not (INTERPRETED or tensor.device.type == "cuda"):
+            return f"the Triton kernels take CUDA tensors, got one on {tensor.device}"
+        if tensor.device != tensors[0].device:
+            return f"tensors lie on {tensors[0].device} and {tensor.device}"
+    for tensor in floating:
+        if tensor.dtype not in _DTYPES and not (INTERPRETED and tensor.dtype == torch.float64):
+            return f"the Triton kernels take float32, bfloat16 or float16, got {tensor.dtype}"
+        if tensor.dtype != floating[0].dtype:
+            return f"floating tensors must share a dtype, got {floating[0].dtype} and {tensor.dtype}"
+    return None
+
+
+def tuned(configs: Sequence[triton.Config], key: Sequence[str]) -> Callable[[Any], Any]:
+    """Decorates a kernel with a search over a few configurations, the winner cached on disk for each `key`.
+
+    Under the interpreter, where time means nothing, the first configuration runs.
+    """
+    if INTERPRETED:
+        return triton.heuristics({name: lambda _, value=value: value for name, value in configs[0].kwargs.items()})
+    return triton.autotune(configs=list(configs), key=list(key), cache_results=True)
+
+
+def next_power_of_2(n: int) -> int:
+    """The smallest power of two that is at least n (and 1)."""
+    return 1 << max(n - 1, 0).bit_length()

@@ -6,7 +6,7 @@ import torch
 
 from groupcc.errors import argument_error
 
-__all__ = ["check_selection"]
+__all__ = ["check_latents", "check_selection"]
 
 
 def check_selection(pre_acts: torch.Tensor, k: int) -> None:
@@ -24,4 +24,29 @@ def check_selection(pre_acts: torch.Tensor, k: int) -> None:
             expected=f"1 to L = {pre_acts.shape[1]}",
             got=k,
             remedy="Choose fewer active latents, or a larger dictionary.",
+        )
+
+
+def check_latents(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor | None) -> None:
+    """`acts` and `indices` are [N, K], `W_dec` [L, G, D] and `b_dec` [G, D], of one dtype, or ArgumentError."""
+    if acts.shape != indices.shape or acts.dim() != 2 or indices.dtype != torch.int64:
+        raise argument_error(
+            "indices",
+            expected="int64 [N, K], the shape of acts",
+            got=f"{indices.dtype} of shape {tuple(indices.shape)} beside acts of shape {tuple(acts.shape)}",
+            remedy="Pass the pair that ops.topk returns.",
+        )
+    if W_dec.dim() != 3 or W_dec.dtype != acts.dtype:
+        raise argument_error(
+            "W_dec",
+            expected=f"{acts.dtype} of shape [L, G, D]",
+            got=f"{W_dec.dtype} of shape {tuple(W_dec.shape)}",
+            remedy="Convert acts or W_dec so that both have one dtype.",
+        )
+    if b_dec is not None and (b_dec.shape != W_dec.shape[1:] or b_dec.dtype != W_dec.dtype):
+        raise argument_error(
+            "b_dec",
+            expected=f"{W_dec.dtype} of shape [G, D] = {tuple(W_dec.shape[1:])}, or None",
+            got=f"{b_dec.dtype} of shape {tuple(b_dec.shape)}",
+            remedy="Give one bias for each element of a decoder.",
         )

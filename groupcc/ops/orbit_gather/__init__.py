@@ -6,9 +6,9 @@ import torch
 
 from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
-from groupcc.ops.orbit_gather.reference import orbit_gather_reference
+from groupcc.ops.orbit_gather.reference import orbit_gather_reference, sampling_taps
 
-__all__ = ["INTERPOLATIONS", "orbit_gather"]
+__all__ = ["INTERPOLATIONS", "check_gather", "orbit_gather", "sampling_taps"]
 
 INTERPOLATIONS = {"bilinear": 0.0, "bspline": 1.0}
 """Each interpolation with how far a point must lie inside the outermost pixel centres, in map pixels."""
@@ -32,11 +32,12 @@ def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = 
     Gradients flow to `maps` (the transposed gather). Errors: ArgumentError for shapes, dtypes, or points outside
     the map. Deterministic on the CPU.
     """
-    _check(maps, points, interpolation)
+    check_gather(maps, points, interpolation)
     return _op(maps, points, interpolation)
 
 
-def _check(maps: torch.Tensor, points: torch.Tensor, interpolation: str) -> None:
+def check_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str) -> None:
+    """The arguments are what `orbit_gather` takes, or ArgumentError."""
     if interpolation not in INTERPOLATIONS:
         raise argument_error(
             "interpolation",

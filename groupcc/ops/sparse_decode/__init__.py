@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
+from groupcc.ops.checks import check_latents
 from groupcc.ops.sparse_decode.reference import sparse_decode_reference
 
 __all__ = ["sparse_decode"]
@@ -64,18 +64,5 @@ def sparse_decode(
     An index may stand more than once in a row. Gradients flow to `acts`, `W_dec` and `b_dec` [G, D]. The dtype is that
     of `W_dec`, which `acts` and `b_dec` must share. Deterministic on the CPU.
     """
-    if acts.shape != indices.shape or acts.dim() != 2 or indices.dtype != torch.int64:
-        raise argument_error(
-            "indices",
-            expected="int64 [N, K], the shape of acts",
-            got=f"{indices.dtype} of shape {tuple(indices.shape)} beside acts of shape {tuple(acts.shape)}",
-            remedy="Pass the pair that ops.topk returns.",
-        )
-    if W_dec.dim() != 3 or W_dec.dtype != acts.dtype:
-        raise argument_error(
-            "W_dec",
-            expected=f"{acts.dtype} of shape [L, G, D]",
-            got=f"{W_dec.dtype} of shape {tuple(W_dec.shape)}",
-            remedy="Convert acts or W_dec so that both have one dtype.",
-        )
+    check_latents(acts, indices, W_dec, b_dec)
     return _op(acts, indices, W_dec, b_dec)

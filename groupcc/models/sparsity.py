@@ -25,8 +25,8 @@ def select(
         dense = torch.relu(pre_acts_NL)
         return SparseLatents.from_dense(dense), dense, None
     if training:
-        dense, batch_threshold = ops.batchtopk(pre_acts_NL, config.k)
-        return SparseLatents.from_dense(dense), dense, batch_threshold
+        acts, indices, batch_threshold = ops.batchtopk(pre_acts_NL, config.k)
+        return SparseLatents(acts, indices), None, batch_threshold
     dense = torch.relu(pre_acts_NL) * (pre_acts_NL >= threshold)
     return SparseLatents.from_dense(dense), dense, None
 

@@ -1,10 +1,10 @@
-"""topk in plain PyTorch: pre_acts [N, L] → acts [N, K], indices [N, K]."""
+"""topk in plain PyTorch: pre_acts [N, L] → acts [N, k], indices [N, k]."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["topk_reference"]
+__all__ = ["positive_part", "topk_reference"]
 
 
 def topk_reference(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -14,11 +14,17 @@ def topk_reference(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, tor
         # One more than asked for: where it equals the k-th, torch.topk's choice among equals is arbitrary.
         values, indices = torch.topk(pre_acts_NL, min(k + 1, L), dim=1)
         if k < L:
-            tied = (values[:, k] == values[:, k - 1]).nonzero().flatten()
-            values, indices = values[:, :k], indices[:, :k].contiguous()
+            last, after = values[:, k - 1], values[:, k]
+            tied = ((last == after) | after.isnan()).nonzero().flatten()
+            indices = indices[:, :k].contiguous()
             if tied.numel():
                 indices[tied] = torch.sort(pre_acts_NL[tied], dim=1, descending=True, stable=True).indices[:, :k]
         indices = indices.sort(dim=1).values
         order = pre_acts_NL.gather(1, indices).sort(dim=1, descending=True, stable=True).indices
         indices = indices.gather(1, order)
-    return torch.relu(pre_acts_NL.gather(1, indices)), indices
+    return positive_part(pre_acts_NL.gather(1, indices)), indices
+
+
+def positive_part(x: torch.Tensor) -> torch.Tensor:
+    """ReLU with its edges fixed: NaN stays NaN, −0 gives +0, and gradient passes where x > 0 alone."""
+    return torch.where(x > 0, x, torch.where(x.isnan(), x.detach(), 0.0))

@@ -1,0 +1,38 @@
+"""Runs an op on each implementation there is here: the reference, C++ for every instruction set, Triton."""
+
+import contextlib
+
+import pytest
+import torch
+
+from groupcc import ops
+
+try:
+    from groupcc import _C
+
+    ISAS = _C.available_isas()
+except ImportError:
+    ISAS = []
+
+IMPLEMENTATIONS = ["reference", *(f"cpp-{isa}" for isa in ISAS), "triton"]
+COMPILED = IMPLEMENTATIONS[1:-1]
+DEVICE = {"triton": "cuda" if torch.cuda.is_available() else "cpu"}
+
+
+@contextlib.contextmanager
+def running(implementation, op):
+    """The op `op` runs on one of IMPLEMENTATIONS inside the block, which is given the device for its tensors."""
+    backend, _, isa = implementation.partition("-")
+    if backend != "reference":
+        module = ops.registered_ops()[op].load(backend)
+        if isinstance(module, str):
+            pytest.skip(f"{op} on {backend}: {module}")
+    before = _C.isa() if isa else None
+    try:
+        if isa:
+            _C.set_isa(isa)
+        with ops.use_backend(backend):
+            yield DEVICE.get(backend, "cpu")
+    finally:
+        if isa:
+            _C.set_isa(before)

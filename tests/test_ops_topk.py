@@ -1,0 +1,79 @@
+"""topk on every implementation against a brute-force sort."""
+
+import pytest
+import torch
+from backends import IMPLEMENTATIONS, running
+from selection_cases import DTYPES, brute_topk, same, tables
+
+from groupcc import ops
+from groupcc.errors import ArgumentError
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def device(request):
+    with running(request.param, "topk") as device:
+        yield device
+
+
+def check(pre, k, device):
+    acts, indices = ops.topk(pre.to(device), k)
+    expected_acts, expected_indices = brute_topk(pre, k)
+    same(indices, expected_indices)
+    same(acts, expected_acts)
+
+
+def test_by_hand(device):
+    pre = torch.tensor([[1.0, 5, 3, 5, -1], [0, 0, 0, 0, 0], [-3, -1, -2, -1, 2]])
+    acts, indices = ops.topk(pre.to(device), 3)
+    assert indices.tolist() == [[1, 3, 2], [0, 1, 2], [4, 1, 3]]
+    assert acts.tolist() == [[5, 5, 3], [0, 0, 0], [2, 0, 0]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("L", "k"), [(1, 1), (9, 1), (9, 4), (9, 9), (100, 17)])
+def test_every_kind_of_row(device, dtype, L, k):
+    for pre in tables(L, dtype).values():
+        check(pre, k, device)
+
+
+def test_views(device):
+    pre = torch.randn(12, 40)
+    for view in (pre[:, 3:30], pre[::2], pre.t(), pre[:, ::3], pre[:1].expand(5, 40), pre.t()[5:30, 1:7]):
+        check(view, 3, device)
+
+
+def test_no_rows(device):
+    pre = torch.zeros(0, 7, device=device, requires_grad=True)
+    acts, indices = ops.topk(pre, 3)
+    assert acts.shape == indices.shape == (0, 3)
+    acts.sum().backward()
+    assert pre.grad.shape == (0, 7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradient_respects_the_relu_mask(device, dtype):
+    pre = torch.tensor([[2.0, -1, -3, 1, float("nan")]], dtype=dtype).to(device).requires_grad_()
+    acts, _ = ops.topk(pre, 4)
+    (acts * torch.tensor([[7.0, 3, 5, 9]], dtype=dtype, device=device)).nan_to_num().sum().backward()
+    assert pre.grad.tolist() == [[3, 0, 0, 5, 0]]
+
+
+def test_gradient_of_large_rows_is_the_scatter(device):
+    pre = torch.randn(9, 130, device=device, requires_grad=True)
+    acts, indices = ops.topk(pre, 70)
+    weight = torch.randn(70, 9, device=device).t()  # not contiguous
+    (acts * weight).sum().backward()
+    assert torch.equal(pre.grad, torch.zeros_like(pre).scatter(1, indices, weight * (acts > 0)))
+
+
+def test_gradcheck(device):
+    torch.manual_seed(0)
+    pre = torch.randn(5, 9, dtype=torch.float64, device=device, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: ops.topk(x, 3)[0], (pre,))
+
+
+def test_bad_arguments():
+    with pytest.raises(ArgumentError, match=r"k: expected 1 to L = 4; got 5"):
+        ops.topk(torch.zeros(2, 4), 5)
+    with pytest.raises(ArgumentError, match="pre_acts: expected a floating-point tensor"):
+        ops.topk(torch.zeros(2, 4, dtype=torch.int64), 1)

@@ -3,6 +3,7 @@
 from groupcc.ops.backend import backend_status, current_backend, registered_ops, use_backend
 from groupcc.ops.batchtopk import batchtopk
 from groupcc.ops.decode_loss import decode_loss, decode_loss_maps
+from groupcc.ops.encode_topk import encode_topk
 from groupcc.ops.orbit_gather import orbit_gather
 from groupcc.ops.sparse_decode import sparse_decode
 from groupcc.ops.topk import topk
@@ -13,6 +14,7 @@ __all__ = [
     "current_backend",
     "decode_loss",
     "decode_loss_maps",
+    "encode_topk",
     "orbit_gather",
     "registered_ops",
     "sparse_decode",

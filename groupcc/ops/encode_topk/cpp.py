@@ -1,0 +1,50 @@
+"""encode_topk on the CPU: x [N, M], W_enc [M, L], b_enc [L] → acts [N, k], indices [N, k]."""
+
+from __future__ import annotations
+
+import torch
+
+from groupcc.ops.native import empty, why_not
+from groupcc.ops.topk import topk
+
+__all__ = ["backward", "forward", "unsupported"]
+
+# Pre-activations of so many bytes at a time: they stay in the last-level cache between the product and the choice.
+BLOCK_BYTES = 16 << 20
+
+
+def unsupported(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int) -> str | None:
+    return why_not(x_NM, W_enc_ML, b_enc_L)
+
+
+def forward(
+    x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    N, L = x_NM.shape[0], W_enc_ML.shape[1]
+    acts, indices = x_NM.new_empty(N, k), torch.empty(N, k, dtype=torch.int64)
+    rows = max(BLOCK_BYTES // (L * x_NM.itemsize), 64)
+    pre = empty((min(rows, N), L), x_NM.dtype)
+    for start in range(0, N, rows):
+        block = slice(start, min(start + rows, N))
+        pre_block = pre[: block.stop - start]
+        torch.addmm(b_enc_L, x_NM[block], W_enc_ML, out=pre_block)
+        acts[block], indices[block] = topk(pre_block, k)
+    return acts, indices
+
+
+def backward(
+    grad_acts_NK: torch.Tensor,
+    acts_NK: torch.Tensor,
+    indices_NK: torch.Tensor,
+    x_NM: torch.Tensor,
+    W_enc_ML: torch.Tensor,
+    need_x: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    M, L = W_enc_ML.shape
+    grad = torch.where(acts_NK > 0, grad_acts_NK, 0)
+    d_b = grad.new_zeros(L).index_add_(0, indices_NK.flatten(), grad.flatten())
+    scaled = grad[:, :, None] * x_NM[:, None]
+    d_W = grad.new_zeros(L, M).index_add_(0, indices_NK.flatten(), scaled.flatten(0, 1)).t()
+    rows = W_enc_ML.t()[indices_NK]
+    d_x = torch.einsum("nk,nkm->nm", grad, rows) if need_x else x_NM.new_empty(0, M)
+    return d_x, d_W, d_b

@@ -10,21 +10,26 @@ import torch
 import triton
 from triton import knobs
 
-__all__ = ["INTERPRETED", "Build", "next_power_of_2", "tuned", "why_not"]
+__all__ = ["INTERPRETED", "TARGETS", "Build", "next_power_of_2", "tuned", "why_not"]
 
 INTERPRETED = bool(knobs.runtime.interpret)
 """Whether TRITON_INTERPRET=1 was set when this was imported: kernels then run on CPU tensors, slowly, for tests."""
+
+TARGETS = ("sm_80", "sm_90", "gfx942")
+"""The GPUs that every kernel must compile for: A100, H100 and MI300."""
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class Build:
-    """One kernel with one shipped configuration, as the compile gate builds it without a GPU.
+    """One kernel with one shipped configuration, as the compile gate (tests/compile_gate.py) builds it without a GPU.
 
-    `signature`: each argument's type, as in `{"x": "*bf16", "n": "i32", "BLOCK": "constexpr"}`; `constexprs`: their
-    values. Pointers and the integers named in `divisible` are taken as multiples of 16, as launches at usual sizes have
-    them. `tensor_cores`: whether the binary must have tensor-core instructions.
+    `kernel`: the function decorated with `triton.jit`, tuned or not. `signature`: each argument's type, as in
+    `{"x": "*bf16", "n": "i32", "BLOCK": "constexpr"}`; `constexprs`: their values. Pointers and the integers named in
+    `divisible` are taken as multiples of 16, as launches at usual sizes have them. `tensor_cores`: whether the binary
+    must have tensor-core instructions. `targets`: the GPUs that this configuration is for, by default all of TARGETS;
+    each kernel needs at least one build for each of them.
     """
 
     name: str
@@ -35,6 +40,15 @@ class Build:
     num_stages: int = 3
     divisible: tuple[str, ...] = ()
     tensor_cores: bool = False
+    targets: tuple[str, ...] = TARGETS
+
+    @property
+    def function(self) -> Any:
+        """The kernel as `triton.compile` takes it: what lies under the decorators of `tuned`."""
+        kernel = self.kernel
+        while not isinstance(kernel, triton.JITFunction):
+            kernel = kernel.fn
+        return kernel
 
 
 def why_not(*tensors: torch.Tensor) -> str | None:

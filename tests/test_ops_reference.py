@@ -5,9 +5,7 @@ import torch
 
 from groupcc import ops
 from groupcc.errors import ArgumentError, BackendError
-from groupcc.groups import group
 from groupcc.ops.backend import Op
-from groupcc.ops.orbit_gather.reference import sampling_taps
 
 gradcheck = torch.autograd.gradcheck
 
@@ -27,62 +25,6 @@ def test_sparse_decode_against_a_loop(n_latents):
     W_dec.requires_grad_()
     assert gradcheck(lambda a, w: ops.sparse_decode(a, indices, w), (acts, W_dec))
     assert ops.sparse_decode(acts[:0], indices[:0], W_dec).shape == (0, 4, 5)
-
-
-def test_orbit_gather_bilinear_by_hand():
-    maps = torch.arange(12.0).view(1, 1, 3, 4, 1)  # value = 4y + x
-    points = torch.tensor([[[1.0, 2.0], [0.5, 0.25]], [[3.0, 0.0], [2.75, 1.5]]])
-    acts = ops.orbit_gather(maps, points)
-    assert acts.shape == (2, 2, 1)
-    assert acts[:, :, 0].tolist() == [[9.0, 3.0], [1.5, 8.75]]
-
-
-def test_orbit_gather_reads_each_elements_own_map():
-    G = group("D4")
-    maps = torch.rand(2, 8, 5, 5, 3)
-    points = torch.from_numpy(G.matrices @ [1.0, -2.0] + 2)[:, None]
-    acts = ops.orbit_gather(maps, points)
-    for b in range(2):
-        for g in range(8):
-            x, y = (int(v) for v in points[g, 0].round())
-            assert torch.equal(acts[b, g], maps[b, g, y, x])
-
-
-def test_bspline_reproduces_linear_maps_and_has_the_same_width_everywhere():
-    points = torch.rand(3, 50, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 4 + 1.2
-    _, weights = sampling_taps(points, 8, 8, "bspline")
-    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 50, dtype=torch.float64))
-    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-
-    def sampled(picture, interpolation):
-        return ops.orbit_gather(picture.double().view(1, 1, 8, 8, 1), points, interpolation)[..., 0].T
-
-    torch.testing.assert_close(sampled(3 * x - 2 * y, "bspline"), 3 * points[..., 0] - 2 * points[..., 1])
-    # Its variance, 1/4 along each axis, adds to x² wherever the point lies; bilinear's depends on the point.
-    torch.testing.assert_close(sampled(x**2 + y**2, "bspline"), points.square().sum(-1) + 0.5)
-    excess = sampled(x**2 + y**2, "bilinear") - points.square().sum(-1)
-    assert excess.max() - excess.min() > 0.3
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bspline"])
-@pytest.mark.parametrize("S", [1, 3])
-def test_orbit_gather_gradient(interpolation, S):
-    torch.manual_seed(4)
-    maps = torch.randn(2, S, 5, 6, 2, dtype=torch.float64, requires_grad=True)
-    points = torch.rand(3, 4, 2, dtype=torch.float64) * 2 + 1
-    assert gradcheck(lambda m: ops.orbit_gather(m, points, interpolation), (maps,))
-
-
-def test_orbit_gather_refuses_points_outside():
-    maps = torch.zeros(1, 1, 4, 4, 1)
-    with pytest.raises(ArgumentError, match=r"points: .*\(3.5, 1\) for element 0, position 0"):
-        ops.orbit_gather(maps, torch.tensor([[[3.5, 1.0]]]))
-    with pytest.raises(ArgumentError, match="points"):
-        ops.orbit_gather(maps, torch.tensor([[[float("nan"), 1.0]]]))
-    with pytest.raises(ArgumentError, match="S = 1 or S = G = 3"):
-        ops.orbit_gather(torch.zeros(1, 2, 4, 4, 1), torch.ones(3, 1, 2))
-    with pytest.raises(ArgumentError, match="interpolation"):
-        ops.orbit_gather(maps, torch.ones(1, 1, 2), "nearest")
 
 
 def test_bad_arguments():

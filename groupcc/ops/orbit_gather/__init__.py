@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
-from groupcc.ops.orbit_gather.reference import orbit_gather_reference, sampling_taps
+from groupcc.ops.orbit_gather.reference import orbit_gather_reference
+from groupcc.ops.orbit_gather.taps import INTERPOLATIONS, outside_error, sampling_taps
 
-__all__ = ["INTERPOLATIONS", "check_gather", "orbit_gather", "sampling_taps"]
+__all__ = ["INTERPOLATIONS", "check_gather", "orbit_gather", "outside_error", "sampling_taps"]
 
-INTERPOLATIONS = {"bilinear": 0.0, "bspline": 1.0}
-"""Each interpolation with how far a point must lie inside the outermost pixel centres, in map pixels."""
 
-_op = Op("orbit_gather", orbit_gather_reference, orbit_gather_reference, ())
+@torch.library.custom_op("groupcc::orbit_gather", mutates_args=())
+def _orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str, backend: str) -> torch.Tensor:
+    return _op.kernels(backend).forward(maps, points, interpolation)
+
+
+@_orbit_gather.register_fake
+def _(maps: torch.Tensor, points: torch.Tensor, interpolation: str, backend: str) -> torch.Tensor:
+    return maps.new_empty(maps.shape[0] * points.shape[1], points.shape[0], maps.shape[-1])
+
+
+@torch.library.custom_op("groupcc::orbit_gather_backward", mutates_args=())
+def _orbit_gather_backward(
+    grad: torch.Tensor, points: torch.Tensor, shape: Sequence[int], interpolation: str, backend: str
+) -> torch.Tensor:
+    return _op.kernels(backend).backward(grad, points, tuple(shape), interpolation)
+
+
+@_orbit_gather_backward.register_fake
+def _(grad: torch.Tensor, points: torch.Tensor, shape: Sequence[int], interpolation: str, backend: str) -> torch.Tensor:
+    return grad.new_empty(shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    maps, points, ctx.interpolation, ctx.backend = inputs
+    ctx.shape = maps.shape
+    ctx.save_for_backward(points)
+
+
+def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    (points,) = ctx.saved_tensors
+    return _orbit_gather_backward(grad, points, ctx.shape, ctx.interpolation, ctx.backend), None, None, None
+
+
+_orbit_gather.register_autograd(_gradients, setup_context=_setup)
+_op = Op("orbit_gather", orbit_gather_reference, _orbit_gather, ())
 
 
 def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bilinear") -> torch.Tensor:
@@ -29,15 +65,16 @@ def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = 
       at every t: the filter's gain is the same for every element up to fourth order in the frequency, its phase up to
       third (Unser 1999, "Splines: a perfect fit for signal and image processing").
 
-    Gradients flow to `maps` (the transposed gather). Errors: ArgumentError for shapes, dtypes, or points outside
-    the map. Deterministic on the CPU.
+    A pixel whose weight is 0 is not read, so NaN and infinity spread only to points that have a share in them.
+    Gradients flow to `maps` (the transposed gather), not to `points`. Errors: ArgumentError for shapes, dtypes, or
+    points outside the map. Deterministic on the CPU.
     """
     check_gather(maps, points, interpolation)
     return _op(maps, points, interpolation)
 
 
 def check_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str) -> None:
-    """The arguments are what `orbit_gather` takes, or ArgumentError."""
+    """Shapes and dtypes are what `orbit_gather` takes, or ArgumentError; where points lie, `sampling_taps` checks."""
     if interpolation not in INTERPOLATIONS:
         raise argument_error(
             "interpolation",
@@ -65,18 +102,4 @@ def check_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str) -
             expected=f"S = 1 or S = G = {points.shape[0]} maps an image",
             got=f"S = {maps.shape[1]}",
             remedy="Give one map for each element, in element order, or a single one.",
-        )
-    margin = INTERPOLATIONS[interpolation]
-    height, width = maps.shape[2:4]
-    if points.numel() == 0:
-        return
-    limit = points.new_tensor([width - 1 - margin, height - 1 - margin])
-    outside = ((points < margin - 1e-6) | (points > limit + 1e-6) | ~points.isfinite()).any(-1)
-    if outside.any():
-        g, p = (int(i) for i in outside.nonzero()[0])
-        raise argument_error(
-            "points",
-            expected=f"x from {margin:g} to {width - 1 - margin:g} and y from {margin:g} to {height - 1 - margin:g}",
-            got=f"({points[g, p, 0]:g}, {points[g, p, 1]:g}) for element {g}, position {p}",
-            remedy="Use positions whose whole orbit stays inside the map.",
         )

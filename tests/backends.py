@@ -27,6 +27,8 @@ def running(implementation, op):
         module = ops.registered_ops()[op].load(backend)
         if isinstance(module, str):
             pytest.skip(f"{op} on {backend}: {module}")
+    if backend == "triton":
+        import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
     before = _C.isa() if isa else None
     try:
         if isa:

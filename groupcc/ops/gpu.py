@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,28 @@ class Build:
     divisible: tuple[str, ...] = ()
     tensor_cores: bool = False
     targets: tuple[str, ...] = TARGETS
+
+    @classmethod
+    def of(
+        cls,
+        kernel: Any,
+        types: dict[str, str],
+        config: triton.Config,
+        constants: dict[str, Any] | None = None,
+        divisible: tuple[str, ...] = (),
+    ) -> Build:
+        """The build of a tuned kernel in one configuration; `constants`: its other constexprs, and None for arguments.
+
+        `types` may have names that the kernel lacks or that are constants here.
+        """
+        constexprs = config.kwargs | (constants or {})
+        build = cls("", kernel, {}, constexprs, config.num_warps, config.num_stages, divisible)
+        names = build.function.arg_names
+        signature = {name: "constexpr" if name in constexprs else types[name] for name in names}
+        tile = ", ".join(f"{name}={value}" for name, value in constexprs.items())
+        dtypes = " ".join(dict.fromkeys(kind[1:] for kind in signature.values() if kind.startswith(("*bf", "*fp"))))
+        name = f"{build.function.__name__.strip('_')} {dtypes} ({tile}, {config.num_warps} warps)"
+        return replace(build, name=name, signature=signature)
 
     @property
     def function(self) -> Any:

@@ -53,7 +53,7 @@ def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
 
 
 _sparse_decode.register_autograd(_gradients, setup_context=_setup)
-_op = Op("sparse_decode", sparse_decode_reference, _sparse_decode, ("cpp",))
+_op = Op("sparse_decode", sparse_decode_reference, _sparse_decode, ("cpp", "triton"))
 
 
 def sparse_decode(

@@ -1,0 +1,163 @@
+"""Launches decode_loss in Triton: acts, indices [N, K], W_dec [L, G, D], target → loss [G], residual [N, G, D]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from groupcc.ops import gpu
+from groupcc.ops.latent_sum import TILES, accumulator, latent_sum, sum_rows, too_wide
+from groupcc.ops.orbit_gather import sampling_taps
+from groupcc.ops.row_dots import row_dots
+
+__all__ = ["backward", "builds", "forward", "unsupported"]
+
+
+def unsupported(
+    acts_NK: torch.Tensor,
+    indices_NK: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+    b_dec_GD: torch.Tensor | None,
+    target: torch.Tensor,
+    points_GP2: torch.Tensor | None,
+    interpolation: str,
+) -> str | None:
+    biases = [] if b_dec_GD is None else [b_dec_GD]
+    return gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases, target) or too_wide(W_dec_LGD)
+
+
+def forward(
+    acts_NK: torch.Tensor,
+    indices_NK: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+    b_dec_GD: torch.Tensor | None,
+    target: torch.Tensor,
+    points_GP2: torch.Tensor | None,
+    interpolation: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    acts, indices, W_dec, target = (x.contiguous() for x in (acts_NK, indices_NK, W_dec_LGD, target))
+    b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
+    (N, K), (L, G, D), wide = acts.shape, W_dec.shape, accumulator(W_dec.dtype)
+    residual = W_dec.new_empty(N, G, D)
+    if not residual.numel():
+        return W_dec.new_zeros(G, dtype=wide), residual
+    taps, weights, S, P, pixels, T = None, None, 1, 1, 1, 1
+    if points_GP2 is not None:
+        S, H, W = target.shape[1:4]
+        P, pixels = points_GP2.shape[1], H * W
+        taps, weights = sampling_taps(points_GP2, H, W, interpolation)
+        taps, weights, T = taps.to(target.device, torch.int32), weights.to(target.device, wide), taps.shape[-1]
+    block_D = _block_D(D, W_dec.element_size())
+    tiles_D = triton.cdiv(D, block_D)
+    parts = W_dec.new_empty(tiles_D, N, G, dtype=wide)
+
+    def grid(meta: dict[str, int]) -> tuple[int, int]:
+        tile_G = meta["TILE_BYTES"] // W_dec.element_size() // block_D
+        return N, triton.cdiv(G, tile_G) * tiles_D
+
+    _decode_loss[grid](
+        *(acts, indices, W_dec, b_dec, target, taps, weights, residual, parts),
+        *(N, K, L, G, D, S, P, pixels, T, block_D),
+    )
+    return parts.sum((0, 1)), residual
+
+
+def backward(
+    grad_loss_G: torch.Tensor,
+    residual_NGD: torch.Tensor,
+    acts_NK: torch.Tensor,
+    indices_NK: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    L, G, D = W_dec_LGD.shape
+    residual, W_dec = residual_NGD.reshape(-1, G * D), W_dec_LGD.reshape(L, G * D)
+    scale = (2 * grad_loss_G).repeat_interleave(D)  # the gradient is scale · residual, formed in the kernels
+    d_acts = row_dots(residual, indices_NK, W_dec, scale)
+    sums = latent_sum(acts_NK, indices_NK, residual, L, scale=scale, columns=True)
+    assert sums.columns is not None
+    return d_acts, sums.rows.view(L, G, D), sums.columns.view(G, D)
+
+
+def _block_D(D: int, itemsize: int) -> int:
+    """How many of a block's columns a tile has: many, yet at most an eighth of them beyond D where that is possible."""
+    block = min(gpu.next_power_of_2(D), min(config.kwargs["TILE_BYTES"] for config in TILES) // itemsize)
+    while block > 32 and -D % block > D // 8:
+        block //= 2
+    return block
+
+
+# acts [N, K], indices int64 [N, K], W_dec [L, G, D], b_dec [G, D], target [N, G, D], or maps [B, S, pixels, D] with
+# taps int32 and weights [G, P, T] → residual [N, G, D], losses [D's tiles, N, G].
+# Examples run fastest in the grid: a tile of W_dec's columns stays in the L2 while every example passes over it. A tile
+# is [blocks g, columns d], so that each row of it is one block's and its squares are that block's loss.
+@gpu.tuned(TILES, key=["L", "G", "D"])
+@triton.jit
+def _decode_loss(
+    acts,
+    indices,
+    W_dec,
+    b_dec,
+    target,
+    taps,
+    weights,
+    residual,
+    losses,
+    N,
+    K,
+    L,
+    G,
+    D,
+    S,
+    P,
+    pixels,
+    T: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    TILE_BYTES: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    n = tl.program_id(0).to(tl.int64)
+    BLOCK_G: tl.constexpr = TILE_BYTES * 8 // W_dec.dtype.element_ty.primitive_bitwidth // BLOCK_D
+    tiles_D = tl.cdiv(D, BLOCK_D)
+    tile_D = tl.program_id(1) % tiles_D
+    g = tl.program_id(1) // tiles_D * BLOCK_G + tl.arange(0, BLOCK_G)
+    d = tile_D * BLOCK_D + tl.arange(0, BLOCK_D)
+    inside = (g < G)[:, None] & (d < D)[None, :]
+    m = (g * D)[:, None] + d[None, :]
+    error = sum_rows(acts, indices, n * K, n * K + K, W_dec, G * D, m, inside, BLOCK_E)
+    if b_dec is not None:
+        error += tl.load(b_dec + m, mask=inside, other=0)
+    if taps is None:
+        error -= tl.load(target + (n * G * D + m), mask=inside, other=0)
+    else:
+        # Example n is position n % P of image n // P. A tap of weight 0 is not part of the sum.
+        which = n // P * S + tl.where(S > 1, g, 0)
+        for t in tl.static_range(T):
+            tap = (g * P + n % P) * T + t
+            weight = tl.load(weights + tap, mask=g < G, other=0)
+            pixel = which * pixels + tl.load(taps + tap, mask=g < G, other=0)
+            read = inside & (weight != 0)[:, None]
+            error -= weight[:, None] * tl.load(target + ((pixel * D)[:, None] + d[None, :]), mask=read, other=0)
+    error = tl.where(inside, error, 0)
+    tl.store(residual + (n * G * D + m), error, mask=inside)
+    tl.store(losses + ((tile_D.to(tl.int64) * N + n) * G + g), tl.sum(error * error, axis=1), mask=g < G)
+
+
+def builds() -> list[gpu.Build]:
+    """Every tile in bf16 and fp32 with the target given; gathered from maps in each dtype, with and without a bias."""
+    found = []
+    given: dict[str, Any] = {"taps": None, "weights": None}
+    for config, dtype, constants in [
+        *((config, dtype, given | {"T": 1, "BLOCK_D": 128}) for dtype in ("bf16", "fp32") for config in TILES),
+        *((TILES[0], dtype, {"T": 4, "BLOCK_D": 128}) for dtype in ("bf16", "fp16", "fp32")),
+        (TILES[3], "bf16", {"T": 9, "BLOCK_D": 32, "b_dec": None}),
+    ]:
+        types = {
+            **dict.fromkeys(("acts", "W_dec", "b_dec", "target", "residual"), f"*{dtype}"),
+            **{"indices": "*i64", "taps": "*i32", "weights": "*fp32", "losses": "*fp32"},
+            **dict.fromkeys(("N", "K", "L", "G", "D", "S", "P", "pixels"), "i32"),
+        }
+        found.append(gpu.Build.of(_decode_loss, types, config, constants, ("G", "D")))
+    return found

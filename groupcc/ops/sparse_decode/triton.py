@@ -1,0 +1,76 @@
+"""Launches sparse_decode in Triton: acts [N, K], indices [N, K], W_dec [L, G, D], b_dec [G, D] → [N, G, D]."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from groupcc.ops import gpu
+from groupcc.ops.latent_sum import TILES, latent_sum, sum_rows, too_wide
+from groupcc.ops.row_dots import row_dots
+
+__all__ = ["backward", "builds", "forward", "unsupported"]
+
+
+def unsupported(
+    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
+) -> str | None:
+    biases = [] if b_dec_GD is None else [b_dec_GD]
+    return gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases) or too_wide(W_dec_LGD)
+
+
+def forward(
+    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
+) -> torch.Tensor:
+    acts, indices, W_dec = acts_NK.contiguous(), indices_NK.contiguous(), W_dec_LGD.contiguous()
+    b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
+    (N, K), (L, G, D) = acts.shape, W_dec.shape
+    M, size = G * D, W_dec.element_size()
+    out = W_dec.new_empty(N, G, D)
+    if out.numel():
+        _decode[lambda meta: (N, triton.cdiv(M * size, meta["TILE_BYTES"]))](acts, indices, W_dec, b_dec, out, K, L, M)
+    return out
+
+
+def backward(
+    grad_NGD: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    L, G, D = W_dec_LGD.shape
+    grad, W_dec = grad_NGD.reshape(-1, G * D), W_dec_LGD.reshape(L, G * D)
+    d_acts = row_dots(grad, indices_NK, W_dec)
+    sums = latent_sum(acts_NK, indices_NK, grad, L, columns=True)
+    assert sums.columns is not None
+    return d_acts, sums.rows.view(L, G, D), sums.columns.view(G, D)
+
+
+# acts [N, K], indices int64 [N, K], W_dec [L, M], b_dec [M] → out [N, M], with M = G·D.
+# Examples run fastest in the grid: a tile of W_dec's columns stays in the L2 while every example passes over it.
+@gpu.tuned(TILES, key=["L", "M"])
+@triton.jit
+def _decode(acts, indices, W_dec, b_dec, out, K, L, M, TILE_BYTES: tl.constexpr, BLOCK_E: tl.constexpr):
+    n = tl.program_id(0).to(tl.int64)
+    BLOCK: tl.constexpr = TILE_BYTES * 8 // W_dec.dtype.element_ty.primitive_bitwidth
+    m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    inside = m < M
+    acc = sum_rows(acts, indices, n * K, n * K + K, W_dec, M, m, inside, BLOCK_E)
+    if b_dec is not None:
+        acc += tl.load(b_dec + m, mask=inside, other=0)
+    tl.store(out + n * M + m, acc, mask=inside)
+
+
+def builds() -> list[gpu.Build]:
+    """Every tile in bf16 and fp32; the first also in fp16 and without a bias."""
+    found = []
+    for config, dtype, left_out in [
+        *((config, dtype, {}) for dtype in ("bf16", "fp32") for config in TILES),
+        (TILES[0], "fp16", {}),
+        (TILES[0], "bf16", {"b_dec": None}),
+    ]:
+        types = {
+            **dict.fromkeys(("acts", "W_dec", "b_dec", "out"), f"*{dtype}"),
+            "indices": "*i64",
+            **dict.fromkeys(("K", "L", "M"), "i32"),
+        }
+        found.append(gpu.Build.of(_decode, types, config, left_out, ("M",)))
+    return found

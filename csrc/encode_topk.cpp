@@ -1,7 +1,206 @@
+// encode_topk's screening: x [N, M], W [L, M] (latent-major), b [L] → the k largest of x·Wᵀ + b, from a bfloat16 product.
+//
+// Write c for any vector [M] (the rows' mean keeps the terms below small), d = fl(x − c), x̂ and ŵ for d and w rounded
+// to bfloat16, ẑ for the bfloat16 product x̂·ŵ as it comes in, h = fl(c·w + b), and p for the pre-activation in fp32,
+// fl(fl(x·w) + b), as `products` sums it. Exactly,
+//
+//   x·w + b = (c·w + b) + x̂·ŵ + x̂·(w − ŵ) + (x − c − x̂)·w,
+//
+// so by Cauchy–Schwarz, with u = 2⁻²⁴ and q = ‖x − c − x̂‖ ≤ ‖d − x̂‖ + u‖d‖ (d − x̂ and w − ŵ are exact in fp32),
+//
+//   |p − (ẑ + h)| ≤ ‖x̂‖·‖w − ŵ‖ + q·‖w‖                 what rounding to bfloat16 loses
+//                 + 1.01 (M + 64) u ‖x̂‖·‖ŵ‖             ≥ M + 64 fp32 roundings in a row, in any order, in the product
+//                 + 2⁻⁸|ẑ|                               the product rounded to bfloat16
+//                 + (M/16 + 32) u (‖x‖ + ‖c‖)·‖w‖        the sums x·w and c·w of `dot`: 16 partial sums at least
+//                 + 4u (|ẑ| + |h|) + …                    adding b, h, and the bound itself
+//                 + M 2⁻¹²⁴ (1 + ‖x̂‖ + ‖w‖)             denormals, which the product may flush to zero.
+//
+// The terms are summed in fp32 and then widened by 1/1000, more than the roundings of norms and bounds come to for
+// M ≤ 65,536. Entries whose upper bound falls below k lower bounds cannot be among the k largest p; p itself is computed
+// for all others, and the choice is by p alone: what comes out is topk of p, to the bit. A NaN or infinity in w, or in
+// ẑ, makes the upper bound NaN or infinite: not below anything. Rows with one in x, rows so large that p could overflow
+// where ẑ does not, and rows with too many candidates are left to the caller.
+#include "encode_topk.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
 #include "bindings.h"
+#include "parallel.h"
+#include "scalar.h"
 
 namespace groupcc {
+namespace {
 
-void bind_encode_topk(pybind11::module_&) {}
+constexpr float u = 0x1p-24f, widened = 1.001f;
+// Below it no product of two norms, nor a partial sum of one, overflows.
+constexpr float largest = 1e18f;
+
+void round_rows(std::uintptr_t rows, std::uintptr_t shift, std::uintptr_t against, std::uintptr_t rounded,
+                std::uintptr_t stats, std::int64_t R, std::int64_t M, int threads) {
+    float* const s = at<float>(stats);
+    const RoundArgs args{at<float>(rows), at<float>(shift), at<float>(against), at<std::uint16_t>(rounded),
+                         s, s + R, s + 2 * R, s + 3 * R, M};
+    const auto kernel = encode_topk_kernels().round_rows;
+    parallel_for(R, threads, [&](std::int64_t begin, std::int64_t end, int) { kernel(args, begin, end); });
+}
+
+// At least the norm whose computed value is given: squares may have vanished, each below 2⁻¹²⁶.
+float norm_bound(float computed, std::int64_t M) { return widened * computed + 0x1p-63f * std::sqrt(float(M)); }
+
+// Falling pre-activation, NaN highest, −0 as 0, then rising latent: as the reverse of one whole number's order.
+std::uint64_t order_key(float value, std::int32_t latent) {
+    std::uint32_t bits;
+    value += 0.0f;
+    std::memcpy(&bits, &value, sizeof bits);
+    const std::uint32_t up = value != value ? 0xffffffffu : (bits >> 31 ? ~bits : bits | 0x80000000u);
+    return std::uint64_t(up) << 32 | std::uint32_t(~latent);
+}
+
+struct Choice {
+    const std::uint16_t* z;
+    const float *x, *W, *b;
+    const float *latent_stats, *example_stats;  // [4, L], [4, N]: size, rounded size, error, dot
+    float centre_size;
+    float* acts;
+    std::int64_t* indices;
+    std::uint8_t* failed;
+    std::int64_t n_examples, begin, n, L, M, k;  // rows [begin, begin + n) of n_examples
+};
+
+// The candidates of one block of rows.
+struct Candidates {
+    std::vector<std::int32_t> latent;
+    std::vector<std::int64_t> start, end;  // row i's at [start[i], end[i])
+};
+
+struct Latents {
+    std::vector<float> h, size, error;
+};
+
+void screen(const Choice& c, const Latents& latents, Candidates& found, std::int64_t average, int threads) {
+    const EncodeTopkKernels kernels = encode_topk_kernels();
+    const std::int64_t groups = std::min((std::max<std::int64_t>(4 * c.k, 128) + 63) / 64 * 64, (c.L + 63) / 64 * 64);
+    const std::int64_t most = c.L / 4;
+    const float product = 1.01f * float(c.M + 64) * u, sums = float(c.M / 16 + 32) * u;
+    const float denormal = float(c.M) * 0x1p-124f;
+    std::vector<float> scratch(static_cast<std::size_t>(threads) * (c.L + groups));
+    parallel_for(c.n, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
+        float* const upper = scratch.data() + thread * (c.L + groups);
+        float* const maxima = upper + c.L;
+        std::int64_t used = begin * average;
+        for (std::int64_t i = begin; i < end; ++i) {
+            const float* const stats = c.example_stats + c.begin + i;
+            const float x_size = norm_bound(stats[0], c.M), rounded = norm_bound(stats[c.n_examples], c.M);
+            const float lost = norm_bound(stats[2 * c.n_examples], c.M) + u * (rounded + stats[2 * c.n_examples]);
+            found.start[i] = found.end[i] = used;
+            c.failed[i] = 1;
+            if (!(x_size + c.centre_size < largest && rounded < largest)) continue;
+            BoundArgs args{c.z + i * c.L, latents.h.data(), latents.size.data(), latents.error.data(), 0, 0, 0, 0, 0,
+                           upper, maxima, c.L, groups};
+            args.per_error = widened * rounded;
+            args.per_size = widened * (lost + product * rounded + sums * (x_size + c.centre_size) + denormal);
+            args.per_z = widened * (0x1p-8f + 4 * u);
+            args.per_h = 8 * u;
+            args.floor = denormal * (1 + rounded);
+            kernels.bounds(args);
+            std::nth_element(maxima, maxima + (c.k - 1), maxima + groups, std::greater<float>());
+            const std::int64_t room = std::min(most, end * average - used);
+            const std::int64_t count = kernels.at_least(upper, c.L, maxima[c.k - 1], &found.latent[used], room);
+            if (count > room) continue;
+            c.failed[i] = 0;
+            found.end[i] = used += count;
+        }
+    });
+}
+
+// The pre-activations of all candidates, latent by latent, so that W is read once.
+std::vector<float> pre_acts(const Choice& c, const Candidates& found, int threads) {
+    std::vector<std::int64_t> next(c.L + 1, 0);
+    for (std::int64_t i = 0; i < c.n; ++i) {
+        for (std::int64_t p = found.start[i]; p < found.end[i]; ++p) ++next[found.latent[p] + 1];
+    }
+    for (std::int64_t l = 0; l < c.L; ++l) next[l + 1] += next[l];
+    const std::int64_t count = next[c.L];
+    std::vector<std::int32_t> row(count), latent(count);
+    std::vector<std::int64_t> position(count);
+    for (std::int64_t i = 0; i < c.n; ++i) {
+        for (std::int64_t p = found.start[i]; p < found.end[i]; ++p) {
+            const std::int64_t to = next[found.latent[p]]++;
+            row[to] = std::int32_t(i);
+            latent[to] = found.latent[p];
+            position[to] = p;
+        }
+    }
+    std::vector<float> values(found.latent.size());
+    const auto products = encode_topk_kernels().products;
+    parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int) {
+        products(c.x + c.begin * c.M, c.W, c.b, c.M, row.data(), latent.data(), position.data(), begin, end,
+                 values.data());
+    });
+    return values;
+}
+
+void choose_largest(const Choice& c, const Candidates& found, const std::vector<float>& values, int threads) {
+    std::vector<std::uint64_t> scratch(static_cast<std::size_t>(threads) * (c.L / 4));
+    parallel_for(c.n, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
+        std::uint64_t* const keys = scratch.data() + thread * (c.L / 4);
+        for (std::int64_t i = begin; i < end; ++i) {
+            if (c.failed[i]) continue;
+            const std::int64_t count = found.end[i] - found.start[i];
+            for (std::int64_t j = 0; j < count; ++j) {
+                keys[j] = order_key(values[found.start[i] + j], found.latent[found.start[i] + j]);
+            }
+            std::partial_sort(keys, keys + c.k, keys + count, std::greater<std::uint64_t>());
+            for (std::int64_t j = 0; j < c.k; ++j) {
+                const std::uint32_t up = std::uint32_t(keys[j] >> 32);
+                const std::uint32_t bits = up >> 31 ? up & 0x7fffffffu : 0;
+                float act;
+                std::memcpy(&act, &bits, sizeof act);
+                c.acts[i * c.k + j] = act;
+                c.indices[i * c.k + j] = std::uint32_t(~std::uint32_t(keys[j]));
+            }
+        }
+    });
+}
+
+// Rows [begin, begin + n): writes acts, indices [n, k] and failed [n], 1 for the rows left to the caller. Returns how
+// many those are.
+std::int64_t choose(std::uintptr_t z, std::uintptr_t x, std::uintptr_t W, std::uintptr_t b, std::uintptr_t latent_stats,
+                    std::uintptr_t example_stats, float centre_size, std::uintptr_t acts, std::uintptr_t indices,
+                    std::uintptr_t failed, std::int64_t n_examples, std::int64_t begin, std::int64_t n, std::int64_t L,
+                    std::int64_t M, std::int64_t k, int threads) {
+    const Choice c{at<std::uint16_t>(z), at<float>(x), at<float>(W), at<float>(b), at<float>(latent_stats),
+                   at<float>(example_stats), norm_bound(centre_size, M), at<float>(acts), at<std::int64_t>(indices),
+                   at<std::uint8_t>(failed), n_examples, begin, n, L, M, k};
+    Latents latents{std::vector<float>(L), std::vector<float>(L), std::vector<float>(L)};
+    for (std::int64_t l = 0; l < L; ++l) {
+        latents.h[l] = c.latent_stats[3 * L + l] + c.b[l];
+        const float norm = norm_bound(c.latent_stats[l], M);
+        latents.size[l] = norm < largest ? norm : std::numeric_limits<float>::infinity();
+        latents.error[l] = norm_bound(c.latent_stats[2 * L + l], M);
+    }
+    const std::int64_t average = std::max<std::int64_t>(L / 16, 2 * k);
+    Candidates found{std::vector<std::int32_t>(n * average), std::vector<std::int64_t>(n), std::vector<std::int64_t>(n)};
+    screen(c, latents, found, average, threads);
+    choose_largest(c, found, pre_acts(c, found, threads), threads);
+    return std::count(c.failed, c.failed + n, std::uint8_t{1});
+}
+
+}  // namespace
+
+void bind_encode_topk(pybind11::module_& m) {
+    using namespace pybind11::literals;
+    const pybind11::call_guard<pybind11::gil_scoped_release> released;
+    m.def("round_rows", &round_rows, "rows"_a, "shift"_a, "against"_a, "rounded"_a, "stats"_a, "R"_a, "M"_a,
+          "threads"_a, released);
+    m.def("encode_topk_choose", &choose, "z"_a, "x"_a, "W"_a, "b"_a, "latent_stats"_a, "example_stats"_a, "centre_size"_a,
+          "acts"_a, "indices"_a, "failed"_a, "n_examples"_a, "begin"_a, "n"_a, "L"_a, "M"_a, "k"_a, "threads"_a,
+          released);
+}
 
 }  // namespace groupcc

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
+from groupcc.ops.backend import log_once
+from groupcc.ops.encode_topk.screening import pays, screened
 from groupcc.ops.native import empty, why_not
 from groupcc.ops.topk import topk
 
@@ -18,6 +22,20 @@ def unsupported(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tenso
 
 
 def forward(
+    x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    (N, M), L = x_NM.shape, W_enc_ML.shape[1]
+    if not pays(x_NM, W_enc_ML, k):
+        log_once(f"encode_topk at N={N}, M={M}, L={L}, k={k}: full product, in blocks of rows.", logging.DEBUG)
+        return _full(x_NM, W_enc_ML, b_enc_L, k)
+    log_once(f"encode_topk at N={N}, M={M}, L={L}, k={k}: screened by a bfloat16 product.", logging.DEBUG)
+    acts, indices, left = screened(x_NM, W_enc_ML, b_enc_L, k)
+    if len(left):
+        acts[left], indices[left] = _full(x_NM[left], W_enc_ML, b_enc_L, k)
+    return acts, indices
+
+
+def _full(
     x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     N, L = x_NM.shape[0], W_enc_ML.shape[1]

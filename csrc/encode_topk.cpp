@@ -1,4 +1,4 @@
-// encode_topk's screening: x [N, M], W [L, M] (latent-major), b [L] → the k largest of x·Wᵀ + b, from a bfloat16 product.
+// encode_topk's screening and gradients: x [N, M], W [L, M] (latent-major), b [L] → the k largest of x·Wᵀ + b, from a bfloat16 product.
 //
 // Write c for any vector [M] (the rows' mean keeps the terms below small), d = fl(x − c), x̂ and ŵ for d and w rounded
 // to bfloat16, ẑ for the bfloat16 product x̂·ŵ as it comes in, h = fl(c·w + b), and p for the pre-activation in fp32,
@@ -118,29 +118,41 @@ void screen(const Choice& c, const Latents& latents, Candidates& found, std::int
     });
 }
 
+// Entries latent by latent, in the order in which `each(visit)` calls visit(row, latent, place).
+struct ByLatent {
+    std::vector<std::int64_t> start;  // [L + 1]
+    std::vector<std::int32_t> row, latent;
+    std::vector<std::int64_t> place;
+
+    template <class Each>
+    ByLatent(std::int64_t L, const Each& each) : start(L + 2, 0) {
+        each([&](std::int32_t, std::int64_t l, std::int64_t) { ++start[l + 2]; });
+        for (std::int64_t l = 2; l < L + 2; ++l) start[l] += start[l - 1];
+        row.resize(start[L + 1]);
+        latent.resize(start[L + 1]);
+        place.resize(start[L + 1]);
+        // start[l + 1] moves from the first of latent l to its end.
+        each([&](std::int32_t n, std::int64_t l, std::int64_t p) {
+            const std::int64_t i = start[l + 1]++;
+            row[i] = n;
+            latent[i] = std::int32_t(l);
+            place[i] = p;
+        });
+    }
+};
+
 // The pre-activations of all candidates, latent by latent, so that W is read once.
 std::vector<float> pre_acts(const Choice& c, const Candidates& found, int threads) {
-    std::vector<std::int64_t> next(c.L + 1, 0);
-    for (std::int64_t i = 0; i < c.n; ++i) {
-        for (std::int64_t p = found.start[i]; p < found.end[i]; ++p) ++next[found.latent[p] + 1];
-    }
-    for (std::int64_t l = 0; l < c.L; ++l) next[l + 1] += next[l];
-    const std::int64_t count = next[c.L];
-    std::vector<std::int32_t> row(count), latent(count);
-    std::vector<std::int64_t> position(count);
-    for (std::int64_t i = 0; i < c.n; ++i) {
-        for (std::int64_t p = found.start[i]; p < found.end[i]; ++p) {
-            const std::int64_t to = next[found.latent[p]]++;
-            row[to] = std::int32_t(i);
-            latent[to] = found.latent[p];
-            position[to] = p;
+    const ByLatent entries(c.L, [&](const auto& visit) {
+        for (std::int64_t i = 0; i < c.n; ++i) {
+            for (std::int64_t p = found.start[i]; p < found.end[i]; ++p) visit(std::int32_t(i), found.latent[p], p);
         }
-    }
+    });
     std::vector<float> values(found.latent.size());
     const auto products = encode_topk_kernels().products;
-    parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int) {
-        products(c.x + c.begin * c.M, c.W, c.b, c.M, row.data(), latent.data(), position.data(), begin, end,
-                 values.data());
+    parallel_for(std::int64_t(entries.row.size()), threads, [&](std::int64_t begin, std::int64_t end, int) {
+        products(c.x + c.begin * c.M, c.W, c.b, c.M, entries.row.data(), entries.latent.data(), entries.place.data(),
+                 begin, end, values.data());
     });
     return values;
 }
@@ -191,6 +203,39 @@ std::int64_t choose(std::uintptr_t z, std::uintptr_t x, std::uintptr_t W, std::u
     return std::count(c.failed, c.failed + n, std::uint8_t{1});
 }
 
+template <class Acc>
+ByLatent active(const Acc* grad, const std::int64_t* indices, std::int64_t N, std::int64_t K, std::int64_t L) {
+    return ByLatent(L, [&](const auto& visit) {
+        for (std::int64_t p = 0; p < N * K; ++p) {
+            if (grad[p] != 0) visit(std::int32_t(p / K), indices[p], p);
+        }
+    });
+}
+
+// grad [N, K] in the type of accumulation, 0 where no gradient passes: such entries are left out.
+void encode_topk_backward(std::uintptr_t grad, std::uintptr_t indices, std::uintptr_t x, std::uintptr_t d_W,
+                          std::uintptr_t d_b, std::int64_t N, std::int64_t K, std::int64_t L, std::int64_t M,
+                          int dtype, int threads) {
+    const ByLatent entries = static_cast<Dtype>(dtype) == Dtype::float64
+                                 ? active(at<double>(grad), at<std::int64_t>(indices), N, K, L)
+                                 : active(at<float>(grad), at<std::int64_t>(indices), N, K, L);
+    const std::vector<std::int64_t>& start = entries.start;
+    const EncodeGradArgs args{at<void>(x), at<void>(grad), start.data(), entries.row.data(), entries.place.data(),
+                              at<void>(d_W), at<void>(d_b), M};
+    const auto kernel = encode_topk_kernels().gradients[dtype];
+    // A latent costs its entries' reads and one write: thread t begins where t parts of all that lie behind.
+    const auto first = [&](std::int64_t t) {
+        std::int64_t low = 0, high = L;
+        while (low < high) {
+            const std::int64_t middle = (low + high) / 2;
+            if ((start[middle] + middle) * threads < (start[L] + L) * t) low = middle + 1;
+            else high = middle;
+        }
+        return low;
+    };
+    each_thread(threads, [&](int t) { kernel(args, first(t), t + 1 == threads ? L : first(t + 1)); });
+}
+
 }  // namespace
 
 void bind_encode_topk(pybind11::module_& m) {
@@ -201,6 +246,8 @@ void bind_encode_topk(pybind11::module_& m) {
     m.def("encode_topk_choose", &choose, "z"_a, "x"_a, "W"_a, "b"_a, "latent_stats"_a, "example_stats"_a, "centre_size"_a,
           "acts"_a, "indices"_a, "failed"_a, "n_examples"_a, "begin"_a, "n"_a, "L"_a, "M"_a, "k"_a, "threads"_a,
           released);
+    m.def("encode_topk_backward", &encode_topk_backward, "grad"_a, "indices"_a, "x"_a, "d_W"_a, "d_b"_a, "N"_a, "K"_a,
+          "L"_a, "M"_a, "dtype"_a, "threads"_a, released);
 }
 
 }  // namespace groupcc

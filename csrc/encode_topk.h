@@ -1,4 +1,4 @@
-// encode_topk's screening: x [N, M], W [L, M] (latent-major), b [L] → the k largest of x·Wᵀ + b, from a bfloat16 product.
+// encode_topk's screening and gradients: x [N, M], W [L, M] (latent-major), b [L] → the k largest of x·Wᵀ + b, from a bfloat16 product.
 #pragma once
 
 #include <cstdint>
@@ -31,15 +31,29 @@ struct BoundArgs {
     std::int64_t L, groups;
 };
 
+// Entries of a batch latent by latent: those of latent l are [start[l], start[l + 1]), in rising order of their place.
+struct EncodeGradArgs {
+    const void* x;     // [N, M]
+    const void* grad;  // by place n·K + k, in the type of accumulation
+    const std::int64_t* start;
+    const std::int32_t* row;
+    const std::int64_t* place;
+    void* d_W;  // [L, M]
+    void* d_b;  // [L]
+    std::int64_t M;
+};
+
 struct EncodeTopkKernels {
+    // Latents [begin, end): d_W[l] = Σ grad·x[row], d_b[l] = Σ grad over their entries.
+    void (*gradients[4])(const EncodeGradArgs& args, std::int64_t begin, std::int64_t end);  // by Dtype
     void (*round_rows)(const RoundArgs& args, std::int64_t begin, std::int64_t end);
     void (*bounds)(const BoundArgs& args);
     // Writes to `found` each l with not upper[l] < threshold, at most `room`; returns how many there are.
     std::int64_t (*at_least)(const float* upper, std::int64_t L, float threshold, std::int32_t* found,
                              std::int64_t room);
-    // values[position[i]] = x[row[i]] · W[latent[i]] + b[latent[i]] for i in [begin, end), each product summed alike.
+    // values[place[i]] = x[row[i]] · W[latent[i]] + b[latent[i]] for i in [begin, end), each product summed alike.
     void (*products)(const float* x, const float* W, const float* b, std::int64_t M, const std::int32_t* row,
-                     const std::int32_t* latent, const std::int64_t* position, std::int64_t begin, std::int64_t end,
+                     const std::int32_t* latent, const std::int64_t* place, std::int64_t begin, std::int64_t end,
                      float* values);
 };
 

@@ -1,4 +1,4 @@
-// encode_topk's screening: x [N, M], W [L, M] (latent-major), b [L] → the k largest of x·Wᵀ + b, from a bfloat16 product.
+// encode_topk's screening and gradients: x [N, M], W [L, M] (latent-major), b [L] → the k largest of x·Wᵀ + b, from a bfloat16 product.
 #include <cmath>
 
 #include "encode_topk.h"
@@ -125,17 +125,49 @@ std::int64_t at_least(const float* upper, std::int64_t L, float threshold, std::
 }
 
 void products(const float* x, const float* W, const float* b, std::int64_t M, const std::int32_t* row,
-              const std::int32_t* latent, const std::int64_t* position, std::int64_t begin, std::int64_t end,
+              const std::int32_t* latent, const std::int64_t* place, std::int64_t begin, std::int64_t end,
               float* values) {
     for (std::int64_t i = begin; i < end; ++i) {
-        values[position[i]] = dot(x + row[i] * M, W + latent[i] * M, M) + b[latent[i]];
+        values[place[i]] = dot(x + row[i] * M, W + latent[i] * M, M) + b[latent[i]];
+    }
+}
+
+// The columns are taken a few vectors at a time, so that a latent's sum stays in registers over its entries.
+template <class T>
+void gradients(const EncodeGradArgs& a, std::int64_t begin, std::int64_t end) {
+    using io = Io<T>;
+    using Acc = typename io::Acc;
+    constexpr int width = 8;
+    const T* const x = static_cast<const T*>(a.x);
+    const Acc* const grad = static_cast<const Acc*>(a.grad);
+    for (std::int64_t l = begin; l < end; ++l) {
+        T* const out = static_cast<T*>(a.d_W) + l * a.M;
+        const std::int64_t first = a.start[l], last = a.start[l + 1];
+        Acc bias = 0;
+        for (std::int64_t i = first; i < last; ++i) bias += grad[a.place[i]];
+        io::put(static_cast<T*>(a.d_b) + l, bias);
+        std::int64_t m = 0;
+        for (; m + width * io::lanes <= a.M; m += width * io::lanes) {
+            typename io::V sum[width] = {};
+            for (std::int64_t i = first; i < last; ++i) {
+                const T* const row = x + a.row[i] * a.M + m;
+                for (int j = 0; j < width; ++j) sum[j] += grad[a.place[i]] * io::load(row + j * io::lanes);
+            }
+            for (int j = 0; j < width; ++j) io::store(out + m + j * io::lanes, sum[j]);
+        }
+        for (; m < a.M; ++m) {
+            Acc sum = 0;
+            for (std::int64_t i = first; i < last; ++i) sum += grad[a.place[i]] * io::get(x + a.row[i] * a.M + m);
+            io::put(out + m, sum);
+        }
     }
 }
 
 }  // namespace
 
 const EncodeTopkKernels& encode_topk_kernels() {
-    static constexpr EncodeTopkKernels table{round_rows, bounds, at_least, products};
+    static constexpr EncodeTopkKernels table{
+        {gradients<float>, gradients<double>, gradients<bf16>, gradients<fp16>}, round_rows, bounds, at_least, products};
     return table;
 }
 

@@ -21,3 +21,36 @@ def sparse_decode(
     dtype: int,
     threads: int,
 ) -> None: ...
+def round_rows(rows: int, shift: int, against: int, rounded: int, stats: int, R: int, M: int, threads: int) -> None: ...
+def encode_topk_choose(
+    z: int,
+    x: int,
+    W: int,
+    b: int,
+    latent_stats: int,
+    example_stats: int,
+    centre_size: float,
+    acts: int,
+    indices: int,
+    failed: int,
+    n_examples: int,
+    begin: int,
+    n: int,
+    L: int,
+    M: int,
+    k: int,
+    threads: int,
+) -> int: ...
+def encode_topk_backward(
+    grad: int,
+    indices: int,
+    x: int,
+    d_W: int,
+    d_b: int,
+    N: int,
+    K: int,
+    L: int,
+    M: int,
+    dtype: int,
+    threads: int,
+) -> None: ...

@@ -6,9 +6,10 @@ import logging
 
 import torch
 
-from groupcc.ops.backend import log_once
+from groupcc.ops.backend import log_once, use_backend
 from groupcc.ops.encode_topk.screening import pays, screened
-from groupcc.ops.native import empty, why_not
+from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
+from groupcc.ops.sparse_decode import sparse_decode
 from groupcc.ops.topk import topk
 
 __all__ = ["backward", "forward", "unsupported"]
@@ -46,7 +47,8 @@ def _full(
         block = slice(start, min(start + rows, N))
         pre_block = pre[: block.stop - start]
         torch.addmm(b_enc_L, x_NM[block], W_enc_ML, out=pre_block)
-        acts[block], indices[block] = topk(pre_block, k)
+        with use_backend("auto"):  # a compiled graph runs outside the block that chose this backend
+            acts[block], indices[block] = topk(pre_block, k)
     return acts, indices
 
 
@@ -58,11 +60,26 @@ def backward(
     W_enc_ML: torch.Tensor,
     need_x: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    M, L = W_enc_ML.shape
+    (N, K), (M, L) = acts_NK.shape, W_enc_ML.shape
+    x, indices = x_NM.contiguous(), indices_NK.contiguous()
     grad = torch.where(acts_NK > 0, grad_acts_NK, 0)
-    d_b = grad.new_zeros(L).index_add_(0, indices_NK.flatten(), grad.flatten())
-    scaled = grad[:, :, None] * x_NM[:, None]
-    d_W = grad.new_zeros(L, M).index_add_(0, indices_NK.flatten(), scaled.flatten(0, 1)).t()
-    rows = W_enc_ML.t()[indices_NK]
-    d_x = torch.einsum("nk,nkm->nm", grad, rows) if need_x else x_NM.new_empty(0, M)
-    return d_x, d_W, d_b
+    wide = grad.to(torch.promote_types(grad.dtype, torch.float32)).contiguous()
+    d_W, d_b = empty((L, M), x.dtype), empty((L,), x.dtype)
+    _C.encode_topk_backward(
+        wide.data_ptr(),
+        indices.data_ptr(),
+        x.data_ptr(),
+        d_W.data_ptr(),
+        d_b.data_ptr(),
+        N,
+        K,
+        L,
+        M,
+        DTYPES[x.dtype],
+        threads(),
+    )
+    d_x = x.new_empty(0, M)
+    if need_x:
+        with use_backend("auto"):
+            d_x = sparse_decode(grad, indices, W_enc_ML.t()[:, None], None).squeeze(1)
+    return d_x, d_W.t(), d_b

@@ -44,7 +44,7 @@ def pays(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int) -> bool:
         and LEAST_LATENTS_PER_ACTIVE * k <= L < 1 << 31
         and W_enc_ML.t().is_contiguous()
         and fast_bfloat16()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 

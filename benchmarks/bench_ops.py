@@ -1,13 +1,12 @@
-"""Times of every op on the reference path, by pytest-benchmark: `make bench`."""
+"""Times of every op at the demo's sizes on the backend in force, by pytest-benchmark: `make bench`."""
 
 import pytest
 
-from groupcc import ops
-from groupcc.cli.bench import cases
+from groupcc.cli.bench.suites import suite
 
 
-@pytest.mark.parametrize("case", cases("small"), ids=lambda case: case.name)
-def test_op(benchmark, case):
-    with ops.use_backend("reference"):
-        benchmark(case.run)
-    benchmark.extra_info["floor_bytes"] = case.floor_bytes
+@pytest.mark.parametrize(("op", "build"), suite("small"), ids=lambda value: value if isinstance(value, str) else "")
+def test_op(benchmark, op, build):
+    case = build()
+    benchmark(case.build())
+    benchmark.extra_info |= {"case": case.variant, "floor_bytes": case.nbytes, "floor_flops": case.flops}

@@ -107,6 +107,12 @@ void set_cache_limit(std::size_t bytes) noexcept {
     trim(c, bytes);
 }
 
+std::size_t cache_limit() noexcept {
+    Cache& c = cache();
+    const std::lock_guard<std::mutex> lock(c.mutex);
+    return c.limit;
+}
+
 std::size_t cached_bytes() noexcept {
     Cache& c = cache();
     const std::lock_guard<std::mutex> lock(c.mutex);

@@ -11,6 +11,7 @@ void give_back(void* block, std::size_t bytes) noexcept;
 // Frees what is kept; how much is kept at most (0: nothing). Both in bytes.
 std::size_t empty_cache() noexcept;
 void set_cache_limit(std::size_t bytes) noexcept;
+std::size_t cache_limit() noexcept;
 std::size_t cached_bytes() noexcept;
 
 }  // namespace groupcc

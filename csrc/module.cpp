@@ -28,6 +28,11 @@ PYBIND11_MODULE(_C, m) {
     m.def("available_isas", &groupcc::available_isas, "Instruction sets that run here, narrowest first.");
     m.def("isa", &groupcc::isa_name, "The instruction set whose kernels run.");
     m.def("set_isa", &groupcc::set_isa, py::arg("name"), "Runs another instruction set's kernels; for tests.");
+#ifdef _OPENMP
+    m.attr("openmp") = true;
+#else
+    m.attr("openmp") = false;
+#endif
     py::class_<Block>(m, "Block", py::buffer_protocol(), "Memory for a large output, from a cache of such blocks.")
         .def(py::init<std::size_t>(), py::arg("bytes"))
         .def_buffer([](Block& block) {
@@ -35,6 +40,7 @@ PYBIND11_MODULE(_C, m) {
         });
     m.def("empty_cache", &groupcc::empty_cache, "Frees the blocks kept for reuse; returns their bytes.");
     m.def("set_cache_limit", &groupcc::set_cache_limit, py::arg("bytes"), "How much is kept for reuse at most.");
+    m.def("cache_limit", &groupcc::cache_limit, "How much is kept for reuse at most, in bytes.");
     m.def("cached_bytes", &groupcc::cached_bytes, "Bytes of the blocks kept for reuse.");
     groupcc::bind_selection(m);
     groupcc::bind_sparse_decode(m);

@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from groupcc.cli import main
@@ -210,21 +209,6 @@ def test_a_terminal_that_lacks_letters(workplace):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "harvest" in done.stdout
-
-
-def test_doctor_names_a_wrong_backend(capsys, monkeypatch):
-    monkeypatch.setenv("GROUPCC_BACKEND", "cuda")
-    assert main(["doctor"]) == 0
-    assert "now: none, GROUPCC_BACKEND: expected one of auto" in capsys.readouterr().out
-
-
-def test_doctor_and_bench(capsys):
-    assert main(["doctor"]) == 0
-    printed = capsys.readouterr().out
-    assert torch.__version__.split("+")[0] in printed
-    assert "triton         off" in printed or "triton         on" in printed
-    assert main(["bench", "--repeats", "1"]) == 0
-    assert "sparse_decode + backward" in capsys.readouterr().out
 
 
 def test_every_command_has_help(capsys):

@@ -76,7 +76,14 @@ def report(args: argparse.Namespace) -> None:
 def bench(args: argparse.Namespace) -> None:
     from groupcc.cli.bench import run_bench
 
-    run_bench(repeats=args.repeats, scale=args.scale)
+    run_bench(
+        repeats=args.repeats,
+        scale=args.scale,
+        only=args.only,
+        with_peers=not args.no_peers,
+        warm=args.memory == "warm",
+        out=args.out,
+    )
 
 
 def doctor(_: argparse.Namespace) -> None:

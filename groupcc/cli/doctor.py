@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from pathlib import Path
 
 import torch
 
 import groupcc
 from groupcc.errors import ArgumentError
-from groupcc.ops import backend_status, current_backend
+from groupcc.ops import backend_status, current_backend, registered_ops
+from groupcc.ops.backend import BACKENDS
 
 __all__ = ["diagnosis"]
 
@@ -31,12 +33,30 @@ def diagnosis() -> str:
         "machine",
         f"  {'cpu':14} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         f"  {'cuda':14} {_cuda()}",
-        f"  {'extension':14} {_extension()}",
+        "",
+        "extension",
+        *(f"  {name:14} {text}" for name, text in _extension().items()),
         "",
         f"backends (now: {_current()}; choose with groupcc.use_backend or GROUPCC_BACKEND)",
     ]
-    lines += [f"  {name:14} {status}" for name, status in backend_status().items()]
+    for backend in BACKENDS:
+        lines += _status(backend)
+    lines += ["  auto takes cpp for CPU tensors, triton for CUDA tensors, and the reference where these don't run"]
     return "\n".join(lines)
+
+
+def _status(backend: str) -> list[str]:
+    """What the backend runs here; then, for each reason, the ops that it has and cannot run."""
+    off: dict[str, list[str]] = {}
+    for name, op in registered_ops().items():
+        reason = op.why_off(backend)
+        if reason is not None and backend in op.backends:
+            off.setdefault(reason, []).append(name)
+    status = backend_status()[backend]
+    lines = [f"  {backend:14} {status}"]
+    if len(off) > 1 or status.startswith("on"):
+        lines += [f"  {'':14} off for {', '.join(names)}: {reason}" for reason, names in off.items()]
+    return lines
 
 
 def _version(name: str) -> str:
@@ -60,9 +80,34 @@ def _cuda() -> str:
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 
-def _extension() -> str:
+def _extension() -> dict[str, str]:
     try:
         from groupcc import _C
     except ImportError as error:
-        return f"off ({error}): the pure-Python package works on the reference path"
-    return f"groupcc._C is built and runs {_C.isa()} kernels; this CPU has {', '.join(_C.available_isas())}"
+        return {"groupcc._C": f"off ({error}): the pure-Python package works on the reference path"}
+    return {
+        "groupcc._C": "built",
+        "kernels for": f"{_C.isa()}; this CPU has {', '.join(_C.available_isas())} (GROUPCC_ISA chooses)",
+        "threads": _threads(_C.openmp),
+        "memory": f"keeps up to {_C.cache_limit() / 1e9:.1f} GB of outputs for reuse, now "
+        f"{_C.cached_bytes() / 1e9:.1f} GB (groupcc._C.set_cache_limit)",
+    }
+
+
+def _threads(openmp: bool) -> str:
+    if not openmp:
+        return "its own, since the compiler had no OpenMP: they compete with PyTorch's waiting threads"
+    loaded = _openmp_libraries()
+    if len(loaded) > 1:
+        return f"OpenMP, but {len(loaded)} of its libraries are loaded and their threads compete: {', '.join(loaded)}"
+    return "OpenMP" + (f", PyTorch's own pool ({loaded[0]})" if loaded else "")
+
+
+def _openmp_libraries() -> list[str]:
+    """The OpenMP runtimes in this process, where the system tells (Linux)."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    paths = {line.split(maxsplit=5)[5] for line in maps if line.count("/")}
+    return sorted(path for path in paths if Path(path).name.startswith(("libgomp", "libiomp", "libomp")))

@@ -191,5 +191,21 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeats", type=int, default=7, help="rounds; the median counts")
-    parser.add_argument("--scale", choices=["small", "paper"], default="small", help="sizes of the tensors")
+    parser.add_argument(
+        "--scale",
+        choices=["small", "goals", "gpu"],
+        default="small",
+        help="tensors of the demo's sizes, those of the goals in benchmarks/README.md (minutes), or bf16 on a GPU",
+    )
+    parser.add_argument("--repeats", type=int, default=7, help="rounds, in which all sides take turns; medians count")
+    parser.add_argument("--only", nargs="+", default=(), metavar="OP", help="these ops alone")
+    parser.add_argument("--no-peers", action="store_true", help="the reference alone to compare with")
+    parser.add_argument(
+        "--memory",
+        choices=["warm", "system"],
+        default="warm",
+        help="results into memory written before, for all sides, or as the system's allocator has it",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="DIR", help="write bench.csv, bench.md and bench.svg there"
+    )

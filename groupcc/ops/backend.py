@@ -107,6 +107,22 @@ class Op:
         """The backends whose module can be imported here, the reference first."""
         return [name for name in self.backends if name == "reference" or not isinstance(self.load(name), str)]
 
+    def why_off(self, backend: str) -> str | None:
+        """Why the backend cannot run this op here, whatever the arguments; None where it can."""
+        if backend not in self.backends:
+            return f"{self.name} has no such kernel"
+        if backend == "reference":
+            return None
+        module = self.load(backend)
+        if isinstance(module, str):
+            return module
+        if backend == "triton" and not torch.cuda.is_available():
+            from groupcc.ops.gpu import INTERPRETED
+
+            if not INTERPRETED:
+                return "its kernels need a CUDA GPU, and there is none"
+        return None
+
     def load(self, backend: str) -> Any:
         """The backend's module, or as a string why it cannot be imported here."""
         if backend not in self._modules:
@@ -135,15 +151,15 @@ def registered_ops() -> dict[str, Op]:
 
 
 def backend_status() -> dict[str, str]:
-    """For each backend, which ops it has here, or why it is off."""
+    """For each backend, which ops it runs here, or why it is off."""
     status = {}
     for backend in BACKENDS:
-        having = [op for op in _ops.values() if backend in op.backends]
-        loaded = [op for op in having if backend in op.available()]
-        if loaded:
-            status[backend] = f"on: {', '.join(op.name for op in loaded)}"
+        reasons = {op.name: op.why_off(backend) for op in _ops.values() if backend in op.backends}
+        running = [name for name, reason in reasons.items() if reason is None]
+        if running:
+            status[backend] = f"on: {', '.join(running)}"
         else:
-            status[backend] = f"off: {having[0].load(backend)}" if having else "off: this version has no such kernels"
+            status[backend] = f"off: {next(iter(reasons.values()), 'this version has no such kernels')}"
     return status
 
 

@@ -1,0 +1,153 @@
+"""Which cases are timed: the demo's sizes, the sizes that the goals in benchmarks/README.md are stated at, a GPU's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import torch
+
+from groupcc.cli.bench import cases
+from groupcc.cli.bench.cases import Case
+
+__all__ = ["SCALES", "suite"]
+
+SCALES = ("small", "goals", "gpu")
+"""`small`: the demo's sizes, every op. `goals`: those of benchmarks/README.md. `gpu`: bf16 on CUDA."""
+
+Builders = Iterator[tuple[str, Callable[[], Case]]]
+Goals = Mapping[str, float | None]
+On = tuple[str, torch.dtype]
+CPU = ("cpu", torch.float32)
+
+
+def suite(scale: str) -> Builders:
+    """Op and builder of each case; its tensors are made when the builder is called, so that only one case's exist."""
+    return {"small": _small, "goals": _goals, "gpu": _gpu}[scale]()
+
+
+def _small() -> Builders:
+    N, L, k, G, D = 1024, 512, 8, 32, 80
+    pre, points = partial(_randn, N, L), _anywhere(G, 256, 32)
+    selection = f"{N}×{L}, k = {k}"
+    yield "topk", partial(_select, cases.topk, selection, pre, k, {"onnxruntime TopK": None, "faiss heap": None})
+    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, k, {})
+    for how in ("bilinear", "bspline"):
+        yield "orbit_gather", partial(_gather, points, 32, D, how, "channels last", {})
+    yield "orbit_encode", partial(_gather_encode, points, 32, D, L)
+    yield "encode_topk", partial(_encode, N, G * D, L, k, {})
+    yield "sparse_decode", partial(_decode, cases.decode, L, G, D, N, k, {"F.embedding_bag": None, "dense GEMM": None})
+    yield "sparse_decode", partial(_decode, cases.decode_backward, L, G, D, N, k, {"dense autograd": None})
+    yield "decode_loss", partial(_decode, cases.decode_loss, L, G, D, N, k, {})
+
+
+def _goals() -> Builders:
+    N, L = 2048, 16384
+    select = partial(partial, _select, cases.topk)
+    against = {"torch.topk": 15, "onnxruntime TopK": 6, "faiss heap": 6, "x.sum()": 0.25}
+    yield "topk", select(f"{N}×{L}, k = 64", partial(_randn, N, L), 64, against)
+    yield "topk", select("2048×4096, k = 32", partial(_randn, 2048, 4096), 32, {"torch.topk": 8})
+    yield "topk", select("512×65536, k = 64", partial(_randn, 512, 65536), 64, {"torch.topk": 10})
+    for name, make in _HARD.items():
+        yield "topk", select(f"{N}×{L}, k = 64, {name}", partial(make, N, L), 64, {"torch.topk": 1})
+    flat = {"torch.topk, flat": 40.0}
+    yield "batchtopk", partial(_select, cases.batchtopk, f"{N}×{L}, k = 64", partial(_randn, N, L), 64, flat)
+    for side, goal in ((14, 6.0), (28, 10.0)):
+        points = cases.orbit_points("D32", side)
+        for layout in ("channels last", "channels first"):
+            yield (
+                "orbit_gather",
+                partial(_gather, points, side, 480, "bilinear", layout, {"grid_sample + permute": goal}),
+            )
+    yield "orbit_encode", partial(_gather_encode, cases.orbit_points("D32", 14), 14, 480, 4096)
+    yield "encode_topk", partial(_encode, 512, 2048, 8192, 32, {})
+    for shape, dense, dense_backward in (((4096, 64, 480, 256, 32), 8, 8), ((16384, 16, 480, 512, 32), 17, 14)):
+        forward = {"F.embedding_bag": 2.0, "dense GEMM": dense}
+        backward = {"dense autograd": dense_backward, "sparsify backward": 4.0}
+        yield "sparse_decode", partial(_decode, cases.decode, *shape, forward)
+        yield "sparse_decode", partial(_decode, cases.decode_backward, *shape, backward)
+        yield "decode_loss", partial(_decode, cases.decode_loss, *shape, {})
+
+
+def _gpu() -> Builders:
+    on: On = ("cuda", torch.bfloat16)
+    pre, selection = partial(_randn, 8192, 16384, on=on), "8192×16384, k = 64"
+    yield "topk", partial(_select, cases.topk, selection, pre, 64, {"torch.topk": 5})
+    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, 64, {})
+    yield "encode_topk", partial(_encode, 8192, 2048, 16384, 64, {"GEMM alone": 1 / 1.05}, on=on)
+    for side in (14, 28):
+        points = cases.orbit_points("D32", side).cuda()
+        yield "orbit_gather", partial(_gather, points, side, 480, "bilinear", "channels last", {}, on=on)
+    yield "orbit_encode", partial(_gather_encode, cases.orbit_points("D32", 28).cuda(), 28, 480, 16384, on=on)
+    shape, forward = (16384, 64, 480, 2048, 32), {"sparsify decode": 10, "dense GEMM": 1}
+    yield "sparse_decode", partial(_decode, cases.decode, *shape, forward, on=on)
+    backward = {"sparsify backward": 1, "dense autograd": 1}
+    yield "sparse_decode", partial(_decode, cases.decode_backward, *shape, backward, on=on)
+    yield "decode_loss", partial(_decode, cases.decode_loss, *shape, {}, on=on)
+
+
+def _randn(*shape: int, on: On = CPU) -> torch.Tensor:
+    # Drawn on the CPU, so that a GPU gets the same numbers.
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(*on)
+
+
+_HARD: dict[str, Callable[[int, int], torch.Tensor]] = {
+    "ReLU, 100 a row positive": lambda N, L: (_randn(N, L) - 2.5).relu_(),
+    "ReLU, 22 a row positive": lambda N, L: (_randn(N, L) - 3).relu_(),
+    "sorted rising": lambda N, L: _randn(N, L).sort(dim=1).values,
+    "sorted falling": lambda N, L: _randn(N, L).sort(dim=1, descending=True).values,
+    "all equal": lambda N, L: torch.ones(N, L),
+    "all negative": lambda N, L: -_randn(N, L).abs_() - 1,
+}
+
+
+def _select(
+    case: Callable[[str, torch.Tensor, int, Goals], Case],
+    variant: str,
+    pre: Callable[[], torch.Tensor],
+    k: int,
+    goals: Goals,
+) -> Case:
+    return case(variant, pre(), k, goals)
+
+
+def _encode(N: int, M: int, L: int, k: int, goals: Goals, on: On = CPU) -> Case:
+    # W_enc latent-major in memory, as training keeps it.
+    W_enc = (_randn(L, M, on=on) / M**0.5).t()
+    return cases.encode(f"{N}×{M}×{L}, k = {k}", _randn(N, M, on=on), W_enc, k, goals)
+
+
+def _gather(points: torch.Tensor, side: int, D: int, how: str, layout: str, goals: Goals, on: On = CPU) -> Case:
+    G, P, _ = points.shape
+    if layout == "channels last":  # as the op takes them
+        maps = _randn(1, G, side, side, D, on=on)
+    else:  # as a convolution gives them
+        maps = _randn(1, G, D, side, side, on=on).permute(0, 1, 3, 4, 2)
+    return cases.gather(f"{how}, G = {G}, D = {D}, {side}², P = {P}, {layout}", maps, points, how, goals)
+
+
+def _gather_encode(points: torch.Tensor, side: int, D: int, L: int, on: On = CPU) -> Case:
+    G, P, _ = points.shape
+    maps = _randn(1, G, side, side, D, on=on)
+    return cases.gather_encode(f"G = {G}, D = {D}, {side}², P = {P}, L = {L}", maps, points, L)
+
+
+def _decode(
+    case: Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor, Goals], Case],
+    L: int,
+    G: int,
+    D: int,
+    N: int,
+    k: int,
+    goals: Goals,
+    on: On = CPU,
+) -> Case:
+    # Every latent is equally likely.
+    acts, indices = torch.rand(N, L, generator=torch.Generator().manual_seed(4)).topk(k, dim=1)
+    W_dec = _randn(L, G, D, on=on) / (G * D) ** 0.5
+    variant = f"L = {L}, G·D = {G * D}, N = {N}, k = {k}"
+    return case(variant, acts.to(W_dec), indices.to(W_dec.device), W_dec, goals)
+
+
+def _anywhere(G: int, P: int, side: int) -> torch.Tensor:
+    return torch.rand(G, P, 2, generator=torch.Generator().manual_seed(3)) * (side - 3) + 1

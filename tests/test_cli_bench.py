@@ -1,0 +1,140 @@
+"""groupcc bench: right results only, peers that aren't there are named, floors by hand, what is written."""
+
+import csv
+import math
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import torch
+
+from groupcc import ops
+from groupcc.cli import main
+from groupcc.cli.bench import cases, compare, peers, suites, timing
+from groupcc.cli.bench.output import Row, markdown, plot
+from groupcc.errors import GroupccError
+
+CPU = torch.device("cpu")
+RATES = timing.Rates(copy=1e9, gemm=1e9)
+
+
+def rows_of(case, missing=None, with_peers=True):
+    found = {} if missing is None else missing
+    return list(compare(case, repeats=1, device=CPU, rates=RATES, peers=with_peers, missing=found))
+
+
+def test_a_table_a_csv_and_a_plot(tmp_path, capsys):
+    assert main(["bench", "--repeats", "1", "--only", "topk", "orbit_gather", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "GB/s (read plus written), GEMM" in printed
+    rows = list(csv.DictReader((tmp_path / "bench.csv").open(encoding="utf-8")))
+    assert {row["op"] for row in rows} == {"topk", "orbit_gather"}
+    assert all(float(row["ms"]) > 0 and float(row["floor ms"]) > 0 for row in rows)
+    table = (tmp_path / "bench.md").read_text(encoding="utf-8")
+    assert f"torch {torch.__version__.split('+')[0]}" in table
+    assert len([line for line in table.splitlines() if line.startswith("| topk")]) == len(
+        [row for row in rows if row["op"] == "topk"]
+    )
+    ElementTree.fromstring((tmp_path / "bench.svg").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--repeats", "0"], "repeats: expected at least 1"),
+        (["--only", "topkk"], "--only: expected names of ops; got topkk"),
+    ],
+)
+def test_wrong_options(capsys, options, message):
+    assert main(["bench", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_op_is_in_every_suite():
+    for scale in ("small", "goals"):
+        timed = {op for op, _ in suites.suite(scale)}
+        assert timed == set(ops.registered_ops()), scale
+
+
+def test_a_wrong_peer_is_never_timed(monkeypatch):
+    pre = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+    case = cases.topk("wrong", pre, 3, {"torch.topk": 1.0})
+    assert rows_of(case)[0].goal == 1.0
+    for wrong in (
+        lambda pre, k: lambda: torch.topk(-pre, k),
+        lambda pre, k: lambda: (torch.topk(pre, k).values, torch.topk(-pre, k).indices),
+    ):
+        monkeypatch.setattr(peers, "torch_topk", wrong)
+        with pytest.raises(GroupccError, match=r"torch.topk differs from the reference. Nothing was timed"):
+            rows_of(cases.topk("wrong", pre, 3, {}))
+
+
+def test_a_wrong_backend_is_never_timed(monkeypatch):
+    case = cases.topk("wrong", torch.randn(8, 32), 3, {})
+    calls = iter([lambda: torch.zeros(2), lambda: torch.ones(2)])
+    broken = cases.Case("topk", "wrong", torch.float32, lambda: next(calls), case.nbytes)
+    monkeypatch.setattr("groupcc.cli.bench._BACKENDS", {"cpu": ("reference", "reference ")})
+    monkeypatch.setattr("groupcc.cli.bench._with_backend", lambda backend, call: call())
+    monkeypatch.setattr("groupcc.cli.bench.ops.use_backend", lambda name: ops.backend.use_backend("reference"))
+    with pytest.raises(GroupccError, match="differs from the reference"):
+        rows_of(broken)
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing = {}
+    rows = rows_of(cases.topk("x", torch.randn(4, 16), 2, {"faiss heap": 1.0}), missing)
+    assert "faiss: pip install faiss-cpu" in missing
+    assert "faiss heap" not in {row.against for row in rows}
+
+
+@pytest.mark.parametrize("K", [1, 3])
+def test_each_side_of_the_decodes_is_right(K):
+    """Without optional packages these are PyTorch's; `compare` raises where one is wrong."""
+    acts, indices = torch.rand(6, 10, generator=torch.Generator().manual_seed(0)).topk(K)
+    W_dec = torch.randn(10, 4, 3, generator=torch.Generator().manual_seed(1))
+    everyone = {"F.embedding_bag": 1.0, "dense GEMM": 1.0, "sparsify decode": 1.0}
+    against = {row.against for row in rows_of(cases.decode("x", acts, indices, W_dec, everyone))}
+    assert {"F.embedding_bag", "dense GEMM"} <= against
+    both = {"dense autograd": 1.0, "sparsify backward": 1.0}
+    assert "dense autograd" in {row.against for row in rows_of(cases.decode_backward("x", acts, indices, W_dec, both))}
+    rows_of(cases.decode_loss("x", acts, indices, W_dec, {}))
+
+
+def test_gather_is_compared_at_the_groups_own_points():
+    points = cases.orbit_points("D4", 7)
+    assert points.shape == (8, 29, 2)  # lattice points within 3 of the middle
+    assert torch.allclose(points.sort(dim=1).values, points[:1].sort(dim=1).values)  # D4 permutes the lattice
+    rows = rows_of(cases.gather("x", torch.randn(1, 8, 7, 7, 5), points, "bilinear", {"grid_sample + permute": 2.0}))
+    assert rows[0].against_ms > 0
+
+
+def test_floors_by_hand():
+    pre = torch.randn(8, 32)
+    row = rows_of(cases.topk("x", pre, 3, {}))[0]
+    assert math.isclose(row.floor, 1e3 * (8 * 32 * 4 + 8 * 3 * 12) / 1e9)
+    case = cases.encode("x", torch.randn(8, 16), torch.randn(16, 32), 3, {})
+    assert case.flops == 2 * 8 * 16 * 32
+    assert RATES.floor(case.nbytes, case.flops) == case.flops / 1e9
+    acts, indices = torch.rand(2, 2), torch.tensor([[0, 1], [1, 3]])  # three rows of six are read
+    case = cases.decode("x", acts, indices, torch.randn(6, 2, 5), {})
+    assert case.nbytes == (3 + 2) * 10 * 4 + 4 * 12
+    points = torch.tensor([[[0.5, 0.5], [1.5, 0.5]]])  # six pixels between them
+    case = cases.gather("x", torch.randn(1, 1, 4, 4, 7), points, "bilinear", {})
+    assert case.nbytes == (6 + 2) * 7 * 4
+
+
+def test_goals_are_ratios():
+    row = Row("topk", "x", "float32", "cpp", 2.0, "torch.topk", 30.0, 15.0, 1.0)
+    assert row.ratio == 15.0
+    assert row.met
+    assert "15 met" in markdown([row], ["here"])
+    assert "torch.topk 30.0 ms" in plot([row], ["here & there"])
+
+
+def test_turns_alternate():
+    order = []
+    sides = {name: lambda name=name: order.append(name) or __import__("time").sleep(0.005) for name in "ab"}
+    times = timing.interleaved(sides, 3, CPU)
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"
+    assert [len(values) for values in times.values()] == [3, 3]

@@ -56,9 +56,11 @@ class Op:
       last, the backend's name. Its body calls `kernels(backend)`.
     - `backends`: those with a module `groupcc.ops.<name>.<backend>`, imported when first needed, so that
       `import groupcc.ops` needs neither Triton nor the extension. The module has `unsupported(*args)`, None or why
-      these arguments don't run there, and the launchers.
+      these arguments don't run there, and the launchers; it may have `slower(*args)`, None or why the reference costs
+      less for these.
 
-    `auto` takes cpp for CPU tensors and triton for CUDA tensors where they support the arguments, else the reference.
+    `auto` takes cpp for CPU tensors and triton for CUDA tensors where they support the arguments and are not the
+    slower, else the reference. What it takes by cost is logged once.
     """
 
     def __init__(
@@ -85,11 +87,21 @@ class Op:
             backend = _AUTO.get(device, "reference")
             if backend not in self.backends or isinstance(self.load(backend), str):
                 return "reference"
-            return "reference" if self.load(backend).unsupported(*args) else backend
+            module = self.load(backend)
+            if module.unsupported(*args):
+                return "reference"
+            return self._cheaper(module, backend, *args) if hasattr(module, "slower") else backend
         why_not = self.kernels(backend).unsupported(*args)
         if why_not:
             raise BackendError(f"{self.name} on {backend}: {why_not}. Or use use_backend('auto').")
         return backend
+
+    def _cheaper(self, module: Any, backend: str, *args: Any) -> str:
+        reason = module.slower(*args)
+        taken, because = ("reference", f": {reason}") if reason else (backend, ", by its cost")
+        if not torch.compiler.is_compiling():
+            log_once(f"{self.name}: auto takes {taken}{because}.")
+        return taken
 
     def kernels(self, backend: str) -> Any:
         """The backend's module for this op; BackendError where there is none here."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-__all__ = ["sparse_decode_reference"]
+from groupcc.ops.cost import dense_decode
 
-# On CPUs a dense product over all L latents beats the gather up to about this many latents per active one
-# (benchmarks/README.md, "sparse or dense decode").
-DENSE_UP_TO = 4
+__all__ = ["sparse_decode_reference"]
 
 
 def sparse_decode_reference(
@@ -17,9 +15,9 @@ def sparse_decode_reference(
 ) -> torch.Tensor:
     """See `groupcc.ops.sparse_decode`."""
     L, G, D = W_dec_LGD.shape
-    N, K = acts_NK.shape
+    N = acts_NK.shape[0]
     W_dec = W_dec_LGD.reshape(L, G * D)
-    if L <= DENSE_UP_TO * K or N == 0:
+    if N == 0 or dense_decode(acts_NK, W_dec_LGD):
         dense = acts_NK.new_zeros(N, L).scatter_add(1, indices_NK, acts_NK)
         out = (dense @ W_dec).view(N, G, D)
     else:

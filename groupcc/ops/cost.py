@@ -1,0 +1,40 @@
+"""Which of two ways to the same result `auto` takes, from the sizes and the machine's data sheet.
+
+Sparse or dense decode. For each example and column of the output, a dense product does 2·L floating-point operations
+at the rate of GEMMs, a gather of the K active latents reads K·itemsize bytes of W_dec at the rate of memory; the
+backward pass is twice that on either side. So dense pays up to
+L/K = itemsize/2 · (operations a second)/(bytes a second).
+
+On GPUs both rates are those of an H100 (SXM) in its data sheet; the figure is derived, not measured: 989 Tflop/s in
+bfloat16 and float16, 495 in TF32 where PyTorch may use it for float32, else 67; 3.35 TB/s. Neither way reaches its
+peak, and an A100's ratio is about half of it. On CPUs it is measured (benchmarks/README.md, "sparse or dense decode").
+"""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["DENSE_UP_TO", "dense_decode", "dense_up_to"]
+
+DENSE_UP_TO = 4
+"""On CPUs."""
+
+_BYTES = 3.35e12
+_FLOPS = {torch.bfloat16: 989e12, torch.float16: 989e12, torch.float32: 67e12, torch.float64: 67e12}
+_TF32_FLOPS = 495e12
+
+
+def dense_up_to(device: torch.device, dtype: torch.dtype) -> int:
+    """Up to how many latents for each active one a decode is cheaper as a dense product."""
+    if device.type != "cuda":
+        return DENSE_UP_TO
+    tf32 = dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    return int(dtype.itemsize / 2 * (_TF32_FLOPS if tf32 else _FLOPS[dtype]) / _BYTES)
+
+
+def dense_decode(acts_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> str | None:
+    """Why a decode is cheaper as a dense product over all latents, or None."""
+    limit = dense_up_to(W_dec_LGD.device, W_dec_LGD.dtype)
+    if W_dec_LGD.shape[0] > limit * acts_NK.shape[1]:
+        return None
+    return f"up to {limit} latents for each active one, a dense product costs less than a gather (groupcc/ops/cost.py)"

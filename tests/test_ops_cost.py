@@ -1,0 +1,46 @@
+"""What auto takes by cost: dense or sparse decode, from the sizes, logged once."""
+
+import logging
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from groupcc import ops
+from groupcc.ops import backend
+from groupcc.ops.cost import dense_up_to
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def matmul():
+    before = torch.backends.cuda.matmul.allow_tf32
+    yield torch.backends.cuda.matmul
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_the_gpu_figure_is_the_data_sheets_arithmetic(matmul):
+    assert dense_up_to(CUDA, torch.bfloat16) == dense_up_to(CUDA, torch.float16) == int(989e12 / 3.35e12)
+    matmul.allow_tf32 = False
+    assert dense_up_to(CUDA, torch.float32) == int(2 * 67e12 / 3.35e12)
+    matmul.allow_tf32 = True
+    assert dense_up_to(CUDA, torch.float32) == int(2 * 495e12 / 3.35e12)
+    assert dense_up_to(torch.device("cpu"), torch.float32) == 4
+
+
+@pytest.mark.parametrize(("L", "taken"), [(4096, "reference"), (16384, "triton")])
+@pytest.mark.parametrize("name", ["sparse_decode", "decode_loss"])
+def test_auto_decodes_densely_or_sparsely_by_latents_per_active_one(monkeypatch, caplog, name, L, taken):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(backend, "_logged", set())
+    op = ops.registered_ops()[name]
+    with FakeTensorMode(), caplog.at_level(logging.INFO, "groupcc.ops"), ops.use_backend("auto"):
+        acts = torch.empty(8, 32, dtype=torch.bfloat16, device="cuda")
+        W_dec, b_dec = acts.new_empty(L, 2, 8), acts.new_empty(2, 8)
+        rest = [acts.new_empty(8, 2, 8), None, ""] if name == "decode_loss" else []
+        for _ in range(2):
+            chosen = op.choose(acts, acts.new_empty(8, 32, dtype=torch.int64), W_dec, b_dec, *rest)
+            assert chosen == taken
+    (record,) = caplog.records
+    assert f"{name}: auto takes {taken}" in record.message

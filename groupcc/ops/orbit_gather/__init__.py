@@ -10,9 +10,18 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
 from groupcc.ops.orbit_gather.reference import orbit_gather_reference
+from groupcc.ops.orbit_gather.table import TapTable, tap_table
 from groupcc.ops.orbit_gather.taps import INTERPOLATIONS, outside_error, sampling_taps
 
-__all__ = ["INTERPOLATIONS", "check_gather", "orbit_gather", "outside_error", "sampling_taps"]
+__all__ = [
+    "INTERPOLATIONS",
+    "TapTable",
+    "check_gather",
+    "orbit_gather",
+    "outside_error",
+    "sampling_taps",
+    "tap_table",
+]
 
 
 @torch.library.custom_op("groupcc::orbit_gather", mutates_args=())
@@ -49,7 +58,7 @@ def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
 
 
 _orbit_gather.register_autograd(_gradients, setup_context=_setup)
-_op = Op("orbit_gather", orbit_gather_reference, _orbit_gather, ())
+_op = Op("orbit_gather", orbit_gather_reference, _orbit_gather, ("triton",))
 
 
 def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bilinear") -> torch.Tensor:

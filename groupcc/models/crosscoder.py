@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,31 +18,39 @@ from groupcc.errors import argument_error
 from groupcc.groups import Group, group
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
-from groupcc.models.sparsity import aux_loss, l1_penalty, select
+from groupcc.models.sparsity import aux_loss, encode, l1_penalty
 
 __all__ = ["CrosscoderOutput", "GroupCrosscoder"]
 
 
-class CrosscoderOutput(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class CrosscoderOutput:
     """What a forward pass returns.
 
-    - `reconstruction` [N, G, D].
     - `latents`: the active ones.
     - `losses`: scalars; `total` is what training minimises, `reconstruction` = mean over N, G, D of (â − a)²,
       `l1` and `aux` where they are on (unweighted).
+    - `acts`, `residual` [N, G, D]: a and â − a, in the dtype that the decoder computed in.
+    - `reconstruction` [N, G, D]: â, formed when first asked for, since training has no use for it.
     """
 
-    reconstruction: torch.Tensor
     latents: SparseLatents
     losses: dict[str, torch.Tensor]
+    acts: torch.Tensor
+    residual: torch.Tensor
+
+    @cached_property
+    def reconstruction(self) -> torch.Tensor:
+        return self.acts + self.residual
 
 
 class GroupCrosscoder(nn.Module):
     """pre = Σ_g a_g W_enc[g] + b_enc; f = sparsify(pre) ≥ 0; â_g = Σ_l f_l W_dec[l, g] + b_dec[g].
 
     With encoder "identity" the sum has block 0 alone. Parameters, all fp32: `W_enc` [G or 1, D, L], `b_enc` [L],
-    `W_dec` [L, G, D], `b_dec` [G, D]. Buffers: `threshold` [] ("batchtopk" at inference) and `since_fired` int64 [L]
-    (examples since each latent last fired, in training).
+    `W_dec` [L, G, D], `b_dec` [G, D]; W_enc lies in memory as [L, G or 1, D], so that what belongs to one latent is
+    read, and its gradient written, in one piece. Buffers: `threshold` [] ("batchtopk" at inference) and `since_fired`
+    int64 [L] (examples since each latent last fired, in training).
 
     Starts with random unit-norm decoders and the encoder as their transpose; `seed` makes it repeatable.
     `groupcc.train` sets the biases and the scale from the data. Gorton 2024 (arXiv:2410.24184), section 2;
@@ -61,10 +71,10 @@ class GroupCrosscoder(nn.Module):
         W_dec /= W_dec.flatten(1).norm(dim=1).view(L, 1, 1)
         self.W_dec = nn.Parameter(W_dec)
         if config.encoder == "orbit":
-            self.W_enc = nn.Parameter(W_dec.permute(1, 2, 0).contiguous())
+            self.W_enc = nn.Parameter(W_dec.clone().permute(1, 2, 0))
         else:
             # Block 0 holds 1/|G| of the decoder's power: scaled so that both encoders start with equal gain.
-            self.W_enc = nn.Parameter(W_dec[:, :1].permute(1, 2, 0).contiguous() * G)
+            self.W_enc = nn.Parameter((W_dec[:, :1] * G).permute(1, 2, 0))
         self.b_enc = nn.Parameter(torch.zeros(L))
         self.b_dec = nn.Parameter(torch.zeros(G, D))
         self.register_buffer("threshold", torch.zeros(()))
@@ -77,18 +87,18 @@ class GroupCrosscoder(nn.Module):
     def pre_acts(self, acts: torch.Tensor) -> torch.Tensor:
         """pre [N, L] of acts [N, G, D]. An encoder "identity" reads acts[:, 0] only."""
         self._check(acts)
-        blocks = self.W_enc.shape[0]
-        flat = acts[:, :blocks].flatten(1)
-        return torch.addmm(self.b_enc.to(flat.dtype), flat, self.W_enc.reshape(flat.shape[1], -1).to(flat.dtype))
+        x, W_enc, b_enc = self._encoder(acts)
+        return torch.addmm(b_enc, x, W_enc)
 
     def encode(self, acts: torch.Tensor) -> SparseLatents:
         """The active latents of acts [N, G, D]."""
-        return select(self.pre_acts(acts), self.config, self.threshold, self.training)[0]
+        self._check(acts)
+        return encode(*self._encoder(acts), self.config, self.threshold, self.training)[0]
 
     def decode(self, latents: SparseLatents) -> torch.Tensor:
         """Reconstruction [N, G, D]."""
         dtype = latents.acts.dtype
-        return ops.sparse_decode(latents.acts, latents.indices, self.W_dec.to(dtype)) + self.b_dec.to(dtype)
+        return ops.sparse_decode(latents.acts, latents.indices, self.W_dec.to(dtype), self.b_dec.to(dtype))
 
     def forward(self, acts: torch.Tensor) -> CrosscoderOutput:
         """Reconstruction, latents and losses of acts [N, G, D] (fp32, or what autocast makes of it).
@@ -97,17 +107,19 @@ class GroupCrosscoder(nn.Module):
         "batchtopk", the running threshold are updated. ArgumentError for wrong shapes, and for NaN or infinity in
         `acts`, naming the first bad row.
         """
-        config = self.config
-        pre = self.pre_acts(acts)
-        latents, dense, batch_threshold = select(pre, config, self.threshold, self.training)
+        self._check(acts)
+        config, encoder = self.config, self._encoder(acts)
+        latents, dense, batch_threshold = encode(*encoder, config, self.threshold, self.training)
+        acts = acts.to(latents.acts.dtype)
+        W_dec, b_dec = self.W_dec.to(acts.dtype), self.b_dec.to(acts.dtype)
         if dense is None:
-            reconstruction = self.decode(latents)
+            error_G, residual = ops.decode_loss(latents.acts, latents.indices, W_dec, b_dec, acts)
         else:
-            L, G, D = self.W_dec.shape
-            reconstruction = (dense @ self.W_dec.to(dense.dtype).view(L, G * D)).view(-1, G, D) + self.b_dec
-        residual = acts - reconstruction
-        wide = torch.promote_types(residual.dtype, torch.float32)
-        losses = {"reconstruction": residual.to(wide).square().mean()}
+            residual = (dense @ W_dec.flatten(1)).view_as(acts) + b_dec - acts
+            wide = torch.promote_types(residual.dtype, torch.float32)
+            error_G = residual.to(wide).square().sum((0, 2))
+        error = error_G.sum()
+        losses = {"reconstruction": error / acts.numel()}
         losses["total"] = losses["reconstruction"]
         if config.sparsity == "l1":
             losses["l1"] = l1_penalty(latents, self.W_dec, config.l1_penalty)
@@ -118,15 +130,26 @@ class GroupCrosscoder(nn.Module):
                 self._count(latents, batch_threshold)
             if config.aux_k and config.aux_coefficient:
                 dead = self.since_fired >= config.dead_after
-                losses["aux"] = aux_loss(residual, pre, dead, self.W_dec, config.aux_k)
+                losses["aux"] = aux_loss(residual, error, *encoder, W_dec, dead, config.aux_k)
                 losses["total"] = losses["total"] + config.aux_coefficient * losses["aux"]
-        return CrosscoderOutput(reconstruction, latents, losses)
+        return CrosscoderOutput(latents, losses, acts, residual)
+
+    def _encoder(self, acts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the encoder reads of acts [N, G, D] as [N, M], its weights as [M, L], and b_enc [L], in one dtype."""
+        blocks = self.W_enc.shape[0]
+        device, dtype = acts.device.type, acts.dtype
+        if torch.is_autocast_enabled(device) and dtype == torch.float32:
+            # Autocast knows PyTorch's own products, not these ops.
+            dtype = torch.get_autocast_dtype(device)
+        x = acts[:, :blocks].flatten(1).to(dtype)
+        return x, self.W_enc.flatten(0, 1).to(dtype), self.b_enc.to(dtype)
 
     def _count(self, latents: SparseLatents, batch_threshold: torch.Tensor | None) -> None:
         n = latents.acts.shape[0]
-        fired = torch.zeros_like(self.since_fired, dtype=torch.bool)
-        fired[latents.indices[latents.acts > 0]] = True
-        self.since_fired.add_(n).masked_fill_(fired, 0)
+        L = len(self.since_fired)
+        fired = torch.zeros(L + 1, dtype=torch.bool, device=self.since_fired.device)
+        fired[torch.where(latents.acts > 0, latents.indices, L)] = True  # L takes the padding
+        self.since_fired.add_(n).masked_fill_(fired[:L], 0)
         if batch_threshold is not None and n:
             # Starts at the first batch's value rather than creeping up from 0.
             started = self.threshold > 0

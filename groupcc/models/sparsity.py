@@ -1,4 +1,4 @@
-"""From pre-activations to latent acts, for each kind of sparsity; and the auxiliary loss for dead latents."""
+"""From activations to latent acts, for each kind of sparsity; and the auxiliary loss for dead latents."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from groupcc import ops
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 
-__all__ = ["aux_loss", "l1_penalty", "select"]
+__all__ = ["aux_loss", "encode", "l1_penalty"]
 
 
-def select(
-    pre_acts_NL: torch.Tensor, config: CrosscoderConfig, threshold: torch.Tensor, training: bool
+def encode(
+    x_NM: torch.Tensor,
+    W_enc_ML: torch.Tensor,
+    b_enc_L: torch.Tensor,
+    config: CrosscoderConfig,
+    threshold: torch.Tensor,
+    training: bool,
 ) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None]:
     """Latents of a batch, their dense acts [N, L] where the sparsity yields those first, and the batch's threshold.
 
@@ -20,14 +25,14 @@ def select(
     don't depend on the examples beside it.
     """
     if config.sparsity == "topk":
-        return SparseLatents(*ops.topk(pre_acts_NL, config.k)), None, None
-    if config.sparsity == "l1":
-        dense = torch.relu(pre_acts_NL)
-        return SparseLatents.from_dense(dense), dense, None
-    if training:
+        return SparseLatents(*ops.encode_topk(x_NM, W_enc_ML, b_enc_L, config.k)), None, None
+    pre_acts_NL = torch.addmm(b_enc_L, x_NM, W_enc_ML)
+    if config.sparsity == "batchtopk" and training:
         acts, indices, batch_threshold = ops.batchtopk(pre_acts_NL, config.k)
         return SparseLatents(acts, indices), None, batch_threshold
-    dense = torch.relu(pre_acts_NL) * (pre_acts_NL >= threshold)
+    dense = torch.relu(pre_acts_NL)
+    if config.sparsity == "batchtopk":
+        dense = dense * (pre_acts_NL >= threshold)
     return SparseLatents.from_dense(dense), dense, None
 
 
@@ -39,18 +44,23 @@ def l1_penalty(latents: SparseLatents, W_dec_LGD: torch.Tensor, penalty: str) ->
 
 
 def aux_loss(
-    residual_NGD: torch.Tensor, pre_acts_NL: torch.Tensor, dead_L: torch.Tensor, W_dec_LGD: torch.Tensor, aux_k: int
+    residual_NGD: torch.Tensor,
+    power: torch.Tensor,
+    x_NM: torch.Tensor,
+    W_enc_ML: torch.Tensor,
+    b_enc_L: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+    dead_L: torch.Tensor,
+    aux_k: int,
 ) -> torch.Tensor:
-    """‖e − ê‖² / ‖e‖² where ê decodes the aux_k largest dead latents and e, the residual, is held fixed. Scalar.
+    """‖e − ê‖² / ‖e‖² where ê decodes the aux_k largest dead latents and e, minus the residual, is held fixed. Scalar.
 
-    Gao et al. 2024 (arXiv:2406.04093), appendix A.2. 0 where nothing is dead or the residual is 0.
+    `power` is ‖e‖². Gao et al. 2024 (arXiv:2406.04093), appendix A.2. 0 where nothing is dead or the residual is 0.
     """
     dead = dead_L.nonzero().flatten()
     k = min(aux_k, dead.numel())
     if k == 0:
-        return residual_NGD.new_zeros(())
-    acts, chosen = ops.topk(pre_acts_NL[:, dead], k)
-    target = residual_NGD.detach()
-    estimate = ops.sparse_decode(acts, chosen, W_dec_LGD[dead].to(acts.dtype))
-    power = target.square().sum()
-    return (estimate - target).square().sum() / power.clamp_min(torch.finfo(power.dtype).tiny)
+        return power.new_zeros(())
+    acts, chosen = ops.encode_topk(x_NM, W_enc_ML.t()[dead].t(), b_enc_L[dead], k)
+    left_G, _ = ops.decode_loss(acts, dead[chosen], W_dec_LGD, None, -residual_NGD.detach())
+    return left_G.sum() / power.detach().clamp_min(torch.finfo(power.dtype).tiny)

@@ -81,9 +81,13 @@ def restore(checkpoint: Checkpoint, crosscoder: GroupCrosscoder, optimizer: torc
     """Puts weights and optimizer state back; the crosscoder is as saved, folded."""
     crosscoder.load_state_dict(checkpoint.crosscoder.state_dict())
     per_parameter: dict[int, dict[str, torch.Tensor]] = {}
-    names = [name for name, _ in crosscoder.named_parameters()]
+    parameters = dict(crosscoder.named_parameters())
+    names = list(parameters)
     for key, value in checkpoint.optimizer.items():
         slot, name = key.split(".", 1)
+        if value.dim():
+            # In the parameter's own layout, which the fused optimizer reads without looking.
+            value = torch.empty_like(parameters[name]).copy_(value)
         per_parameter.setdefault(names.index(name), {})[slot] = value
     saved = optimizer.state_dict()
     saved["state"] = per_parameter

@@ -1,7 +1,120 @@
+// orbit_gather: maps [B, S, H, W, D], points [G, P, 2] → acts [B·P, G, D], and the transpose, acts → maps.
+#include "orbit_gather.h"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
 #include "bindings.h"
+#include "memory.h"
+#include "parallel.h"
+#include "scalar.h"
 
 namespace groupcc {
+namespace {
 
-void bind_orbit_gather(pybind11::module_&) {}
+// Outputs from this size on are written past the caches, which could not keep them.
+constexpr std::int64_t stream_from = std::int64_t{8} << 20;
+// One thread's sums, where every element adds to one map: half of a usual second-level cache.
+constexpr std::int64_t sums_bytes = std::int64_t{512} << 10;
+constexpr std::int64_t widest_vector = 16;  // in channels: parts are multiples of it, so that they share no vector
+
+class Scratch {
+  public:
+    explicit Scratch(std::int64_t bytes)
+        : bytes_(std::size_t(std::max<std::int64_t>(bytes, 1))), data_(take_block(bytes_)) {}
+    ~Scratch() { give_back(data_, bytes_); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    char* data() const { return static_cast<char*>(data_); }
+
+  private:
+    std::size_t bytes_;
+    void* data_;
+};
+
+std::int64_t item_bytes(int dtype) { return dtype == 0 ? 4 : dtype == 1 ? 8 : 2; }
+
+struct Map {
+    std::uintptr_t address;
+    std::array<std::int64_t, 5> shape;    // B, S, H, W, D
+    std::array<std::int64_t, 4> strides;  // of B, S, H, W, in elements
+};
+
+OrbitArgs arguments(const Map& maps, std::uintptr_t points, std::uintptr_t acts, std::int64_t G, std::int64_t P,
+                    bool bspline) {
+    const auto& [B, S, H, W, D] = maps.shape;
+    const auto& [stride_B, stride_S, stride_H, stride_W] = maps.strides;
+    return {at<void>(maps.address), stride_B, stride_S, stride_H, stride_W, at<double>(points), at<void>(acts),
+            B, S, H, W, D, G, P, bspline, false};
+}
+
+bool aligned(std::uintptr_t address, std::int64_t bytes) { return (address | std::uintptr_t(bytes)) % 64 == 0; }
+
+// Writes acts; returns the number g·P + p of the first point outside the map, or -1.
+std::int64_t orbit_gather(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape,
+                          const std::array<std::int64_t, 4>& strides, std::uintptr_t points, std::uintptr_t acts,
+                          std::int64_t G, std::int64_t P, bool bspline, int dtype, int threads) {
+    OrbitArgs args = arguments({maps, shape, strides}, points, acts, G, P, bspline);
+    const std::int64_t row = args.D * item_bytes(dtype), rows = args.B * G * P;
+    args.stream = aligned(acts, row) && rows * row >= stream_from;
+    const auto kernel = orbit_gather_kernels().gather[dtype];
+    std::atomic<std::int64_t> outside{G * P};
+    parallel_for(rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
+        const std::int64_t first = kernel(args, begin, end);
+        std::int64_t seen = outside.load();
+        while (first < seen && !outside.compare_exchange_weak(seen, first)) {}
+    });
+    return outside == G * P ? -1 : outside.load();
+}
+
+// Writes every element of maps, the transposed gather of acts.
+void orbit_scatter(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape,
+                   const std::array<std::int64_t, 4>& strides, std::uintptr_t points, std::uintptr_t acts,
+                   std::int64_t G, std::int64_t P, bool bspline, int dtype, int threads) {
+    OrbitArgs args = arguments({maps, shape, strides}, points, acts, G, P, bspline);
+    const std::int64_t item = item_bytes(dtype), pixels = args.H * args.W, taps = bspline ? 9 : 4;
+    const auto& kernels = orbit_gather_kernels();
+    const std::int64_t start_bytes = (G * (pixels + 1) * 4 + 63) / 64 * 64;
+    const Scratch index(start_bytes + G * P * taps * kernels.entry_bytes[dtype]);
+    const Readers readers{reinterpret_cast<std::int32_t*>(index.data()), index.data() + start_bytes, taps};
+    parallel_for(G, threads, [&](std::int64_t begin, std::int64_t end, int) {
+        kernels.invert[dtype](args, readers, begin, end);
+    });
+
+    const bool shared = args.S == 1 && G > 1;
+    const std::int64_t sum_item = dtype == 1 ? 8 : 4, maps_count = args.B * args.S;
+    std::int64_t channels = args.D;  // of one part
+    if (shared) channels = std::min(channels, sums_bytes / (std::max<std::int64_t>(pixels, 1) * sum_item));
+    if (maps_count * widest_vector < threads * args.D && maps_count * channels < threads * args.D) {
+        channels = std::max<std::int64_t>(1, maps_count) * args.D / threads;
+    }
+    channels = std::max(widest_vector, (channels + widest_vector - 1) / widest_vector * widest_vector);
+    const std::int64_t parts = (args.D + channels - 1) / channels;
+    args.stream = !shared && maps_count * pixels * args.D * item >= stream_from && aligned(maps, args.D * item);
+    for (const std::int64_t stride : strides) args.stream = args.stream && aligned(maps, stride * item);
+
+    const Scratch sums(shared ? threads * pixels * channels * sum_item : 0);
+    parallel_for(maps_count * parts, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            const std::int64_t map = i / parts, first = i % parts * channels;
+            const MapPart part{map / args.S, map % args.S, first, std::min(first + channels, args.D)};
+            kernels.scatter[dtype](args, readers, part, sums.data() + thread * pixels * channels * sum_item);
+        }
+    });
+}
+
+}  // namespace
+
+void bind_orbit_gather(pybind11::module_& m) {
+    using namespace pybind11::literals;
+    using release = pybind11::call_guard<pybind11::gil_scoped_release>;
+    m.def("orbit_gather", &orbit_gather, "maps"_a, "shape"_a, "strides"_a, "points"_a, "acts"_a, "G"_a, "P"_a,
+          "bspline"_a, "dtype"_a, "threads"_a, release());
+    m.def("orbit_scatter", &orbit_scatter, "maps"_a, "shape"_a, "strides"_a, "points"_a, "acts"_a, "G"_a, "P"_a,
+          "bspline"_a, "dtype"_a, "threads"_a, release());
+}
 
 }  // namespace groupcc

@@ -11,6 +11,30 @@ def empty_cache() -> int: ...
 def set_cache_limit(bytes: int) -> None: ...
 def cache_limit() -> int: ...
 def cached_bytes() -> int: ...
+def orbit_gather(
+    maps: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    points: int,
+    acts: int,
+    G: int,
+    P: int,
+    bspline: bool,
+    dtype: int,
+    threads: int,
+) -> int: ...
+def orbit_scatter(
+    maps: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    points: int,
+    acts: int,
+    G: int,
+    P: int,
+    bspline: bool,
+    dtype: int,
+    threads: int,
+) -> None: ...
 def sparse_decode(
     acts: int,
     indices: int,

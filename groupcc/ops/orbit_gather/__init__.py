@@ -58,7 +58,7 @@ def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
 
 
 _orbit_gather.register_autograd(_gradients, setup_context=_setup)
-_op = Op("orbit_gather", orbit_gather_reference, _orbit_gather, ("triton",))
+_op = Op("orbit_gather", orbit_gather_reference, _orbit_gather, ("cpp", "triton"))
 
 
 def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bilinear") -> torch.Tensor:

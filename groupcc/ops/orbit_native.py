@@ -1,0 +1,51 @@
+"""Launches csrc/orbit_gather.cpp for the ops that gather: maps [B, S, H, W, D], points [G, P, 2] ↔ acts [B·P, G, D]."""
+
+from __future__ import annotations
+
+import torch
+
+from groupcc.ops.native import _C, DTYPES, threads
+from groupcc.ops.orbit_gather import outside_error
+
+__all__ = ["as_points", "gather", "scatter", "with_channels_inside"]
+
+
+def as_points(points_GP2: torch.Tensor) -> torch.Tensor:
+    """The points as the kernels read them: float64 on the CPU, contiguous."""
+    return points_GP2.detach().to("cpu", torch.float64).contiguous()
+
+
+def with_channels_inside(maps_BSHWD: torch.Tensor) -> torch.Tensor:
+    """The maps with their channels contiguous, as the kernels read them; a copy where they lie otherwise."""
+    return maps_BSHWD if maps_BSHWD.stride(4) == 1 or maps_BSHWD.shape[4] == 1 else maps_BSHWD.contiguous()
+
+
+def gather(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str, acts_NGD: torch.Tensor) -> None:
+    """Writes the gather of `maps_BSHWD` into contiguous `acts_NGD`; ArgumentError for points outside the map."""
+    outside = _C.orbit_gather(*_arguments(maps_BSHWD, points_GP2, interpolation, acts_NGD))
+    if outside >= 0:
+        _, _, H, W, _ = maps_BSHWD.shape
+        raise outside_error(points_GP2, outside, H, W, interpolation)
+
+
+def scatter(acts_NGD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str, maps_BSHWD: torch.Tensor) -> None:
+    """Writes the transposed gather of contiguous `acts_NGD` over all of `maps_BSHWD`."""
+    _C.orbit_scatter(*_arguments(maps_BSHWD, points_GP2, interpolation, acts_NGD))
+
+
+def _arguments(
+    maps: torch.Tensor, points: torch.Tensor, interpolation: str, acts: torch.Tensor
+) -> tuple[int, tuple[int, ...], tuple[int, ...], int, int, int, int, bool, int, int]:
+    G, P, _ = points.shape
+    return (
+        maps.data_ptr(),
+        tuple(maps.shape),
+        maps.stride()[:4],
+        points.data_ptr(),
+        acts.data_ptr(),
+        G,
+        P,
+        interpolation == "bspline",
+        DTYPES[maps.dtype],
+        threads(),
+    )

@@ -105,6 +105,7 @@ def test_bspline_reproduces_linear_maps_and_has_the_same_width_everywhere(device
         (3, 1, 1, 1, 3, 3, 1),
         (1, 3, 3, 1, 4, 9, 130),
         (2, 1, 3, 4, 4, 4, 64),
+        (1, 1, 9, 40, 9, 9, 70),
     ],
 )
 def test_values_and_gradients(device, interpolation, dtype, B, S, G, P, H, W, D):
@@ -145,6 +146,15 @@ def test_nan_and_infinity_spread_to_points_with_a_share_only(device):
     acts = ops.orbit_gather(maps, points)[:, 0]
     assert acts.isnan().tolist() == [[True, False], [False, False], [False, False], [True, False]]
     assert acts[:, 1].isinf().tolist() == [True, False, False, True]
+
+
+def test_nan_gradients_spread_to_pixels_with_a_share_only(device):
+    maps = torch.zeros(1, 1, 3, 4, 1, device=device, requires_grad=True)
+    points = torch.tensor([[[0.5, 1.0], [0.0, 1.0], [2.0, 0.5], [3.0, 2.0]]])
+    ops.orbit_gather(maps, points).backward(torch.tensor([float("nan"), 1.0, 2.0, 4.0], device=device)[:, None, None])
+    d_maps = maps.grad.view(3, 4).cpu()
+    assert d_maps.isnan().nonzero().tolist() == [[1, 0], [1, 1]]
+    assert d_maps.nan_to_num().tolist() == [[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 4.0]]
 
 
 @pytest.mark.parametrize("S", [1, 3])

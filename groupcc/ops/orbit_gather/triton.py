@@ -41,14 +41,12 @@ def _gather(maps, index, weight, out, rows, pixels, D, TAPS: tl.constexpr, BLOCK
     b = (program // (tiles * blocks)).to(tl.int64)
     r = (program // tiles % blocks) * BLOCK_R + tl.arange(0, BLOCK_R)
     d = program % tiles * BLOCK_D + tl.arange(0, BLOCK_D)
-    # x + -0 is x for every x, so a tap of weight 1 alone is a copy, bit for bit. One of weight 0 reads nothing but -0:
-    # NaN in its pixel does not spread.
-    acc = tl.full((BLOCK_R, BLOCK_D), -0.0, weight.dtype.element_ty)
+    acc = tl.zeros((BLOCK_R, BLOCK_D), weight.dtype.element_ty)
     for t in tl.static_range(TAPS):
         share = tl.load(weight + r * TAPS + t, mask=r < rows, other=0.0)
         pixel = tl.load(index + r * TAPS + t, mask=r < rows, other=0)
-        read = (share != 0.0)[:, None] & (d < D)[None, :]
-        value = tl.load(maps + (b * pixels + pixel)[:, None] * D + d[None, :], mask=read, other=-0.0)
+        read = (share != 0.0)[:, None] & (d < D)[None, :]  # NaN in a pixel without a share does not spread
+        value = tl.load(maps + (b * pixels + pixel)[:, None] * D + d[None, :], mask=read, other=0.0)
         acc += share[:, None] * value.to(acc.dtype)
     written = (r < rows)[:, None] & (d < D)[None, :]
     # The maps stay in L2, the result passes through.

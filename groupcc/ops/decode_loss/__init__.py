@@ -77,6 +77,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.
 def _gradients(ctx: Any, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None) -> tuple[Any, ...]:
     residual, acts, indices, W_dec = ctx.saved_tensors
     d_acts = d_W_dec = d_b_dec = d_target = grad = None
+    if grad_loss is None and grad_residual is None:
+        return (None,) * 8
     if grad_residual is not None or ctx.needs_input_grad[4]:
         grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
         if grad_loss is not None:

@@ -1,0 +1,110 @@
+"""What only the Triton decoders have: tiles of columns and of blocks, long segments, offsets beyond 2^31 elements."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from backends import running
+
+from groupcc import ops
+from groupcc.ops import latent_sum as latent_sum_module
+from groupcc.ops.decode_loss.triton import _block_D
+from groupcc.ops.latent_sum import latent_sum
+from groupcc.ops.row_dots import row_dots
+
+
+def sample(N, K, L, G, D, device, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    acts = torch.rand(N, K, generator=generator)
+    acts[acts < 0.2] = 0
+    indices = torch.randint(L, (N, K), generator=generator)
+    rest = (torch.randn(*shape, generator=generator) for shape in [(L, G, D), (G, D), (N, G, D)])
+    return [x.to(device) for x in (acts, indices, *rest)]
+
+
+def gradients(outputs, inputs):
+    grads = torch.autograd.grad(sum((x * (i + 1)).sum() for i, x in enumerate(outputs)), inputs)
+    return [x.detach().double() for x in (*outputs, *grads)]
+
+
+def both(op, name, *args):
+    """Outputs and gradients of an op in Triton, float32, and of its reference in float64."""
+    found = []
+    for implementation, dtype in [("triton", torch.float32), ("reference", torch.float64)]:
+        inputs = [x.to(dtype).requires_grad_() if x.is_floating_point() else x for x in args]
+        with running(implementation, name):
+            outputs = op(*inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        found.append(gradients(outputs, [x for x in inputs if x.requires_grad]))
+    return zip(*found, strict=True)
+
+
+@pytest.mark.parametrize(("G", "D"), [(2, 300), (3, 171), (1, 513), (40, 7)])
+def test_decode_across_tiles_of_columns(G, D):
+    with running("triton", "sparse_decode") as device:
+        acts, indices, W_dec, b_dec, _ = sample(3, 11, 5, G, D, device)
+    for got, exact in both(ops.sparse_decode, "sparse_decode", acts, indices, W_dec, b_dec):
+        torch.testing.assert_close(got, exact, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("G", "D"), [(3, 300), (2, 130), (20, 40), (70, 3), (1, 257), (33, 1)])
+def test_loss_of_each_block_across_tiles(G, D):
+    with running("triton", "decode_loss") as device:
+        args = sample(3, 5, 4, G, D, device)
+    for got, exact in both(ops.decode_loss, "decode_loss", *args):
+        torch.testing.assert_close(got, exact, rtol=1e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_tiles_of_blocks_waste_little(itemsize):
+    for D in range(1, 2000):
+        block = _block_D(D, itemsize)
+        assert block & (block - 1) == 0
+        assert block <= 512 // itemsize
+        assert block == 32 or D < 32 or -D % block <= D // 8
+    assert _block_D(480, 2) == 256
+
+
+def test_long_latents_are_shared_between_programs(monkeypatch):
+    monkeypatch.setattr(latent_sum_module, "_SEGMENT", 4)
+    monkeypatch.setattr(latent_sum_module, "_SEGMENTS", 10**9)
+    with running("triton", "decode_loss") as device:
+        acts, indices, *rest = sample(30, 2, 6, 2, 5, device)
+    indices[:, 0] = 3
+    for got, exact in both(ops.decode_loss, "decode_loss", acts, indices, *rest):
+        torch.testing.assert_close(got, exact, rtol=1e-5, atol=2e-4)
+
+
+def test_an_infinite_act_is_an_infinite_loss_and_pixels_of_weight_zero_are_not_read():
+    with running("triton", "decode_loss") as device:
+        acts, indices, W_dec, b_dec, target = sample(2, 2, 3, 2, 5, device)
+        indices[0] = torch.tensor([0, 1])
+        maps = torch.full((2, 1, 3, 3, 5), float("inf"), device=device)
+        maps[:, :, 1, 1] = target[:, :1]
+        points = torch.ones(2, 1, 2, device=device)
+        loss, _ = ops.decode_loss_maps(acts, indices, W_dec, b_dec, maps, points)
+        assert loss.isfinite().all()
+        acts[0, 0] = float("inf")
+        assert (ops.decode_loss(acts, indices, W_dec, b_dec, target)[0] == float("inf")).all()
+
+
+def test_offsets_beyond_2_to_the_31_elements(monkeypatch):
+    """Only the last row of a table of 4 GB is touched, so no more than that is ever in memory."""
+    monkeypatch.setattr(latent_sum_module, "_SEGMENT", 1 << 20)
+    M, n_rows = 1 << 13, (1 << 18) + 1
+    with running("triton", "sparse_decode") as device:
+        table = torch.empty(n_rows, M, dtype=torch.bfloat16, device=device)
+        assert (n_rows - 1) * M == 1 << 31
+        last = table[-1]
+        last.copy_(torch.arange(M) % 5 - 2)
+        acts, indices = last.new_full((1, 1), 2), torch.full((1, 1), n_rows - 1, device=device)
+        W_dec = table.view(n_rows, 2, M // 2)
+        assert torch.equal(ops.sparse_decode(acts, indices, W_dec).flatten(), 2 * last)
+        loss, residual = ops.decode_loss(acts, indices, W_dec, None, torch.zeros_like(W_dec[:1]))
+        assert torch.equal(residual.flatten(), 2 * last)
+        torch.testing.assert_close(loss.sum(), (2 * last).float().square().sum())
+        assert row_dots(last[None], indices, table).item() == last.double().square().sum().to(table.dtype).item()
+        values = last.new_zeros(n_rows, 1)
+        values[-1] = 3
+        assert torch.equal(latent_sum(values, torch.zeros_like(values).long(), table, 1).rows[0], 3 * last)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check check-native check-wheel bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/groupcc demo --out runs/demo
@@ -15,6 +15,12 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check-native: $(VENV)/dev.stamp
+	$(BIN)/python tests/native/check.py
+
+check-wheel: $(VENV)/dev.stamp
+	$(BIN)/python tests/native/wheel.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/groupcc bench

@@ -18,7 +18,7 @@ import groupcc
 from groupcc._files import atomic_write
 from groupcc.cli.bench.timing import Rates
 
-__all__ = ["Row", "header", "line", "machine", "markdown", "plot", "write"]
+__all__ = ["Row", "curves", "header", "line", "machine", "markdown", "plot", "write"]
 
 _COLUMNS = (
     "op", "case", "dtype", "backend", "ms", "against", "its ms", "times as fast", "goal", "floor ms", "of the floor",
@@ -211,4 +211,36 @@ def plot(rows: list[Row], about: list[str]) -> str:
         "svg{background:#fff}"
     )
     size = f'width="{left + width + 40}" height="{bottom + 56}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{"".join(parts)}</svg>\n'
+
+
+def curves(lines: dict[str, list[float]], across: str, up: str) -> str:
+    """Each side's values over 0, 1, …, on a logarithmic axis. SVG."""
+    finite = [value for values in lines.values() for value in values if value > 0]
+    low, high = math.floor(math.log10(min(finite, default=0.1))), math.ceil(math.log10(max(finite, default=1.0)))
+    length = max((len(values) for values in lines.values()), default=2)
+    left, top, width, height = 60, 20, 560, 320
+    parts = []
+    for power in range(low, high + 1):
+        y = round(top + height * (high - power) / max(high - low, 1), 1)
+        parts.append(f'<path class="grid" d="M{left} {y}H{left + width}"/>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{10.0**power:g}</text>')
+    for i, (name, values) in enumerate(lines.items()):
+        points = [
+            f"{left + width * x / max(length - 1, 1):.1f} "
+            f"{top + height * (high - math.log10(value)) / max(high - low, 1):.1f}"
+            for x, value in enumerate(values)
+            if value > 0
+        ]
+        # Where two lie on each other, the dashes let the lower one show.
+        dashes = "" if i % 2 == 0 else ' stroke-dasharray="6 5"'
+        colour = _COLOURS[min(i, len(_COLOURS) - 1)]
+        parts.append(f'<path fill="none" stroke="{colour}" stroke-width="2"{dashes} d="M{"L".join(points)}"/>')
+        y = top + 16 * i + 10
+        parts.append(f'<path stroke="{colour}" stroke-width="2"{dashes} d="M{left + width + 16} {y - 4}h24"/>')
+        parts.append(f'<text x="{left + width + 46}" y="{y}">{escape(name)}</text>')
+    parts.append(f'<text x="{left + width}" y="{top + height + 20}" text-anchor="end">{across}, to {length - 1}</text>')
+    parts.append(f'<text x="{left}" y="{top - 6}">{up}</text>')
+    style = "text{font:12px sans-serif;fill:#222}.grid{stroke:#ddd}svg{background:#fff}"
+    size = f'width="{left + width + 300}" height="{top + height + 36}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{"".join(parts)}</svg>\n'

@@ -35,6 +35,9 @@ def orbit_scatter(
     dtype: int,
     threads: int,
 ) -> None: ...
+def topk(
+    pre_acts: int, stride: int, N: int, L: int, k: int, acts: int, indices: int, dtype: int, threads: int
+) -> None: ...
 def sparse_decode(
     acts: int,
     indices: int,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from backends import IMPLEMENTATIONS, running
-from selection_cases import DTYPES, brute_topk, same, tables
+from backends import COMPILED, IMPLEMENTATIONS, running
+from selection_cases import DTYPES, brute_topk, relu, same, tables
 
 from groupcc import ops
 from groupcc.errors import ArgumentError
@@ -13,6 +13,12 @@ from groupcc.errors import ArgumentError
 def device(request):
     with running(request.param, "topk") as device:
         yield device
+
+
+@pytest.fixture(params=COMPILED)
+def compiled(request):
+    with running(request.param, "topk"):
+        yield
 
 
 def check(pre, k, device):
@@ -34,6 +40,50 @@ def test_by_hand(device):
 def test_every_kind_of_row(device, dtype, L, k):
     for pre in tables(L, dtype).values():
         check(pre, k, device)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("L", "k"), [(300, 5), (1100, 32), (4133, 64), (4133, 200), (4133, 1500)])
+def test_long_rows(compiled, dtype, L, k):
+    for pre in tables(L, dtype).values():
+        acts, indices = ops.topk(pre, k)
+        values, expected = pre.sort(dim=1, descending=True, stable=True)
+        same(indices, expected[:, :k])
+        same(acts, relu(values[:, :k]))
+
+
+def test_the_largest_in_few_groups(compiled):
+    pre = torch.randn(7, 8192)
+    pre[:, ::64] += 9  # every 64th
+    pre[1, 5000:5400] += 20  # neighbours
+    pre[2, ::16] = 30  # equals
+    expected = pre.argsort(dim=1, descending=True, stable=True)
+    for k in (64, 128, 180):
+        same(ops.topk(pre, k)[1], expected[:, :k])
+
+
+def test_denormals_count_where_pytorch_flushes_them(compiled):
+    assert torch.set_flush_denormal(True)
+    try:
+        acts, indices = ops.topk(torch.tensor([0, 1 << 20, 1 << 21, 1], dtype=torch.int32).view(torch.float32)[None], 3)
+    finally:
+        torch.set_flush_denormal(False)
+    assert indices.tolist() == [[2, 1, 3]]
+    assert acts.view(torch.int32).tolist() == [[1 << 21, 1 << 20, 1]]
+
+
+def test_many_threads_and_rows_far_apart(compiled):
+    pre = torch.randn(70, 3000)
+    expected = ops.topk(pre, 20)
+    for view in (torch.randn(70, 9000), torch.randn(140, 3000)[::2]):
+        view[:, :3000] = pre
+        before = torch.get_num_threads()
+        torch.set_num_threads(5)
+        try:
+            for got, want in zip(ops.topk(view[:, :3000], 20), expected, strict=True):
+                same(got, want)
+        finally:
+            torch.set_num_threads(before)
 
 
 def test_views(device):
@@ -70,6 +120,16 @@ def test_gradcheck(device):
     torch.manual_seed(0)
     pre = torch.randn(5, 9, dtype=torch.float64, device=device, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: ops.topk(x, 3)[0], (pre,))
+
+
+def test_library(compiled):
+    with ops.use_backend("cpp"):
+        pre = torch.randn(4, 9, requires_grad=True)
+        torch.library.opcheck(torch.ops.groupcc.topk.default, (pre, 3, "cpp"))
+        compiled_op = torch.compile(lambda x: ops.topk(2 * x, 3)[0].sum(), fullgraph=True, backend="aot_eager")
+        compiled_op(pre).backward()
+        expected = torch.autograd.grad(ops.topk(2 * pre, 3)[0].sum(), pre)[0]
+        assert torch.equal(pre.grad, expected)
 
 
 def test_bad_arguments():

@@ -16,6 +16,7 @@ from groupcc._files import atomic_directory, canonical_hash, read_json, save_ten
 from groupcc.errors import DataError, GroupccWarning
 from groupcc.models import GroupCrosscoder
 from groupcc.models.pretrained import CONFIG_FILE, WEIGHTS_FILE, load, write_files
+from groupcc.training.memory_order import from_memory_order, in_memory_order
 
 __all__ = ["Checkpoint", "newest", "restore", "write"]
 
@@ -42,7 +43,8 @@ def write(
 ) -> Path:
     """Writes `root/step-<n>` for state["step"], then removes all but the newest `keep` up to it.
 
-    `crosscoder` must be folded (state["scale"] unfolds it). `state` is plain values.
+    `crosscoder` must be folded (state["scale"] unfolds it). `optimizer` holds its parameters in memory order, in one
+    group. `state` is plain values.
     """
     target = root / f"step-{state['step']:09d}"
     with atomic_directory(target, own=(CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE)) as temporary:
@@ -80,14 +82,13 @@ def newest(root: Path) -> Checkpoint | None:
 def restore(checkpoint: Checkpoint, crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> None:
     """Puts weights and optimizer state back; the crosscoder is as saved, folded."""
     crosscoder.load_state_dict(checkpoint.crosscoder.state_dict())
-    per_parameter: dict[int, dict[str, torch.Tensor]] = {}
     parameters = dict(crosscoder.named_parameters())
     names = list(parameters)
+    per_parameter: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in checkpoint.optimizer.items():
         slot, name = key.split(".", 1)
         if value.dim():
-            # In the parameter's own layout, which the fused optimizer reads without looking.
-            value = torch.empty_like(parameters[name]).copy_(value)
+            value = in_memory_order(value, parameters[name]).contiguous()
         per_parameter.setdefault(names.index(name), {})[slot] = value
     saved = optimizer.state_dict()
     saved["state"] = per_parameter
@@ -96,9 +97,11 @@ def restore(checkpoint: Checkpoint, crosscoder: GroupCrosscoder, optimizer: torc
 
 def _optimizer_tensors(crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     tensors = {}
-    for name, parameter in crosscoder.named_parameters():
-        for slot, value in optimizer.state[parameter].items():
-            tensors[f"{slot}.{name}"] = value.detach().cpu().contiguous()
+    held = optimizer.param_groups[0]["params"]
+    for (name, parameter), in_order in zip(crosscoder.named_parameters(), held, strict=True):
+        for slot, value in optimizer.state[in_order].items():
+            shaped = from_memory_order(value, parameter) if value.dim() else value
+            tensors[f"{slot}.{name}"] = shaped.detach().cpu().contiguous()
     return tensors
 
 

@@ -27,6 +27,7 @@ from groupcc.training.data import (
 )
 from groupcc.training.evaluation import evaluate
 from groupcc.training.initialise import initialise_biases, initialise_decoder, measure
+from groupcc.training.memory_order import in_memory_order
 from groupcc.training.metrics import MetricsLog
 
 __all__ = ["TrainResult", "train"]
@@ -93,7 +94,10 @@ def _train(
     centre = config.init_b_dec if found is None else "zero"
     statistics = measure(source, train_indices, centre, config.normalise, config.seed)
     scale = statistics.scale
-    optimizer = torch.optim.Adam(crosscoder.parameters(), lr=0.0, betas=config.betas, eps=1e-12, fused=True)
+    in_order = [
+        in_memory_order(parameter.detach(), parameter).requires_grad_() for parameter in crosscoder.parameters()
+    ]
+    optimizer = torch.optim.Adam(in_order, lr=0.0, betas=config.betas, eps=1e-12, fused=True)
     start = 0
     if found is not None:
         start, scale = found.state["step"], found.state["scale"]
@@ -197,15 +201,19 @@ class _Loop:
             unusable = (~acts.flatten(1).isfinite().all(1)).cpu()
             raise self._bad_batch(step, chosen[unusable], "unusable activations (NaN or infinity)") from error
         loss = out.losses["total"]
-        self.optimizer.zero_grad(set_to_none=True)
+        crosscoder.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         self._project_decoder_gradient()
-        limit = config.grad_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(crosscoder.parameters(), limit)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in crosscoder.parameters() if p.grad is not None])
         if not bool((loss + norm).isfinite()):
             for name, buffer in crosscoder.named_buffers():
                 buffer.copy_(buffers[name])
             raise self._bad_batch(step, chosen, f"loss {float(loss.detach()):g}, gradient norm {float(norm):g}")
+        if config.grad_clip and norm > config.grad_clip:
+            torch.nn.utils.clip_grads_with_norm_(crosscoder.parameters(), config.grad_clip, norm)
+        for parameter, held in zip(crosscoder.parameters(), self.optimizer.param_groups[0]["params"], strict=True):
+            held.grad = None if parameter.grad is None else in_memory_order(parameter.grad, parameter)
         self.optimizer.step()
         crosscoder.normalise_decoder_()
         log.bar.update()
@@ -228,8 +236,9 @@ class _Loop:
     def _project_decoder_gradient(self) -> None:
         W, gradient = self.crosscoder.W_dec, self.crosscoder.W_dec.grad
         if self.crosscoder.config.decoder_norm == "unit" and gradient is not None:
-            along = (gradient * W).sum((1, 2), keepdim=True)
-            gradient.sub_(along * W)
+            # Without temporaries of the dictionary's size: their page faults cost more than the arithmetic.
+            along = torch.linalg.vecdot(gradient.flatten(1), W.flatten(1))
+            gradient.addcmul_(along.view(-1, 1, 1), W, value=-1)
 
     def _bad_batch(self, step: int, chosen: torch.Tensor, what: str) -> DataError:
         epoch = step * self.config.batch_size // len(self.indices)

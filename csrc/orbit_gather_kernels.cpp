@@ -128,6 +128,12 @@ enum class Put { store, stream, add };
 
 #define GROUPCC_INLINE inline __attribute__((always_inline))
 
+// Where a sum starts: x + -0 is x for every x, so a copy keeps the sign of a zero. An empty sum is +0.
+template <class Acc>
+GROUPCC_INLINE Acc start(int n) {
+    return n > 0 ? Acc(-0.0) : Acc(0);
+}
+
 template <int width, Put put, class T, class Rows, class U>
 GROUPCC_INLINE void blend_vectors(const Rows& rows, int n, std::int64_t d, U* out) {
     using io = Io<T>;
@@ -136,7 +142,7 @@ GROUPCC_INLINE void blend_vectors(const Rows& rows, int n, std::int64_t d, U* ou
         if constexpr (put == Put::add) {
             sums[i] = Io<U>::load(out + d + i * io::lanes);
         } else {
-            sums[i] = typename io::V{};
+            sums[i] = typename io::V{} + start<typename io::Acc>(n);
         }
     }
     for (int k = 0; k < n; ++k) {
@@ -164,7 +170,7 @@ GROUPCC_INLINE void blend_n(const Rows& rows, int n, std::int64_t D, U* out) {
     for (; d + 2 * lanes <= D; d += 2 * lanes) blend_vectors<2, put, T>(rows, n, d, out);
     for (; d + lanes <= D; d += lanes) blend_vectors<1, put, T>(rows, n, d, out);
     for (; d < D; ++d) {
-        typename Io<T>::Acc sum = 0;
+        auto sum = start<typename Io<T>::Acc>(n);
         if constexpr (put == Put::add) sum = Io<U>::get(out + d);
         for (int k = 0; k < n; ++k) sum += rows.weight(k) * Io<T>::get(rows.row(k) + d);
         Io<U>::put(out + d, sum);

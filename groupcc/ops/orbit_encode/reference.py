@@ -21,4 +21,7 @@ def orbit_encode_reference(
     blocks, D, L = W_enc_GDL.shape
     acts = orbit_gather_reference(maps_BSHWD[:, :blocks], points_GP2[:blocks], interpolation)
     pre_acts = torch.addmm(b_enc_L, acts.flatten(1), W_enc_GDL.reshape(blocks * D, L))
-    return pre_acts.relu() if relu else pre_acts
+    if not relu:
+        return pre_acts
+    # NaN stays, but passes no gradient.
+    return torch.where(pre_acts.isnan(), pre_acts.detach(), pre_acts.relu())

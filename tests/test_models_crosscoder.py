@@ -50,6 +50,34 @@ def test_identity_encoder_reads_block_0_only():
     assert not torch.equal(make().pre_acts(acts), make().pre_acts(other))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"encoder": "identity"}, {"sparsity": "batchtopk"}, {"sparsity": "l1", "l1_coefficient": 0.1}],
+    ids=str,
+)
+@pytest.mark.parametrize("S", [1, 6])
+def test_encode_maps_is_encode_of_the_gathered_orbits(options, S):
+    crosscoder = make(**options).eval()
+    generator = torch.Generator().manual_seed(2)
+    maps = torch.randn(3, S, 6, 7, 5, generator=generator)
+    points = 1 + 3 * torch.rand(6, 4, 2, generator=generator)
+    latents = crosscoder.encode_maps(maps, points)
+    expected = crosscoder.encode(groupcc.ops.orbit_gather(maps, points, "bspline"))
+    torch.testing.assert_close(latents.acts, expected.acts)
+    assert torch.equal(latents.indices, expected.indices)
+
+
+def test_encode_maps_refuses_what_is_not_finite_and_other_groups():
+    maps, points = torch.zeros(2, 1, 4, 4, 5), torch.ones(6, 3, 2)
+    maps[1, 0, 2, 2, 3] = float("inf")
+    points[:, 1:] = 2
+    with pytest.raises(ArgumentError, match=r"maps: .* in 2 examples, first image 1, position 1"):
+        make().encode_maps(maps, points, "bilinear")
+    make().encode_maps(maps, points[:, :1], "bilinear")
+    with pytest.raises(ArgumentError, match=r"points: expected \[G, P, 2\] with G = 6"):
+        make().encode_maps(maps, points[:5])
+
+
 def test_trivial_group_is_a_plain_sparse_autoencoder():
     sae = make(group="C1", encoder="identity").eval()
     x = orbits(G=1)[:, 0]

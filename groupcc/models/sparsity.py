@@ -8,7 +8,7 @@ from groupcc import ops
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 
-__all__ = ["aux_loss", "encode", "l1_penalty"]
+__all__ = ["aux_loss", "encode", "l1_penalty", "select"]
 
 
 def encode(
@@ -19,14 +19,22 @@ def encode(
     threshold: torch.Tensor,
     training: bool,
 ) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None]:
+    """`select` of pre = x W_enc + b_enc; "topk" forms no pre-activations."""
+    if config.sparsity == "topk":
+        return SparseLatents(*ops.encode_topk(x_NM, W_enc_ML, b_enc_L, config.k)), None, None
+    return select(torch.addmm(b_enc_L, x_NM, W_enc_ML), config, threshold, training)
+
+
+def select(
+    pre_acts_NL: torch.Tensor, config: CrosscoderConfig, threshold: torch.Tensor, training: bool
+) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None]:
     """Latents of a batch, their dense acts [N, L] where the sparsity yields those first, and the batch's threshold.
 
     "batchtopk" compares with the batch in training and with `threshold` after it, so that an example's latents
     don't depend on the examples beside it.
     """
     if config.sparsity == "topk":
-        return SparseLatents(*ops.encode_topk(x_NM, W_enc_ML, b_enc_L, config.k)), None, None
-    pre_acts_NL = torch.addmm(b_enc_L, x_NM, W_enc_ML)
+        return SparseLatents(*ops.topk(pre_acts_NL, config.k)), None, None
     if config.sparsity == "batchtopk" and training:
         acts, indices, batch_threshold = ops.batchtopk(pre_acts_NL, config.k)
         return SparseLatents(acts, indices), None, batch_threshold

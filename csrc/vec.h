@@ -154,5 +154,46 @@ struct Io<fp16> {
 #endif
 };
 
+// Sum over the lanes, in a fixed order: halves are added until one is left.
+inline float total(vfloat v) {
+#if GROUPCC_BYTES == 64
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+#elif GROUPCC_BYTES == 32
+    const __m256 half = (__m256)v;
+#endif
+#if GROUPCC_BYTES >= 32
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+#else
+    return (v[0] + v[2]) + (v[1] + v[3]);
+#endif
+}
+
+inline double total(vdouble v) {
+    double sum = 0;
+    for (int i = 0; i < GROUPCC_BYTES / 8; ++i) sum += v[i];
+    return sum;
+}
+
+// Writes past the caches, which saves reading the line first; p is aligned to GROUPCC_BYTES. finish_streams() makes
+// the writes visible to other threads.
+template <class T, class V>
+inline void stream(T* p, V v) {
+#if GROUPCC_BYTES == 64
+    _mm512_stream_ps(reinterpret_cast<float*>(p), (__m512)v);
+#elif GROUPCC_BYTES == 32
+    _mm256_stream_ps(reinterpret_cast<float*>(p), (__m256)v);
+#else
+    __builtin_memcpy(p, &v, sizeof v);
+#endif
+}
+
+inline void finish_streams() {
+#if GROUPCC_BYTES >= 32
+    _mm_sfence();
+#endif
+}
+
 }  // namespace GROUPCC_ISA
 }  // namespace groupcc

@@ -18,7 +18,8 @@ def unsupported(
 def forward(
     acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
 ) -> torch.Tensor:
-    acts, indices, W_dec = acts_NK.contiguous(), indices_NK.contiguous(), W_dec_LGD.contiguous()
+    acts, indices = _wide(acts_NK), indices_NK.contiguous()
+    W_dec = W_dec_LGD.contiguous()
     b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
     (N, K), (L, G, D) = acts.shape, W_dec.shape
     out = empty((N, G, D), W_dec.dtype)
@@ -41,7 +42,31 @@ def forward(
 def backward(
     grad_NGD: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    d_acts = torch.einsum("nm,nkm->nk", grad_NGD.flatten(1), W_dec_LGD.flatten(1)[indices_NK])
-    scaled = acts_NK[:, :, None, None] * grad_NGD[:, None]
-    d_W_dec = torch.zeros_like(W_dec_LGD).index_add_(0, indices_NK.flatten(), scaled.flatten(0, 1))
-    return d_acts, d_W_dec, grad_NGD.sum(0)
+    acts, indices = _wide(acts_NK), indices_NK.contiguous()
+    grad, W_dec = grad_NGD.contiguous(), W_dec_LGD.contiguous()
+    (N, K), (L, G, D) = acts.shape, W_dec.shape
+    d_acts = torch.empty_like(acts)
+    d_W_dec = empty((L, G, D), W_dec.dtype)
+    d_b_dec = acts.new_empty(G, D)
+    _C.sparse_decode_backward(
+        grad.data_ptr(),
+        0,
+        acts.data_ptr(),
+        indices.data_ptr(),
+        W_dec.data_ptr(),
+        d_acts.data_ptr(),
+        d_W_dec.data_ptr(),
+        d_b_dec.data_ptr(),
+        N,
+        K,
+        L,
+        G * D,
+        DTYPES[W_dec.dtype],
+        threads(),
+    )
+    return d_acts.to(acts_NK.dtype), d_W_dec, d_b_dec.to(W_dec.dtype)
+
+
+def _wide(acts_NK: torch.Tensor) -> torch.Tensor:
+    """Contiguous, in the type that the kernels sum in."""
+    return acts_NK.to(torch.promote_types(acts_NK.dtype, torch.float32)).contiguous()

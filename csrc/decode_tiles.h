@@ -34,8 +34,14 @@ struct DecodeProblem {
 constexpr double readers_by_latent = 1.5;
 constexpr std::int64_t cached_bytes_of_sums = std::int64_t{1} << 19;
 
-inline std::int64_t tile_columns(int dtype, std::int64_t M) {
-    return std::max<std::int64_t>(1, std::min<std::int64_t>(M, size_of(dtype) == 2 ? 256 : 128));
+inline bool sums_by_latent(const DecodeProblem& p) {
+    return static_cast<double>(p.N) * p.K >= readers_by_latent * p.L && p.K > 0;
+}
+
+// At least half a kilobyte of each row of W_dec at a time.
+inline std::int64_t tile_columns(const DecodeProblem& p) {
+    const std::int64_t wide = sums_by_latent(p) && size_of(p.dtype) != 2 ? 128 : 256;
+    return std::max<std::int64_t>(1, std::min(p.M, wide));
 }
 
 // after(tile) for every tile of sums; the tiles of one column range have one number and cover each row once. The sum
@@ -52,10 +58,10 @@ void decode_tiles(const DecodeProblem& p, const After& after) {
     common.indices = at<std::int64_t>(p.indices);
     common.K = p.K;
     common.M = p.M;
-    common.stride = tile_columns(p.dtype, p.M);
+    const bool by_latent = sums_by_latent(p);
+    common.stride = tile_columns(p);
     const std::int64_t tiles = (p.M + common.stride - 1) / common.stride;
     if (p.N == 0 || tiles == 0) return;
-    const bool by_latent = static_cast<double>(p.N) * p.K >= readers_by_latent * p.L && p.K > 0;
     const std::int64_t cached_rows =
         by_latent ? std::max<std::int64_t>(1, cached_bytes_of_sums / (common.stride * sizeof(Acc))) : 32;
     // A chunk of rows is small enough for the cache, and for every thread to have one.

@@ -44,6 +44,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("cached_bytes", &groupcc::cached_bytes, "Bytes of the blocks kept for reuse.");
     groupcc::bind_selection(m);
     groupcc::bind_sparse_decode(m);
+    groupcc::bind_decode_loss(m);
     groupcc::bind_orbit_gather(m);
     groupcc::bind_encode_topk(m);
 }

@@ -44,7 +44,7 @@ void backward(BackwardTile common, const Acc* acts, const std::int64_t* indices,
     const LatentMajor<Acc> index =
         latent_major(acts, indices, N, K, L, std::max<std::int64_t>(N, 1), true, 1, scratch);
     const std::int64_t n_runs = index.chunks == 0 ? 0 : index.n_runs[0];
-    common.stride = tile_columns(dtype, M);
+    common.stride = std::max<std::int64_t>(1, std::min<std::int64_t>(M, size_of(dtype) == 2 ? 256 : 128));
     common.entries = index.entries;
     // d_acts is summed over the tiles of a group, then over the groups: the same sums for any number of threads.
     const std::int64_t tiles = (M + common.stride - 1) / common.stride, groups = std::min<std::int64_t>(tiles, 16);

@@ -94,7 +94,7 @@ def _gradients(ctx: Any, grad_loss: torch.Tensor | None, grad_residual: torch.Te
 
 
 _decode_loss.register_autograd(_gradients, setup_context=_setup)
-_op = Op("decode_loss", decode_loss_reference, _decode_loss, ("triton",))
+_op = Op("decode_loss", decode_loss_reference, _decode_loss, ("cpp", "triton"))
 
 
 def decode_loss(

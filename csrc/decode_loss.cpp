@@ -7,14 +7,14 @@
 namespace groupcc {
 namespace {
 
-// The target is [N, M], or maps and taps with target 0; `start` [N, M], where not 0, is the reconstruction already.
+// The target is [N, M], or maps and taps with target 0.
 void decode_loss(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W_dec, std::uintptr_t bias,
-                 std::uintptr_t start, std::uintptr_t target, std::uintptr_t maps, std::uintptr_t tap_index,
-                 std::uintptr_t tap_weight, std::int64_t S, std::int64_t pixels, std::int64_t P, std::int64_t T,
+                 std::uintptr_t target, std::uintptr_t maps, std::uintptr_t tap_index, std::uintptr_t tap_weight,
+                 std::int64_t S, std::int64_t pixels, std::int64_t P, std::int64_t T,
                  std::uintptr_t loss, std::uintptr_t residual, std::int64_t N, std::int64_t K, std::int64_t L,
                  std::int64_t G, std::int64_t D, int dtype, int threads) {
     const std::int64_t M = G * D;
-    const DecodeProblem problem{acts, indices, W_dec, bias, start, N, K, L, M, dtype, threads};
+    const DecodeProblem problem{acts, indices, W_dec, bias, N, K, L, M, dtype, threads};
     with_acc(dtype, [&](auto acc) {
         using Acc = decltype(acc);
         const std::int64_t width = tile_columns(problem), tiles = (M + width - 1) / width;
@@ -42,7 +42,7 @@ void decode_loss(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W_d
 
 void bind_decode_loss(pybind11::module_& m) {
     using namespace pybind11::literals;
-    m.def("decode_loss", &decode_loss, "acts"_a, "indices"_a, "W_dec"_a, "bias"_a, "start"_a, "target"_a, "maps"_a,
+    m.def("decode_loss", &decode_loss, "acts"_a, "indices"_a, "W_dec"_a, "bias"_a, "target"_a, "maps"_a,
           "tap_index"_a, "tap_weight"_a, "S"_a, "pixels"_a, "P"_a, "T"_a, "loss"_a, "residual"_a, "N"_a, "K"_a, "L"_a,
           "G"_a, "D"_a, "dtype"_a, "threads"_a, pybind11::call_guard<pybind11::gil_scoped_release>());
 }

@@ -24,7 +24,7 @@ void with_acc(int dtype, const Visit& visit) {
 }
 
 struct DecodeProblem {
-    std::uintptr_t acts, indices, W_dec, bias, start;  // acts in the type of accumulation; bias, start may be 0
+    std::uintptr_t acts, indices, W_dec, bias;  // acts in the type of accumulation; bias may be 0
     std::int64_t N, K, L, M;
     int dtype, threads;
 };
@@ -53,7 +53,6 @@ void decode_tiles(const DecodeProblem& p, const After& after) {
     DecodeTile common{};
     common.W_dec = at<void>(p.W_dec);
     common.bias = at<void>(p.bias);
-    common.start = at<void>(p.start);
     common.acts = at<void>(p.acts);
     common.indices = at<std::int64_t>(p.indices);
     common.K = p.K;

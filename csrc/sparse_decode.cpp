@@ -12,7 +12,7 @@ namespace {
 void sparse_decode(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W_dec, std::uintptr_t bias,
                    std::uintptr_t out, std::int64_t N, std::int64_t K, std::int64_t L, std::int64_t M, int dtype,
                    int threads) {
-    const DecodeProblem problem{acts, indices, W_dec, bias, 0, N, K, L, M, dtype, threads};
+    const DecodeProblem problem{acts, indices, W_dec, bias, N, K, L, M, dtype, threads};
     with_acc(dtype, [&](auto acc) {
         const auto store = sparse_decode_kernels().store[dtype];
         decode_tiles<decltype(acc)>(problem, [&](const DecodeTile& tile) { store(tile, at<void>(out)); });

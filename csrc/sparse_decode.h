@@ -14,9 +14,8 @@ namespace groupcc {
 // Columns [column, column + columns) of rows [row, row + rows) of the output, being summed up.
 struct DecodeTile {
     const void* W_dec;
-    const void* bias;   // [M], may be null
-    const void* start;  // [N, M] to start from in place of the bias, may be null
-    const Run* runs;    // by latent: the chunk's runs
+    const void* bias;  // [M], may be null
+    const Run* runs;   // by latent: the chunk's runs
     std::int64_t n_runs;
     const void* entries;
     const void* acts;  // by row: [N, K], in the type of sums

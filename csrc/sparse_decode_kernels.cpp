@@ -21,13 +21,11 @@ void start_sums(const DecodeTile& t) {
     using Acc = typename io::Acc;
     for (std::int64_t r = 0; r < t.rows; ++r) {
         Acc* const sums = static_cast<Acc*>(t.sums) + r * t.stride;
-        const T* from = static_cast<const T*>(t.bias);
-        if (from != nullptr) from += t.column;
-        if (t.start != nullptr) from = static_cast<const T*>(t.start) + (t.row + r) * t.M + t.column;
-        if (from == nullptr) {
+        if (t.bias == nullptr) {
             for (std::int64_t m = 0; m < t.columns; ++m) sums[m] = 0;
             continue;
         }
+        const T* const from = static_cast<const T*>(t.bias) + t.column;
         std::int64_t m = 0;
         for (; m + io::lanes <= t.columns; m += io::lanes) Io<Acc>::store(sums + m, io::load(from + m));
         for (; m < t.columns; ++m) sums[m] = io::get(from + m);

@@ -157,7 +157,8 @@ struct Io<fp16> {
 // Sum over the lanes, in a fixed order: halves are added until one is left.
 inline float total(vfloat v) {
 #if GROUPCC_BYTES == 64
-    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m256 high = _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 1);
+    const __m256 half = _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 0), high);
 #elif GROUPCC_BYTES == 32
     const __m256 half = (__m256)v;
 #endif

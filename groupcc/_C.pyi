@@ -77,6 +77,13 @@ def encode_topk_backward(
     x: int,
     d_W: int,
     d_b: int,
+    N: int,
+    K: int,
+    L: int,
+    M: int,
+    dtype: int,
+    threads: int,
+) -> None: ...
 def sparse_decode_backward(
     grad: int,
     scale: int,
@@ -98,7 +105,6 @@ def decode_loss(
     indices: int,
     W_dec: int,
     bias: int,
-    start: int,
     target: int,
     maps: int,
     tap_index: int,

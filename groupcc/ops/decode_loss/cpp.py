@@ -1,13 +1,14 @@
-"""Launches csrc/decode_loss.cpp: acts [N, K], indices [N, K], W_dec [L, G, D], target → loss [G], residual [N, G, D]."""
+"""Launches csrc/decode_loss.cpp: acts, indices [N, K], W_dec [L, G, D], target → loss [G], residual [N, G, D]."""
 
 from __future__ import annotations
 
 import torch
 
+from groupcc.ops.cost import dense_decode
 from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
 from groupcc.ops.orbit_gather import sampling_taps
 
-__all__ = ["backward", "forward", "unsupported"]
+__all__ = ["backward", "forward", "slower", "unsupported"]
 
 
 def unsupported(
@@ -20,6 +21,18 @@ def unsupported(
     interpolation: str,
 ) -> str | None:
     return why_not(acts_NK, indices_NK, W_dec_LGD, target, *([] if b_dec_GD is None else [b_dec_GD]))
+
+
+def slower(
+    acts_NK: torch.Tensor,
+    indices_NK: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+    b_dec_GD: torch.Tensor | None,
+    target: torch.Tensor,
+    points_GP2: torch.Tensor | None,
+    interpolation: str,
+) -> str | None:
+    return dense_decode(acts_NK, W_dec_LGD)
 
 
 def forward(
@@ -51,7 +64,6 @@ def forward(
         indices.data_ptr(),
         W_dec.data_ptr(),
         _address(b_dec),
-        0,
         target.data_ptr() if points_GP2 is None else 0,
         0 if points_GP2 is None else target.data_ptr(),
         _address(index_GPT),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from backends import IMPLEMENTATIONS, running
+from backends import COMPILED, IMPLEMENTATIONS, running
 
 from groupcc import ops
 from groupcc.errors import ArgumentError
@@ -182,6 +182,19 @@ def test_points_may_be_written_to_between_calls(device):
     ops.orbit_gather(maps, points)
     points.copy_(some_points(3, 5, 6, 6, seed=1))
     assert torch.equal(ops.orbit_gather(maps, points), ops.orbit_gather(maps, points.clone()))
+
+
+@pytest.mark.parametrize("implementation", COMPILED)
+def test_maps_more_than_2_to_the_31_elements_apart(implementation):
+    try:
+        memory = torch.empty(2**31 + 36, dtype=torch.bfloat16)  # of which a few pages are touched
+    except RuntimeError as error:
+        pytest.skip(f"4 GiB of address space: {error}")
+    maps = memory.as_strided((1, 2, 3, 3, 4), (1, 2**31, 12, 4, 1))
+    maps.copy_(torch.randn(1, 2, 3, 3, 4))
+    with running(implementation, "orbit_gather"):
+        acts = ops.orbit_gather(maps, some_points(2, 5, 3, 3, margin=0))
+        assert torch.equal(acts, ops.orbit_gather(maps.clone(), some_points(2, 5, 3, 3, margin=0)))
 
 
 @pytest.mark.parametrize(("B", "G", "P", "D"), [(0, 2, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)])

@@ -8,16 +8,25 @@ L/K = itemsize/2 · (operations a second)/(bytes a second).
 On GPUs both rates are those of an H100 (SXM) in its data sheet; the figure is derived, not measured: 989 Tflop/s in
 bfloat16 and float16, 495 in TF32 where PyTorch may use it for float32, else 67; 3.35 TB/s. Neither way reaches its
 peak, and an A100's ratio is about half of it. On CPUs it is measured (benchmarks/README.md, "sparse or dense decode").
+
+Fused or materialised gather in orbit_encode on GPUs. Let A be the bytes of the aligned activations, T the taps of a
+point and t = ⌈L / LATENTS_A_TILE⌉ the tiles of latents. Fused, each tile gathers anew: t·T·A bytes out of L2.
+Materialised, T·A are gathered once, A are written to memory and read again, and each tile of the GEMM reads A from L2.
+With a byte of memory at 2 bytes of L2 (derived from vendors' figures, not measured) fused pays while
+t·T ≤ T + t + 4: two tiles for bilinear, one for the B-spline.
 """
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["DENSE_UP_TO", "dense_decode", "dense_up_to"]
+__all__ = ["DENSE_UP_TO", "LATENTS_A_TILE", "dense_decode", "dense_up_to", "fused_gather"]
 
 DENSE_UP_TO = 4
 """On CPUs."""
+
+LATENTS_A_TILE = {2: 256, 4: 64, 8: 64}
+"""How many latents a tile of orbit_encode's kernel has, by the bytes of an element: what registers hold."""
 
 _BYTES = 3.35e12
 _FLOPS = {torch.bfloat16: 989e12, torch.float16: 989e12, torch.float32: 67e12, torch.float64: 67e12}
@@ -38,3 +47,9 @@ def dense_decode(acts_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> str | None:
     if W_dec_LGD.shape[0] > limit * acts_NK.shape[1]:
         return None
     return f"up to {limit} latents for each active one, a dense product costs less than a gather (groupcc/ops/cost.py)"
+
+
+def fused_gather(L: int, taps: int, dtype: torch.dtype) -> bool:
+    """Whether orbit_encode gathers inside the product, rather than once before it."""
+    tiles = -(-L // LATENTS_A_TILE[dtype.itemsize])
+    return tiles * taps <= taps + tiles + 4

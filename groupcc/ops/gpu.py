@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 from triton import knobs
 
-__all__ = ["INTERPRETED", "TARGETS", "Build", "next_power_of_2", "tuned", "why_not"]
+__all__ = ["INTERPRETED", "TARGETS", "Build", "dot", "next_power_of_2", "tuned", "why_not"]
 
 INTERPRETED = bool(knobs.runtime.interpret)
 """Whether TRITON_INTERPRET=1 was set when this was imported: kernels then run on CPU tensors, slowly, for tests."""
+_INTERPRETED = tl.constexpr(INTERPRETED)
 
 TARGETS = ("sm_80", "sm_90", "gfx942")
 """The GPUs that every kernel must compile for: A100, H100 and MI300."""
@@ -92,11 +94,20 @@ def why_not(*tensors: torch.Tensor) -> str | None:
 def tuned(configs: Sequence[triton.Config], key: Sequence[str]) -> Callable[[Any], Any]:
     """Decorates a kernel with a search over a few configurations, the winner cached on disk for each `key`.
 
-    Under the interpreter, where time means nothing, the first configuration runs.
+    The arguments named in `key` should take few values: each new one is a new search. Under the interpreter, where time
+    means nothing, the first configuration runs.
     """
     if INTERPRETED:
         return triton.heuristics({name: lambda _, value=value: value for name, value in configs[0].kwargs.items()})
     return triton.autotune(configs=list(configs), key=list(key), cache_results=True)
+
+
+@triton.jit
+def dot(a, b, acc):  # type: ignore[no-untyped-def]
+    """acc + a @ b on tensor cores for bf16 and fp16, with fp32's own products for fp32."""
+    if _INTERPRETED:  # which keeps bf16 as bit patterns, and would multiply those
+        a, b = a.to(acc.dtype), b.to(acc.dtype)
+    return tl.dot(a, b, acc, input_precision="ieee", out_dtype=acc.dtype)
 
 
 def next_power_of_2(n: int) -> int:

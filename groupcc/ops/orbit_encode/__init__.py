@@ -84,7 +84,7 @@ def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
 
 
 _orbit_encode.register_autograd(_gradients, setup_context=_setup)
-_op = Op("orbit_encode", orbit_encode_reference, _orbit_encode, ("cpp",))
+_op = Op("orbit_encode", orbit_encode_reference, _orbit_encode, ("cpp", "triton"))
 
 
 def orbit_encode(

@@ -6,7 +6,8 @@
 
 namespace groupcc {
 
-void bind_selection(pybind11::module_& m);     // topk, batchtopk
+void bind_selection(pybind11::module_& m);      // topk
+void bind_batchtopk(pybind11::module_& m);      // batchtopk
 void bind_sparse_decode(pybind11::module_& m);  // sparse_decode; the backward of it and of decode_loss
 void bind_decode_loss(pybind11::module_& m);    // decode_loss
 void bind_orbit_gather(pybind11::module_& m);   // orbit_gather and its backward

@@ -43,6 +43,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("cache_limit", &groupcc::cache_limit, "How much is kept for reuse at most, in bytes.");
     m.def("cached_bytes", &groupcc::cached_bytes, "Bytes of the blocks kept for reuse.");
     groupcc::bind_selection(m);
+    groupcc::bind_batchtopk(m);
     groupcc::bind_sparse_decode(m);
     groupcc::bind_decode_loss(m);
     groupcc::bind_orbit_gather(m);

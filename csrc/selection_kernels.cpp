@@ -5,6 +5,7 @@
 // k·(P/k)·ln(P/(P − k)) elements reach it). The second marks the elements that reach the bound. They are few, and are
 // sorted. The row comes from memory once: both passes prefetch the row after it, and the second finds it in the cache.
 #include "selection.h"
+#include "selection_marks.h"
 #include "selection_sort.h"
 
 namespace groupcc {
@@ -12,15 +13,6 @@ namespace GROUPCC_ISA {
 namespace {
 
 constexpr std::int64_t near_row_bytes = 1 << 18;  // a row and the next one stay in the second-level cache
-
-// Fetches what is needed soon, a cache line at a call, while the processor is busy with something else.
-struct Ahead {
-    const char* at;
-    void fetch() {
-        __builtin_prefetch(at);
-        at += 64;
-    }
-};
 
 template <class T>
 struct RowSelection {
@@ -30,7 +22,7 @@ struct RowSelection {
     using O = Order<Acc>;
     using Value = typename O::Value;
     using Key = typename O::Key;
-    static constexpr int lanes = io::lanes;
+    static constexpr int lanes = io::lanes, vector_bytes = lanes * int(sizeof(T));
 #if defined(GROUPCC_ISA_AVX512)
     static constexpr int accumulators = 16;
 #else
@@ -39,13 +31,13 @@ struct RowSelection {
     static constexpr int panel = accumulators * lanes;  // group maxima kept in registers at a time
 
     std::int64_t L, k, n_groups, limit;
-    std::uint64_t* bits;    // of blocks of 64 elements in which something is marked
-    std::uint32_t* blocks;  // which blocks these are
-    Key *keys, *spare;      // room for limit + 64
+    Marks<T> marks;
+    Key *keys, *spare;  // room for limit + ranked_at_once
     Acc* maxima;
     std::uint32_t* histogram;
-
-    static std::size_t rounded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+    Value last = O::zero;
+    static constexpr Acc lowest = -__builtin_inff();
+    static constexpr int first_step = sizeof(Acc) == 4 ? 17 : 46;  // 2^-6 of the value
 
     static std::int64_t limit_for(std::int64_t L, std::int64_t k) {
         const std::int64_t wanted = 2 * k + 256;
@@ -64,12 +56,11 @@ struct RowSelection {
         std::size_t used = 0;
         const auto take = [&](std::size_t bytes) {
             char* const at = base + used;
-            used += rounded(bytes);
+            used += (bytes + 63) / 64 * 64;
             return at;
         };
-        const std::size_t n_blocks = std::size_t(L) / 64 + 1, room = std::size_t(limit) + ranked_at_once;
-        bits = reinterpret_cast<std::uint64_t*>(take(n_blocks * sizeof *bits));
-        blocks = reinterpret_cast<std::uint32_t*>(take(n_blocks * sizeof *blocks));
+        const std::size_t room = std::size_t(limit) + ranked_at_once;
+        marks.lay_out(take(Marks<T>::bytes(L)), L);
         keys = reinterpret_cast<Key*>(take(room * sizeof *keys));
         spare = reinterpret_cast<Key*>(take(room * sizeof *spare));
         maxima = reinterpret_cast<Acc*>(take(std::size_t(n_groups) * sizeof *maxima));
@@ -79,14 +70,13 @@ struct RowSelection {
 
     // First pass: maxima[P], NaN left out.
     void group_maxima(const T* row, Ahead& ahead) {
-        const Acc lowest = O::back(O::of(Acc(-__builtin_inff())));
         for (std::int64_t p = 0; p < n_groups; p += panel) {
             V acc[accumulators];
             for (V& a : acc) a = lowest - V{};
             for (std::int64_t at = p; at + panel <= L; at += n_groups) {
 #pragma GCC unroll 16
                 for (int j = 0; j < accumulators; ++j) {
-                    if (j % 2) ahead.fetch();
+                    if (j * vector_bytes % 128 == 0) ahead.fetch();
                     acc[j] = greatest(io::load(row + at + j * lanes), acc[j]);
                 }
             }
@@ -102,70 +92,49 @@ struct RowSelection {
         return count;
     }
 
-    // The least of the maxima among the largest of them, k or a few more.
-    Acc bound() const {
-        Value low = ~Value(0), high = 0;
-        for (std::int64_t i = 0; i < n_groups; ++i) {
-            const Value v = O::of(maxima[i]);
-            low = v < low ? v : low;
-            high = v > high ? v : high;
-        }
-        // At least k maxima reach `low`; fewer than k reach `high`, one beyond the largest.
-        ++high;
-        for (int step = 0; step < 16 && high - low > 1; ++step) {
-            const Value middle = low + (high - low) / 2;
-            const std::int64_t count = maxima_from(O::back(middle));
-            (count < k ? high : low) = middle;
-            if (count >= k && count <= k + k / 8) break;
-        }
-        const Acc t = O::back(low);
-        Acc least = O::back(O::infinity);
-        for (std::int64_t i = 0; i < n_groups; ++i) least = maxima[i] >= t && maxima[i] < least ? maxima[i] : least;
-        return least;
-    }
-
-    // Marks the elements for which `ask` holds; how many blocks have one.
-    template <Ask ask>
-    std::int64_t mark(const T* row, Acc t, Ahead& ahead) {
-        std::int64_t marked = 0;
-        const std::int64_t n_blocks = L / 64;
-        for (std::int64_t b = 0; b < n_blocks; ++b) {
-            const T* const from = row + b * 64;
-            std::uint64_t m = 0;
-#pragma GCC unroll 32
-            for (int i = 0; i < 64; i += lanes) {
-                if (i / lanes % 2) ahead.fetch();
-                m |= lanes_where<ask>(io::load(from + i), t - V{}) << i;
+    // The least of the maxima among the largest of them, k or a few more. `last`: the row before's, to start from.
+    Acc bound() {
+        // At least k maxima reach `low`, fewer than k reach `high`. Steps double away from the start, then halve.
+        Value low = O::of(lowest), high = O::infinity + 1, step = Value(1) << first_step, probe = last;
+        bool doubling = true, rising = false;
+        for (int probes = 0; probes < 40 && high - low > 1; ++probes) {
+            if (probe <= low || probe >= high) {
+                doubling = false;
+                probe = low + (high - low) / 2;
             }
-            bits[marked] = m;
-            blocks[marked] = std::uint32_t(b);
-            marked += m != 0;
+            const std::int64_t count = maxima_from(O::back(probe));
+            if (count >= k && count <= k + k / 8) {
+                low = probe;
+                break;
+            }
+            const bool up = count >= k;
+            (up ? low : high) = probe;
+            if (probes && up != rising) doubling = false;
+            rising = up;
+            probe = doubling ? (up ? probe + step : probe - step) : low + (high - low) / 2;
+            step *= 2;
         }
-        std::uint64_t m = 0;
-        for (std::int64_t i = n_blocks * 64; i < L; ++i) m |= std::uint64_t(holds<ask>(io::get(row + i), t)) << i % 64;
-        bits[marked] = m;
-        blocks[marked] = std::uint32_t(n_blocks);
-        return marked + (m != 0);
-    }
-
-    // Keys of what is marked, from `n` on, at most to `limit`; their number, or limit + 1 where there are more.
-    std::int64_t gather(const T* row, std::int64_t marked, std::int64_t n) {
-        for (std::int64_t g = 0; g < marked; ++g) {
-            std::uint64_t m = bits[g];
-            const std::int64_t base = std::int64_t(blocks[g]) * 64;
-            if (n + __builtin_popcountll(m) > limit) return limit + 1;
-            do {
-                const std::int64_t i = base + __builtin_ctzll(m);
-                keys[n++] = O::key(O::of(io::get(row + i)), i);
-                m &= m - 1;
-            } while (m);
+        last = low;
+        // An element, so that where many equal it, it is seen to be the k-th largest itself.
+        const V t = O::back(low) - V{};
+        V least = -lowest - V{};
+        for (std::int64_t i = 0; i < n_groups; i += lanes) {
+            const V m = load_bytes<V>(maxima + i);
+            const V reaching = m >= t ? m : least;
+            least = reaching < least ? reaching : least;
         }
-        return n;
+        Acc found = least[0];
+        for (int i = 1; i < lanes; ++i) found = least[i] < found ? least[i] : found;
+        return found;
     }
 
     // The k-th largest is `t`: all above it, and of those equal to it the first.
     std::int64_t gather_exact(const T* row, Acc t, Ahead& ahead) {
-        std::int64_t n = t == t ? gather(row, mark<Ask::above>(row, t, ahead), 0) : 0;
+        std::int64_t n = 0;
+        if (t == t) {
+            marks.template mark<Ask::above>(row, t, ahead);
+            n = marks.gather(row, keys, limit);
+        }
         for (std::int64_t i = 0; n < k; ++i) {
             const Acc x = io::get(row + i);
             if (x == t || (x != x && t != t)) keys[n++] = O::key(O::of(x), i);
@@ -182,11 +151,12 @@ struct RowSelection {
         if (n_groups) {
             group_maxima(row, ahead);
             const Acc t = bound();
-            const std::int64_t n = gather(row, mark<Ask::at_least>(row, t, ahead), 0);
+            marks.template mark<Ask::at_least>(row, t, ahead);
+            const std::int64_t n = marks.gather(row, keys, limit);
             if (n <= limit) return n;
             // Too many: either they are equal to the bound, which then is the k-th largest …
-            const std::int64_t above = gather(row, mark<Ask::above>(row, t, ahead), 0);
-            if (above < k) return gather_exact(row, t, ahead);
+            marks.template mark<Ask::above>(row, t, ahead);
+            if (marks.gather(row, keys, limit) < k) return gather_exact(row, t, ahead);
         }
         // … or the largest lie in a few groups, or there is no bound.
         const auto value = [&](std::int64_t i) { return O::of(io::get(row + i)); };

@@ -77,3 +77,17 @@ def tables(L, dtype=torch.float32, N=6):
         "rows of unlike scale": normal * torch.logspace(-6, 4, N)[:, None],
     }
     return {name: pre.to(dtype) for name, pre in found.items()}
+
+
+def sorted_batchtopk(pre, k):
+    """As brute_batchtopk, by PyTorch's stable sort, for larger batches."""
+    N, L = pre.shape
+    chosen = pre.flatten().sort(descending=True, stable=True).indices[: N * k]
+    threshold = relu(pre.flatten()[chosen[-1]])
+    chosen = chosen[~(pre.flatten()[chosen] <= 0)]
+    rows = [chosen[chosen // L == n] for n in range(N)]
+    K = max(1, *(len(row) for row in rows))
+    acts, indices = torch.zeros(N, K, dtype=pre.dtype), torch.zeros(N, K, dtype=torch.int64)
+    for n, row in enumerate(rows):
+        acts[n, : len(row)], indices[n, : len(row)] = pre.flatten()[row], row % L
+    return acts, indices, threshold

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from backends import IMPLEMENTATIONS, running
-from selection_cases import DTYPES, brute_batchtopk, same, tables
+from backends import COMPILED, IMPLEMENTATIONS, running
+from selection_cases import DTYPES, brute_batchtopk, same, sorted_batchtopk, tables
 
 from groupcc import ops
 from groupcc.errors import ArgumentError
@@ -13,6 +13,12 @@ from groupcc.errors import ArgumentError
 def device(request):
     with running(request.param, "batchtopk") as device:
         yield device
+
+
+@pytest.fixture(params=COMPILED)
+def compiled(request):
+    with running(request.param, "batchtopk"):
+        yield
 
 
 def check(pre, k, device):
@@ -37,6 +43,50 @@ def test_by_hand(device):
 def test_every_kind_of_batch(device, dtype, L, k):
     for pre in tables(L, dtype).values():
         check(pre, k, device)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", tables(64))
+def test_large_batches(compiled, dtype, kind):
+    """Large enough to be sampled; the sample misleads, or elements tie, in several."""
+    pre = tables(1033, dtype, N=300)[kind]
+    for got, expected in zip(ops.batchtopk(pre, 11), sorted_batchtopk(pre, 11), strict=True):
+        same(got, expected)
+
+
+@pytest.mark.parametrize("k", [1, 20, 700])
+def test_a_few_rows_have_it_all(compiled, k):
+    pre = torch.randn(400, 800)
+    pre[7:9] += 50
+    pre[300, 5:9] = float("nan")
+    pre[:, 100:140] = 1.25
+    for got, expected in zip(ops.batchtopk(pre, k), sorted_batchtopk(pre, k), strict=True):
+        same(got, expected)
+
+
+def test_threads_do_not_matter(compiled):
+    pre = torch.randn(301, 1000)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2, 7):
+            torch.set_num_threads(n)
+            results.append(ops.batchtopk(pre, 9))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        for got, expected in zip(result, results[0], strict=True):
+            same(got, expected)
+
+
+def test_library(compiled):
+    pre = torch.randn(4, 9, requires_grad=True)
+    torch.library.opcheck(torch.ops.groupcc.batchtopk.default, (pre, 3, "cpp"))
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled_op = torch.compile(lambda x: ops.batchtopk(2 * x, 3)[0].sum(), fullgraph=True, backend="aot_eager")
+        compiled_op(pre).backward()
+    expected = torch.autograd.grad(ops.batchtopk(2 * pre, 3)[0].sum(), pre)[0]
+    assert torch.equal(pre.grad, expected)
 
 
 def test_views(device):

@@ -18,7 +18,8 @@ X86 = {
         *("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"),
     ],
 }
-FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
+# -MMD leaves beside each object the headers it was compiled from.
+FLAGS = ["-O3", "-g0", "-MMD", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
 
 
 class BuildKernels(build_ext):
@@ -54,7 +55,19 @@ class BuildKernels(build_ext):
         return ["-fopenmp"]
 
 
-ParallelCompile("GROUPCC_BUILD_JOBS", default=2, needs_recompile=naive_recompile).install()
+def changed(obj, source):
+    """Whether the object is older than its source or a header that it was compiled from."""
+    listed = Path(obj).with_suffix(".d")
+    if naive_recompile(obj, source):
+        return True
+    if not listed.exists():
+        return False
+    headers = listed.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+    built = Path(obj).stat().st_mtime
+    return any(not Path(name).exists() or Path(name).stat().st_mtime > built for name in headers)
+
+
+ParallelCompile("GROUPCC_BUILD_JOBS", default=2, needs_recompile=changed).install()
 setup(
     # `optional`: without a compiler the pure-Python package installs and works on the reference path.
     ext_modules=[

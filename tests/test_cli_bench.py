@@ -10,7 +10,7 @@ import torch
 from groupcc import ops
 from groupcc.cli import main
 from groupcc.cli.bench import cases, compare, peers, suites, timing
-from groupcc.cli.bench.output import Row, markdown, plot
+from groupcc.cli.bench.output import Row, curves, markdown, plot
 from groupcc.errors import GroupccError
 
 CPU = torch.device("cpu")
@@ -138,3 +138,9 @@ def test_turns_alternate():
     times = timing.interleaved(sides, 3, CPU)
     assert "".join(order) == "ab" + "ab" + "ba" + "ab"
     assert [len(values) for values in times.values()] == [3, 3]
+
+
+def test_curves_are_drawn_for_each_side():
+    svg = ElementTree.fromstring(curves({"a": [1.0, 0.5, 0.1], "b & c": [1.0, math.nan, 0.2]}, "step", "FVU"))
+    lines = [path for path in svg.iter("{http://www.w3.org/2000/svg}path") if path.get("fill") == "none"]
+    assert [len(path.get("d").split("L")) for path in lines] == [3, 2]

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -28,10 +29,25 @@ _logger = logging.getLogger("groupcc.ops")
 
 def current_backend() -> str:
     """The backend in force: the innermost `use_backend`, else GROUPCC_BACKEND, else `auto`."""
-    name = _chosen.get()
+    constant = torch.compiler.is_compiling() and not _dynamo_reads_context()
+    name = _chosen_when_compiled() if constant else _chosen.get()
     if name is not None:
         return name
     return _checked(os.environ.get("GROUPCC_BACKEND", "auto"), "GROUPCC_BACKEND")
+
+
+def _dynamo_reads_context() -> bool:
+    return hasattr(sys.modules["torch._dynamo.variables"], "ContextVarVariable")
+
+
+def _chosen_when_compiled() -> str | None:
+    return _chosen.get()
+
+
+# Dynamo takes their results as constants: what torch.compiler.assume_constant_result does, which imports Dynamo first.
+# Where Dynamo cannot read context variables (PyTorch 2.11), what is compiled therefore keeps the backend of that time.
+_dynamo_reads_context._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_chosen_when_compiled._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

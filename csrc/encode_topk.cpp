@@ -18,8 +18,8 @@
 // The terms are summed in fp32 and then widened by 1/1000, more than the roundings of norms and bounds come to for
 // M ≤ 65,536. Entries whose upper bound falls below k lower bounds cannot be among the k largest p; p itself is computed
 // for all others, and the choice is by p alone: what comes out is topk of p, to the bit. A NaN or infinity in w, or in
-// ẑ, makes the upper bound NaN or infinite: not below anything. Rows with one in x, rows so large that p could overflow
-// where ẑ does not, and rows with too many candidates are left to the caller.
+// ẑ, makes the upper bound NaN or infinite: not below anything; so does one in x, or a norm of x or c that overflows,
+// for the whole row. Rows with too many candidates are left to the caller.
 #include "encode_topk.h"
 
 #include <algorithm>
@@ -37,7 +37,8 @@ namespace groupcc {
 namespace {
 
 constexpr float u = 0x1p-24f, widened = 1.001f;
-// Below it no product of two norms, nor a partial sum of one, overflows.
+// A latent whose norm is larger is a candidate in every row: p could overflow where ẑ does not. Below it, and with a
+// finite ‖x‖ < 2⁶⁴, no partial sum of x·w does.
 constexpr float largest = 1e18f;
 
 void round_rows(std::uintptr_t rows, std::uintptr_t shift, std::uintptr_t against, std::uintptr_t rounded,
@@ -99,7 +100,6 @@ void screen(const Choice& c, const Latents& latents, Candidates& found, std::int
             const float lost = norm_bound(stats[2 * c.n_examples], c.M) + u * (rounded + stats[2 * c.n_examples]);
             found.start[i] = found.end[i] = used;
             c.failed[i] = 1;
-            if (!(x_size + c.centre_size < largest && rounded < largest)) continue;
             BoundArgs args{c.z + i * c.L, latents.h.data(), latents.size.data(), latents.error.data(), 0, 0, 0, 0, 0,
                            upper, maxima, c.L, groups};
             args.per_error = widened * rounded;

@@ -236,6 +236,36 @@ def test_screening_survives_the_largest_errors_that_rounding_can_make(screening)
     assert len(screening) == 8
 
 
+def test_screening_allows_for_the_rounding_of_x(screening):
+    """One latent is largest only by what rounding takes from x, which it adds to four others."""
+    M, L = 512, 640
+    g = torch.Generator().manual_seed(0)
+    W = torch.ones(L, M)
+    for row in W:
+        row[torch.randperm(M, generator=g)[: M // 2]] = -1  # orthogonal to x as rounded
+    lost = 0.999 * 2.0**-9
+    x = torch.tensor([1.0, -1.0]).repeat(10)[:, None] * (1 + lost * W[0])
+    assert (x.bfloat16().abs() == 1).all()
+    W[1:5] = -W[0]
+    b = torch.full((L,), -float(M))
+    b[:5] = lost * M * torch.tensor([0, 1.8, 1.8, 1.8, 1.8])
+    _, indices = check(x, W.t(), b, 2)
+    assert indices[::2].tolist() == [[0, 1]] * 10
+    assert screening == [0]
+
+
+def test_screening_allows_for_the_rounding_of_its_product(screening):
+    """Exact in bfloat16 but for the product itself, which the bias all but takes away again."""
+    g = torch.Generator().manual_seed(0)
+    x0, W = (torch.randint(-8, 9, shape, generator=g).float() for shape in ((64,), (640, 64)))
+    x = torch.tensor([1.0, -1.0]).repeat(10)[:, None] * x0
+    b = torch.randint(0, 2048, (640,), generator=g) / 512 - W @ x0
+    b[100:] -= 1000
+    check(x, W.t(), b, 5)
+    same(ops.encode_topk(x, W.t(), b, 5)[1], brute_topk(torch.addmm(b, x, W.t()), 5)[1])
+    assert screening == [0, 0]
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "change",

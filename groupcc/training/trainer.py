@@ -32,6 +32,8 @@ from groupcc.training.metrics import MetricsLog
 
 __all__ = ["TrainResult", "train"]
 
+BLOCK_BYTES = 2 << 20
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -236,9 +238,12 @@ class _Loop:
     def _project_decoder_gradient(self) -> None:
         W, gradient = self.crosscoder.W_dec, self.crosscoder.W_dec.grad
         if self.crosscoder.config.decoder_norm == "unit" and gradient is not None:
-            # Without temporaries of the dictionary's size: their page faults cost more than the arithmetic.
-            along = torch.linalg.vecdot(gradient.flatten(1), W.flatten(1))
-            gradient.addcmul_(along.view(-1, 1, 1), W, value=-1)
+            # On a CPU a few latents at a time: a product of the dictionary's size would go through fresh memory,
+            # whose page faults cost several times the arithmetic.
+            latents = len(W) if W.is_cuda else max(1, BLOCK_BYTES // (W[0].numel() * W.element_size()))
+            for W_block, block in zip(W.split(latents), gradient.split(latents), strict=True):
+                along = (block * W_block).sum((1, 2), keepdim=True)
+                block.addcmul_(along, W_block, value=-1)
 
     def _bad_batch(self, step: int, chosen: torch.Tensor, what: str) -> DataError:
         epoch = step * self.config.batch_size // len(self.indices)

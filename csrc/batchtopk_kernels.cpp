@@ -59,7 +59,11 @@ struct Batch {
 
     static std::int64_t collect(const Rows& rows, std::int64_t row, std::uint64_t value, void* keys, std::int64_t room,
                                 void* scratch) {
-        return marked<Ask::at_least>(rows, row, value, scratch).gather(row_of(rows, row), static_cast<Key*>(keys), room);
+        return gather(marked<Ask::at_least>(rows, row, value, scratch), row_of(rows, row), static_cast<Key*>(keys), room);
+    }
+
+    static std::int64_t gather(const Marks<T>& marks, const T* row, Key* keys, std::int64_t room) {
+        return marks.each(room, [&](std::int64_t i) { *keys++ = O::key(O::of(io::get(row + i)), i); });
     }
 
     static std::int64_t collect_exact(const Rows& rows, std::int64_t row, std::uint64_t value, std::int64_t equals,
@@ -67,7 +71,7 @@ struct Batch {
         Key* const to = static_cast<Key*>(keys);
         const T* const from = row_of(rows, row);
         std::int64_t n = 0;
-        if (Value(value) != O::nan) n = marked<Ask::above>(rows, row, value, scratch).gather(from, to, room);
+        if (Value(value) != O::nan) n = gather(marked<Ask::above>(rows, row, value, scratch), from, to, room);
         for (std::int64_t i = 0; equals; ++i) {
             const Value v = O::of(io::get(from + i));
             if (v != Value(value)) continue;

@@ -2,8 +2,9 @@
 //
 // A row takes two passes. The first keeps the maxima of P > k interleaved groups of elements: the k-th largest of those
 // maxima bounds the row's k-th largest element from below, and tightly (in a row without order about
-// k·(P/k)·ln(P/(P − k)) elements reach it). The second marks the elements that reach the bound. They are few, and are
-// sorted. The row comes from memory once: both passes prefetch the row after it, and the second finds it in the cache.
+// P·ln(P/(P − k)) elements reach it, 74 for k = 64 and P = 256). The second marks the elements that reach the bound.
+// They are few, and are ranked by counting. The row comes from memory once, in its first pass; its second runs in the
+// same loop as the first of the row after it, which waits for memory most of the time.
 #include "selection.h"
 #include "selection_marks.h"
 #include "selection_sort.h"
@@ -12,7 +13,7 @@ namespace groupcc {
 namespace GROUPCC_ISA {
 namespace {
 
-constexpr std::int64_t near_row_bytes = 1 << 18;  // a row and the next one stay in the second-level cache
+constexpr std::int64_t ahead_bytes = 4096;
 
 template <class T>
 struct RowSelection {
@@ -29,15 +30,17 @@ struct RowSelection {
     static constexpr int accumulators = 8;
 #endif
     static constexpr int panel = accumulators * lanes;  // group maxima kept in registers at a time
+    static constexpr Acc lowest = -__builtin_inff();
+    static constexpr int first_step = sizeof(Acc) == 4 ? 17 : 46;  // of the search for the bound: 2^-6 of the value
 
     std::int64_t L, k, n_groups, limit;
     Marks<T> marks;
-    Key *keys, *spare;  // room for limit + ranked_at_once
+    std::int64_t* picked;    // indices of candidates, equal ones rising: room for limit + ranked_at_once, as all here
+    Value *values, *ranks;   // of the candidates, where they are few
+    Key *keys, *spare;       // theirs, where they are many
     Acc* maxima;
     std::uint32_t* histogram;
-    Value last = O::zero;
-    static constexpr Acc lowest = -__builtin_inff();
-    static constexpr int first_step = sizeof(Acc) == 4 ? 17 : 46;  // 2^-6 of the value
+    Value last = O::zero;  // the bound of the row before
 
     static std::int64_t limit_for(std::int64_t L, std::int64_t k) {
         const std::int64_t wanted = 2 * k + 256;
@@ -46,7 +49,7 @@ struct RowSelection {
 
     // 0 where groups would be too small to bound anything.
     static std::int64_t groups_for(std::int64_t L, std::int64_t k) {
-        const std::int64_t least = k + k / 2 < 256 ? 256 : 2 * k, P = (least + panel - 1) / panel * panel;
+        const std::int64_t least = k + k / 2 < 128 ? 128 : k + k / 2, P = (least + panel - 1) / panel * panel;
         return 4 * P <= L ? P : 0;
     }
 
@@ -61,6 +64,9 @@ struct RowSelection {
         };
         const std::size_t room = std::size_t(limit) + ranked_at_once;
         marks.lay_out(take(Marks<T>::bytes(L)), L);
+        picked = reinterpret_cast<std::int64_t*>(take(room * sizeof *picked));
+        values = reinterpret_cast<Value*>(take(ranked_at_once * sizeof *values));
+        ranks = reinterpret_cast<Value*>(take(ranked_at_once * sizeof *ranks));
         keys = reinterpret_cast<Key*>(take(room * sizeof *keys));
         spare = reinterpret_cast<Key*>(take(room * sizeof *spare));
         maxima = reinterpret_cast<Acc*>(take(std::size_t(n_groups) * sizeof *maxima));
@@ -68,21 +74,47 @@ struct RowSelection {
         return used;
     }
 
-    // First pass: maxima[P], NaN left out.
+    static V* cleared(V* acc) {
+        for (int j = 0; j < accumulators; ++j) acc[j] = lowest - V{};
+        return acc;
+    }
+
+    // NaN is left out.
+    static void add_panel(V* acc, const T* from, Ahead& ahead) {
+#pragma GCC unroll 16
+        for (int j = 0; j < accumulators; ++j) {
+            if (j * vector_bytes % 64 == 0) ahead.fetch();
+            acc[j] = greatest(io::load(from + j * lanes), acc[j]);
+        }
+    }
+
+    // First pass: maxima[P].
     void group_maxima(const T* row, Ahead& ahead) {
         for (std::int64_t p = 0; p < n_groups; p += panel) {
             V acc[accumulators];
-            for (V& a : acc) a = lowest - V{};
-            for (std::int64_t at = p; at + panel <= L; at += n_groups) {
-#pragma GCC unroll 16
-                for (int j = 0; j < accumulators; ++j) {
-                    if (j * vector_bytes % 128 == 0) ahead.fetch();
-                    acc[j] = greatest(io::load(row + at + j * lanes), acc[j]);
-                }
-            }
-            for (int j = 0; j < accumulators; ++j) __builtin_memcpy(maxima + p + j * lanes, &acc[j], sizeof(V));
+            cleared(acc);
+            for (std::int64_t at = p; at + panel <= L; at += n_groups) add_panel(acc, row + at, ahead);
+            __builtin_memcpy(maxima + p, acc, sizeof acc);
         }
     }
+
+    // Second pass of `row` and first of `next`, for P = panel.
+    void both_passes(const T* row, Acc t, const T* next, Ahead& ahead) {
+        constexpr int blocks = panel / 64;
+        V acc[accumulators];
+        cleared(acc);
+        marks.start();
+        std::int64_t block = 0;
+        for (; (block + blocks) * 64 <= L; block += blocks) {
+            add_panel(acc, next + block * 64, ahead);
+#pragma GCC unroll 8
+            for (int b = 0; b < blocks; ++b) marks.template mark_block<Ask::at_least>(row, t - V{}, block + b);
+        }
+        marks.template mark_rest<Ask::at_least>(row, t, block);
+        __builtin_memcpy(maxima, acc, sizeof acc);
+    }
+
+    bool one_panel() const { return panel % 64 == 0 && n_groups == panel && L > limit; }
 
     std::int64_t maxima_from(Acc t) const {
         std::int64_t count = 0;
@@ -92,7 +124,7 @@ struct RowSelection {
         return count;
     }
 
-    // The least of the maxima among the largest of them, k or a few more. `last`: the row before's, to start from.
+    // The least of the maxima among the largest of them, k or a few more.
     Acc bound() {
         // At least k maxima reach `low`, fewer than k reach `high`. Steps double away from the start, then halve.
         Value low = O::of(lowest), high = O::infinity + 1, step = Value(1) << first_step, probe = last;
@@ -128,57 +160,71 @@ struct RowSelection {
         return found;
     }
 
-    // The k-th largest is `t`: all above it, and of those equal to it the first.
-    std::int64_t gather_exact(const T* row, Acc t, Ahead& ahead) {
+    // picked: what is marked; how many, or limit + 1.
+    std::int64_t pick() {
+        std::int64_t* to = picked;
+        return marks.each(limit, [&](std::int64_t i) { *to++ = i; });
+    }
+
+    // The k-th largest is `t`: all above it, and of those equal to it the first. Picks k.
+    void pick_exact(const T* row, Acc t, Ahead& ahead) {
         std::int64_t n = 0;
         if (t == t) {
             marks.template mark<Ask::above>(row, t, ahead);
-            n = marks.gather(row, keys, limit);
+            n = pick();
         }
         for (std::int64_t i = 0; n < k; ++i) {
             const Acc x = io::get(row + i);
-            if (x == t || (x != x && t != t)) keys[n++] = O::key(O::of(x), i);
+            if (x == t || (x != x && t != t)) picked[n++] = i;
         }
-        return n;
     }
 
-    // Keys of at most `limit` elements, the k largest among them; their number.
-    std::int64_t candidates(const T* row, Ahead& ahead) {
-        if (L <= limit) {
-            for (std::int64_t i = 0; i < L; ++i) keys[i] = O::key(O::of(io::get(row + i)), i);
-            return L;
+    // Picks at most `limit` elements, the k largest among them, of a row whose marks reach the bound `t`.
+    std::int64_t pick_marked(const T* row, Acc t, Ahead& ahead) {
+        const std::int64_t n = pick();
+        if (n <= limit) return n;
+        // Too many: either they are equal to the bound, which then is the k-th largest …
+        marks.template mark<Ask::above>(row, t, ahead);
+        if (pick() < k) {
+            pick_exact(row, t, ahead);
+            return k;
         }
-        if (n_groups) {
-            group_maxima(row, ahead);
-            const Acc t = bound();
-            marks.template mark<Ask::at_least>(row, t, ahead);
-            const std::int64_t n = marks.gather(row, keys, limit);
-            if (n <= limit) return n;
-            // Too many: either they are equal to the bound, which then is the k-th largest …
-            marks.template mark<Ask::above>(row, t, ahead);
-            if (marks.gather(row, keys, limit) < k) return gather_exact(row, t, ahead);
-        }
-        // … or the largest lie in a few groups, or there is no bound.
+        // … or the largest lie in a few groups.
+        return pick_unbounded(row, ahead);
+    }
+
+    std::int64_t pick_unbounded(const T* row, Ahead& ahead) {
         const auto value = [&](std::int64_t i) { return O::of(io::get(row + i)); };
-        return gather_exact(row, O::back(kth_largest<Value>(L, k, histogram, value)), ahead);
+        pick_exact(row, O::back(kth_largest<Value>(L, k, histogram, value)), ahead);
+        return k;
     }
 
-    void write(const Key* chosen, T* acts, std::int64_t* indices) const {
-        for (std::int64_t i = 0; i < k; ++i) {
-            const Value v = O::value(chosen[i]);
-            io::put(acts + i, v > O::zero ? O::back(v) : Acc(0));
-            indices[i] = O::index(chosen[i]);
-        }
+    std::int64_t pick_all() {
+        for (std::int64_t i = 0; i < L; ++i) picked[i] = i;
+        return L;
     }
 
-    const Key* largest(std::int64_t n) {
-        if constexpr (sizeof(Key) == 8) {
-            if (n <= ranked_at_once) {
-                rank(keys, n, k, spare);
-                return spare;
+    static void put(Value v, T* act) { io::put(act, v > O::zero ? O::back(v) : Acc(0)); }
+
+    // Of n picked, the k largest in order.
+    void write(const T* row, std::int64_t n, T* acts, std::int64_t* indices, Ahead& ahead) {
+        if (n <= ranked_at_once) {
+            for (std::int64_t i = 0; i < n; ++i) values[i] = O::of(io::get(row + picked[i]));
+            rank(values, n, ranks, ahead);
+            for (std::int64_t i = 0; i < n; ++i) {
+                const auto at = std::int64_t(ranks[i]);
+                if (at >= k) continue;
+                put(values[i], acts + at);
+                indices[at] = picked[i];
             }
+            return;
         }
-        return sorted(keys, spare, n);
+        for (std::int64_t i = 0; i < n; ++i) keys[i] = O::key(O::of(io::get(row + picked[i])), picked[i]);
+        const Key* const largest = sorted(keys, spare, n);
+        for (std::int64_t i = 0; i < k; ++i) {
+            put(O::value(largest[i]), acts + i);
+            indices[i] = O::index(largest[i]);
+        }
     }
 };
 
@@ -188,13 +234,32 @@ void topk(const Rows& rows, std::int64_t k, void* acts, std::int64_t* indices, s
     const KeepDenormals keep;
     RowSelection<T> selection;
     selection.lay_out(static_cast<char*>(scratch), rows.L, k);
-    const bool near = rows.L * std::int64_t(sizeof(T)) <= near_row_bytes;
+    const auto row_of = [&](std::int64_t n) { return static_cast<const T*>(rows.pre_acts) + n * rows.stride; };
+    Ahead ahead{reinterpret_cast<const char*>(row_of(begin)) + ahead_bytes};
+    const bool one_panel = selection.one_panel();
+    if (one_panel && begin < end) selection.group_maxima(row_of(begin), ahead);
     for (std::int64_t n = begin; n < end; ++n) {
-        const T* const row = static_cast<const T*>(rows.pre_acts) + n * rows.stride;
-        const std::int64_t next = near && n + 1 < end ? rows.stride : 1024;
-        Ahead ahead{reinterpret_cast<const char*>(row + next)};
-        const std::int64_t found = selection.candidates(row, ahead);
-        selection.write(selection.largest(found), static_cast<T*>(acts) + n * k, indices + n * k);
+        const T* const row = row_of(n);
+        std::int64_t found;
+        if (one_panel) {
+            const T* const next = row_of(n + 1 < end ? n + 1 : n);
+            const char* const soon = reinterpret_cast<const char*>(next) + ahead_bytes;
+            if (ahead.at < soon || ahead.at > soon + ahead_bytes) ahead.at = soon;
+            const typename Io<T>::Acc t = selection.bound();
+            selection.both_passes(row, t, next, ahead);
+            found = selection.pick_marked(row, t, ahead);
+        } else if (selection.L <= selection.limit) {
+            found = selection.pick_all();
+        } else if (selection.n_groups) {
+            ahead.at = reinterpret_cast<const char*>(row) + ahead_bytes;
+            selection.group_maxima(row, ahead);
+            const typename Io<T>::Acc t = selection.bound();
+            selection.marks.template mark<Ask::at_least>(row, t, ahead);
+            found = selection.pick_marked(row, t, ahead);
+        } else {
+            found = selection.pick_unbounded(row, ahead);
+        }
+        selection.write(row, found, static_cast<T*>(acts) + n * k, indices + n * k, ahead);
     }
 }
 

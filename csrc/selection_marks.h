@@ -1,4 +1,4 @@
-// Which elements of a row reach a threshold: bits first, without a branch on the data, then the keys of the few that do.
+// Which elements of a row reach a threshold: bits first, without a branch on the data, then the few that do.
 // For *_kernels.cpp alone.
 #pragma once
 
@@ -7,22 +7,11 @@
 namespace groupcc {
 namespace GROUPCC_ISA {
 
-// Fetches what is needed soon, a cache line at a call, while the processor is busy with something else.
-struct Ahead {
-    const char* at;
-    void fetch() {
-        __builtin_prefetch(at);
-        at += 64;
-    }
-};
-
 template <class T>
 struct Marks {
     using io = Io<T>;
     using V = typename io::V;
     using Acc = typename io::Acc;
-    using O = Order<Acc>;
-    using Key = typename O::Key;
 
     std::int64_t L, n;      // n: how many blocks of 64 elements have something marked
     std::uint64_t* bits;    // what is marked in each of these
@@ -39,23 +28,38 @@ struct Marks {
     // Marks the elements for which `ask` holds; `lines`: how many cache lines are fetched ahead at each block.
     template <Ask ask, int lines = (sizeof(T) + 1) / 2>
     void mark(const T* row, Acc t, Ahead& ahead) {
-        std::int64_t marked = 0;
-        const std::int64_t n_blocks = L / 64;
-        for (std::int64_t b = 0; b < n_blocks; ++b) {
-            std::uint64_t m = 0;
+        start();
+        for (std::int64_t b = 0; b < L / 64; ++b) {
 #pragma GCC unroll 8
             for (int i = 0; i < lines; ++i) ahead.fetch();
-#pragma GCC unroll 32
-            for (int i = 0; i < 64; i += io::lanes) m |= lanes_where<ask>(io::load(row + b * 64 + i), t - V{}) << i;
-            bits[marked] = m;
-            blocks[marked] = std::uint32_t(b);
-            marked += m != 0;
+            mark_block<ask>(row, t - V{}, b);
         }
+        mark_rest<ask>(row, t, L / 64);
+    }
+
+    // The same in parts: start, the blocks in order, the elements after the last whole block or before it.
+    void start() { n = 0; }
+
+    template <Ask ask>
+    void mark_block(const T* row, V t, std::int64_t block) {
         std::uint64_t m = 0;
-        for (std::int64_t i = n_blocks * 64; i < L; ++i) m |= std::uint64_t(holds<ask>(io::get(row + i), t)) << i % 64;
-        bits[marked] = m;
-        blocks[marked] = std::uint32_t(n_blocks);
-        n = marked + (m != 0);
+#pragma GCC unroll 32
+        for (int i = 0; i < 64; i += io::lanes) m |= lanes_where<ask>(io::load(row + block * 64 + i), t) << i;
+        put(m, block);
+    }
+
+    template <Ask ask>
+    void mark_rest(const T* row, Acc t, std::int64_t from_block) {
+        for (; from_block < L / 64; ++from_block) mark_block<ask>(row, t - V{}, from_block);
+        std::uint64_t m = 0;
+        for (std::int64_t i = from_block * 64; i < L; ++i) m |= std::uint64_t(holds<ask>(io::get(row + i), t)) << i % 64;
+        put(m, from_block);
+    }
+
+    void put(std::uint64_t m, std::int64_t block) {
+        bits[n] = m;
+        blocks[n] = std::uint32_t(block);
+        n += m != 0;
     }
 
     // How many are marked.
@@ -65,15 +69,17 @@ struct Marks {
         return found;
     }
 
-    // The keys of what is marked, by rising index: their number, or limit + 1 where there are more than `limit`.
-    std::int64_t gather(const T* row, Key* keys, std::int64_t limit) const {
+    // Calls take(i) for each marked index i, rising, and returns how many; limit + 1 where there are more than `limit`.
+    template <class Take>
+    std::int64_t each(std::int64_t limit, const Take& take) const {
         std::int64_t found = 0;
         for (std::int64_t g = 0; g < n; ++g) {
             std::uint64_t m = bits[g];
-            if (found + __builtin_popcountll(m) > limit) return limit + 1;
+            const std::int64_t base = std::int64_t(blocks[g]) * 64;
+            found += __builtin_popcountll(m);
+            if (found > limit) return limit + 1;
             do {
-                const std::int64_t i = std::int64_t(blocks[g]) * 64 + __builtin_ctzll(m);
-                keys[found++] = O::key(O::of(io::get(row + i)), i);
+                take(base + __builtin_ctzll(m));
                 m &= m - 1;
             } while (m);
         }

@@ -6,34 +6,77 @@
 namespace groupcc {
 namespace GROUPCC_ISA {
 
-// Keys are ranked in blocks of this many, by counting for each how many are larger; blocks are then merged.
+// So many values are ranked by counting for each how many come before it; more are sorted in blocks and merged.
 constexpr std::int64_t ranked_at_once = 128;
 
-// Each of n ≤ ranked_at_once different keys whose rank is below k is written to out[rank]. `keys` has room for
-// ranked_at_once, and is written to beyond n.
-inline void rank(std::uint64_t* keys, std::int64_t n, std::int64_t k, std::uint64_t* out) {
-    typedef std::uint64_t Vec __attribute__((vector_size(GROUPCC_BYTES)));
-    constexpr int lanes = GROUPCC_BYTES / 8, together = 4, block = lanes * together;
-    for (std::int64_t i = n; i % block; ++i) keys[i] = 0;  // ranks after every key
-    for (std::int64_t from = 0; from < n; from += block) {
-        Vec own[together], larger[together] = {};
-        for (int j = 0; j < together; ++j) own[j] = load_bytes<Vec>(keys + from + j * lanes);
-        for (std::int64_t i = 0; i < n; ++i) {
-            for (int j = 0; j < together; ++j) {
+// Lanes of r plus 1 where x > y; likewise x == y in the lanes from `first` on.
 #if defined(GROUPCC_ISA_AVX512)
-                const __m512i x = _mm512_set1_epi64((long long)keys[i]);
-                const __mmask8 is = _mm512_cmpgt_epu64_mask(x, (__m512i)own[j]);
-                larger[j] = (Vec)_mm512_mask_add_epi64((__m512i)larger[j], is, (__m512i)larger[j], _mm512_set1_epi64(1));
+inline vuint plus_more(vuint r, std::uint32_t x, vuint y) {
+    const __mmask16 is = _mm512_cmpgt_epu32_mask(_mm512_set1_epi32(int(x)), (__m512i)y);
+    return (vuint)_mm512_mask_sub_epi32((__m512i)r, is, (__m512i)r, _mm512_set1_epi32(-1));
+}
+inline vuint plus_same(vuint r, std::uint32_t x, vuint y, std::int64_t first) {
+    const __mmask16 is = _mm512_mask_cmpeq_epu32_mask(__mmask16(0xffffu << first), _mm512_set1_epi32(int(x)), (__m512i)y);
+    return (vuint)_mm512_mask_sub_epi32((__m512i)r, is, (__m512i)r, _mm512_set1_epi32(-1));
+}
+inline vulong plus_more(vulong r, std::uint64_t x, vulong y) {
+    const __mmask8 is = _mm512_cmpgt_epu64_mask(_mm512_set1_epi64((long long)x), (__m512i)y);
+    return (vulong)_mm512_mask_sub_epi64((__m512i)r, is, (__m512i)r, _mm512_set1_epi64(-1));
+}
+inline vulong plus_same(vulong r, std::uint64_t x, vulong y, std::int64_t first) {
+    const __mmask8 is = _mm512_mask_cmpeq_epu64_mask(__mmask8(0xffu << first), _mm512_set1_epi64((long long)x), (__m512i)y);
+    return (vulong)_mm512_mask_sub_epi64((__m512i)r, is, (__m512i)r, _mm512_set1_epi64(-1));
+}
 #else
-                const Vec x = keys[i] - Vec{};
-                larger[j] -= (Vec)(x > own[j]);
+template <class V, class X>
+inline V plus_more(V r, X x, V y) {
+    return r - (V)(x - V{} > y);
+}
+template <class V, class X>
+inline V plus_same(V r, X x, V y, std::int64_t first) {
+    V lane;
+    for (unsigned i = 0; i < sizeof lane / sizeof lane[0]; ++i) lane[i] = i;
+    return r - ((V)(x - V{} == y) & (V)(lane >= X(first) - V{}));
+}
 #endif
+
+vuint vector_of(std::uint32_t);
+vulong vector_of(std::uint64_t);
+
+// ranks[i]: how many of n values are larger than values[i], or equal to it and before it. All values are above 0;
+// `values` and `ranks` have room for ranked_at_once, and are written to beyond n.
+template <class Value>
+inline void rank(Value* values, std::int64_t n, Value* ranks, Ahead& ahead) {
+    using V = decltype(vector_of(Value()));
+    constexpr std::int64_t lanes = sizeof(V) / sizeof(Value), block = 2 * lanes;
+    for (std::int64_t i = n; i % block; ++i) values[i] = 0;
+    for (std::int64_t from = 0; from < n; from += block) {
+        const V a = load_bytes<V>(values + from), b = load_bytes<V>(values + from + lanes);
+        V ra = {}, rb = {};
+        std::int64_t i = 0;
+        for (; i < from; ++i) {  // equal ones before the block count too: x ≥ y, which is x + 1 > y
+            if (i % 2) ahead.fetch();
+            ra = plus_more(ra, Value(values[i] + 1), a);
+            rb = plus_more(rb, Value(values[i] + 1), b);
+        }
+        const std::int64_t end = from + block < n ? from + block : n;
+        for (; i < end; ++i) {
+            ra = plus_more(ra, values[i], a);
+            rb = plus_more(rb, values[i], b);
+            if (i < from + lanes) {
+                ra = plus_same(ra, values[i], a, i - from + 1);
+                rb = plus_same(rb, values[i], b, 0);
+            } else {
+                rb = plus_same(rb, values[i], b, i - from - lanes + 1);
             }
         }
-        for (int j = 0; j < block; ++j) {
-            const std::uint64_t at = larger[j / lanes][j % lanes];
-            if (at < std::uint64_t(k)) out[at] = keys[from + j];
+        for (; i < n; ++i) {
+            if (i % 2) ahead.fetch();
+            ra = plus_more(ra, values[i], a);
+            rb = plus_more(rb, values[i], b);
         }
+        __builtin_memcpy(ranks + from, &ra, sizeof ra);
+        __builtin_memcpy(ranks + from + lanes, &rb, sizeof rb);
     }
 }
 
@@ -51,10 +94,12 @@ inline void merge(const Key* a, const Key* a_end, const Key* b, const Key* b_end
 
 inline std::int64_t sort_blocks(std::uint64_t* keys, std::int64_t n, std::uint64_t* out) {
     for (std::int64_t i = 0; i < n; i += ranked_at_once) {
-        std::uint64_t block[ranked_at_once];
+        std::uint64_t block[ranked_at_once], ranks[ranked_at_once];
         const std::int64_t m = n - i < ranked_at_once ? n - i : ranked_at_once;
         __builtin_memcpy(block, keys + i, std::size_t(m) * sizeof *keys);
-        rank(block, m, m, out + i);
+        Ahead nothing{reinterpret_cast<const char*>(keys)};
+        rank(block, m, ranks, nothing);
+        for (std::int64_t j = 0; j < m; ++j) out[i + std::int64_t(ranks[j])] = block[j];
     }
     return ranked_at_once;
 }

@@ -13,6 +13,17 @@
 namespace groupcc {
 namespace GROUPCC_ISA {
 
+typedef std::uint64_t vulong __attribute__((vector_size(GROUPCC_BYTES)));
+
+// Fetches what is needed soon, a cache line at a call, while the processor is busy with something else.
+struct Ahead {
+    const char* at;
+    void fetch() {
+        __builtin_prefetch(at);
+        at += 64;
+    }
+};
+
 // What is asked of x beside a threshold t that is not NaN; is_nan ignores t.
 enum class Ask { at_least, above, equal, is_nan };
 
@@ -103,7 +114,7 @@ struct KeepDenormals {
 #endif
 };
 
-// Order<Acc>: values as unsigned integers that order as the ops do, and keys.
+// Order<Acc>: values as unsigned integers that order as the ops do, from 1 to 2^bits - 2, and keys.
 template <class Acc>
 struct Order;
 
@@ -111,7 +122,7 @@ template <>
 struct Order<float> {
     using Value = std::uint32_t;
     using Key = std::uint64_t;
-    static constexpr Value zero = 0x80000000u, infinity = 0xff800000u, nan = 0xffffffffu;
+    static constexpr Value zero = 0x80000000u, infinity = 0xff800000u, nan = 0xfffffffeu;
     static Value of(float x) {
         const auto bits = load_bytes<std::uint32_t>(&x);
         if (x != x) return nan;
@@ -130,7 +141,7 @@ template <>
 struct Order<double> {
     using Value = std::uint64_t;
     __extension__ typedef unsigned __int128 Key;
-    static constexpr Value zero = Value(1) << 63, infinity = Value(0xfff) << 52, nan = ~Value(0);
+    static constexpr Value zero = Value(1) << 63, infinity = Value(0xfff) << 52, nan = ~Value(1);
     static Value of(double x) {
         const auto bits = load_bytes<std::uint64_t>(&x);
         if (x != x) return nan;

@@ -95,7 +95,6 @@ void backward(BackwardTile common, const Acc* acts, const std::int64_t* indices,
 void sparse_decode_backward(std::uintptr_t grad, std::uintptr_t scale, std::uintptr_t acts, std::uintptr_t indices,
                             std::uintptr_t W_dec, std::uintptr_t d_acts, std::uintptr_t d_W_dec, std::uintptr_t d_bias,
                             std::int64_t N, std::int64_t K, std::int64_t L, std::int64_t M, int dtype, int threads) {
-    constexpr std::int64_t streamed_from = std::int64_t{1} << 24;  // bytes: what a cache might keep for the next reader
     BackwardTile tile{};
     tile.grad = at<void>(grad);
     tile.scale = at<void>(scale);
@@ -104,7 +103,6 @@ void sparse_decode_backward(std::uintptr_t grad, std::uintptr_t scale, std::uint
     tile.d_bias = at<void>(d_bias);
     tile.N = N;
     tile.M = M;
-    tile.streaming = L * M * size_of(dtype) >= streamed_from;
     with_acc(dtype, [&](auto acc) {
         using Acc = decltype(acc);
         backward<Acc>(tile, at<Acc>(acts), at<std::int64_t>(indices), at<Acc>(d_acts), K, L, dtype, threads);

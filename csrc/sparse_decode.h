@@ -40,7 +40,6 @@ struct BackwardTile {
     void* d_acts;  // by entry, added to
     void* d_W_dec;
     void* d_bias;  // [M]
-    bool streaming;
 };
 
 struct SparseDecodeKernels {

@@ -162,7 +162,7 @@ void pack(const BackwardTile& t) {
 }
 
 // One run over `blocks` vectors of columns: d_w = Σ act · grad[row] and d_act += ⟨grad[row], w⟩.
-template <int blocks, bool streaming, class T, class Acc>
+template <int blocks, class T, class Acc>
 inline void backward_run(const T* w, const Entry<Acc>* entry, const Entry<Acc>* end, const Acc* grad,
                          std::int64_t stride, Acc* d_acts, T* d_w) {
     using io = Io<T>;
@@ -182,17 +182,12 @@ inline void backward_run(const T* w, const Entry<Acc>* entry, const Entry<Acc>* 
         }
         *d_acts += total(dot[0] + dot[1]);
     }
-    for (int b = 0; b < blocks; ++b) {
-        if constexpr (streaming) {
-            stream(d_w + b * io::lanes, sum[b]);
-        } else {
-            io::store(d_w + b * io::lanes, sum[b]);
-        }
-    }
+    // Not past the caches: between loads from L2, such stores took twice as long as these.
+    for (int b = 0; b < blocks; ++b) io::store(d_w + b * io::lanes, sum[b]);
 }
 
-template <bool streaming, class T>
-void backward_runs(const BackwardTile& t) {
+template <class T>
+void backward(const BackwardTile& t) {
     using io = Io<T>;
     using Acc = typename io::Acc;
     constexpr int wide = GROUPCC_BYTES == 64 ? 8 : 4;
@@ -210,10 +205,10 @@ void backward_runs(const BackwardTile& t) {
         Acc* const d_acts = static_cast<Acc*>(t.d_acts) + t.runs[i].begin;
         std::int64_t m = 0;
         for (; m + wide * io::lanes <= t.columns; m += wide * io::lanes) {
-            backward_run<wide, streaming>(w + m, begin, end, grad + m, t.stride, d_acts, d_w + m);
+            backward_run<wide>(w + m, begin, end, grad + m, t.stride, d_acts, d_w + m);
         }
         for (; m + io::lanes <= t.columns; m += io::lanes) {
-            backward_run<1, streaming>(w + m, begin, end, grad + m, t.stride, d_acts, d_w + m);
+            backward_run<1>(w + m, begin, end, grad + m, t.stride, d_acts, d_w + m);
         }
         for (; m < t.columns; ++m) {
             const Acc w_m = io::get(w + m);
@@ -226,20 +221,6 @@ void backward_runs(const BackwardTile& t) {
             io::put(d_w + m, sum);
         }
     }
-}
-
-template <class T>
-void backward(const BackwardTile& t) {
-    // Only whole vectors of the type that sums are in can be streamed, and only to aligned rows.
-    if constexpr (sizeof(T) == sizeof(typename Io<T>::Acc)) {
-        const std::uintptr_t at_0 = reinterpret_cast<std::uintptr_t>(t.d_W_dec) + t.column * sizeof(T);
-        if (t.streaming && at_0 % GROUPCC_BYTES == 0 && t.M * sizeof(T) % GROUPCC_BYTES == 0) {
-            backward_runs<true, T>(t);
-            finish_streams();
-            return;
-        }
-    }
-    backward_runs<false, T>(t);
 }
 
 }  // namespace

@@ -177,24 +177,5 @@ inline double total(vdouble v) {
     return sum;
 }
 
-// Writes past the caches, which saves reading the line first; p is aligned to GROUPCC_BYTES. finish_streams() makes
-// the writes visible to other threads.
-template <class T, class V>
-inline void stream(T* p, V v) {
-#if GROUPCC_BYTES == 64
-    _mm512_stream_ps(reinterpret_cast<float*>(p), (__m512)v);
-#elif GROUPCC_BYTES == 32
-    _mm256_stream_ps(reinterpret_cast<float*>(p), (__m256)v);
-#else
-    __builtin_memcpy(p, &v, sizeof v);
-#endif
-}
-
-inline void finish_streams() {
-#if GROUPCC_BYTES >= 32
-    _mm_sfence();
-#endif
-}
-
 }  // namespace GROUPCC_ISA
 }  // namespace groupcc

@@ -1,5 +1,6 @@
 """The crosscoder: its equations, losses, folding, files and errors."""
 
+import copy
 import json
 
 import pytest
@@ -212,6 +213,23 @@ def test_saving_and_loading(tmp_path):
     assert all(torch.equal(v, loaded.state_dict()[n]) for n, v in crosscoder.state_dict().items())
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["b"]
     assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["cfg.json", "crosscoder.safetensors"]
+
+
+@pytest.mark.parametrize("encoder", ["identity", "orbit"])
+def test_W_enc_and_its_gradient_lie_latent_by_latent_in_memory(tmp_path, encoder):
+    made = make(encoder=encoder)
+    loaded = GroupCrosscoder.from_pretrained(made.save_pretrained(tmp_path / "c"))
+    assert loaded.fingerprint() == made.fingerprint()
+    for crosscoder in (made, loaded, copy.deepcopy(made), make(encoder=encoder).double()):
+        crosscoder(orbits().to(crosscoder.b_enc.dtype)).losses["total"].backward()
+        for tensor in (crosscoder.W_enc, crosscoder.W_enc.grad):
+            assert tensor.permute(2, 0, 1).is_contiguous()
+
+
+def test_the_reconstruction_is_formed_when_asked_for():
+    out = make()(orbits())
+    assert "reconstruction" not in vars(out)
+    torch.testing.assert_close(out.reconstruction, out.acts + out.residual)
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -56,6 +56,16 @@ def test_loss_of_each_block_across_tiles(G, D):
         torch.testing.assert_close(got, exact, rtol=1e-5, atol=5e-5)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="float64 runs in the interpreter only")
+@pytest.mark.parametrize("name", ["sparse_decode", "decode_loss"])
+def test_gradcheck(name):
+    with running("triton", name) as device:
+        acts, indices, *rest = (x.double() for x in sample(2, 2, 3, 2, 2, device))
+        inputs = [x.requires_grad_() for x in (acts + 0.3, *rest[: 2 if name == "sparse_decode" else 3])]
+        op = getattr(ops, name)
+        assert torch.autograd.gradcheck(lambda acts, *rest: op(acts, indices.long(), *rest), inputs)
+
+
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_tiles_of_blocks_waste_little(itemsize):
     for D in range(1, 2000):
@@ -87,6 +97,31 @@ def test_an_infinite_act_is_an_infinite_loss_and_pixels_of_weight_zero_are_not_r
         assert loss.isfinite().all()
         acts[0, 0] = float("inf")
         assert (ops.decode_loss(acts, indices, W_dec, b_dec, target)[0] == float("inf")).all()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bspline"])
+@pytest.mark.parametrize("S", [1, 3])
+def test_the_target_gathered_from_maps(S, interpolation):
+    with running("triton", "decode_loss") as device:
+        args = sample(4, 2, 5, 3, 6, device)[:4]
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.randn(2, S, 4, 5, 6, generator=generator).to(device)
+    points = torch.rand(3, 2, 2, generator=generator).to(device) + 1
+
+    def loss(acts, indices, W_dec, b_dec):
+        return ops.decode_loss_maps(acts, indices, W_dec, b_dec, maps.to(W_dec.dtype), points, interpolation)
+
+    for got, exact in both(loss, "decode_loss", *args):
+        torch.testing.assert_close(got, exact, rtol=1e-5, atol=2e-5)
+
+
+def test_rows_of_act_zero_are_not_read():
+    with running("triton", "sparse_decode") as device:
+        acts, indices, W_dec, b_dec, _ = sample(3, 3, 4, 2, 5, device)
+        acts[:, 1], indices[:, 1] = 0, 3
+        indices[:, ::2] %= 3
+        W_dec[3] = float("nan")
+        assert ops.sparse_decode(acts, indices, W_dec, b_dec).isfinite().all()
 
 
 def test_offsets_beyond_2_to_the_31_elements(monkeypatch):

@@ -145,7 +145,7 @@ def _launch(
 
 @triton.jit
 def sum_rows(weights, rows, begin, end, table, M, offsets, inside, BLOCK_E: tl.constexpr):
-    """Σ_e weights[e] · table[rows[e]·M + offsets] over e in [begin, end): tiles [A, B] → [A, B].
+    """Σ_e weights[e] · table[rows[e]·M + offsets] over e in [begin, end): tiles [A] → [A].
 
     Summed in fp32 (fp64 for fp64). Rows of weight 0 are not read.
     """
@@ -155,9 +155,9 @@ def sum_rows(weights, rows, begin, end, table, M, offsets, inside, BLOCK_E: tl.c
         e = start + tl.arange(0, BLOCK_E)
         weight = tl.load(weights + e, mask=e < end, other=0)
         row = tl.load(rows + e, mask=e < end, other=0)
-        read = (weight != 0)[:, None, None] & inside[None]
-        tile = tl.load(table + ((row * M)[:, None, None] + offsets[None]), mask=read, other=0)
-        acc += tl.sum(weight.to(ACC)[:, None, None] * tile.to(ACC), axis=0)
+        read = (weight != 0)[:, None] & inside[None, :]
+        tile = tl.load(table + ((row * M)[:, None] + offsets[None, :]), mask=read, other=0)
+        acc += tl.sum(weight.to(ACC)[:, None] * tile.to(ACC), axis=0)
     return acc
 
 
@@ -172,7 +172,7 @@ def _latent_sum(
     latent, begin, end = tl.load(segment), tl.load(segment + 1), tl.load(segment + 2)
     partial = tl.load(segment + 3)
     BLOCK: tl.constexpr = TILE_BYTES * 8 // table.dtype.element_ty.primitive_bitwidth
-    m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = m < M
     if latent >= 0:
         acc = sum_rows(weights, rows, begin, end, table, M, m, inside, BLOCK_E)

@@ -135,11 +135,17 @@ def _decode_loss(
     BLOCK_G: tl.constexpr = TILE_BYTES * 8 // W_dec.dtype.element_ty.primitive_bitwidth // BLOCK_D
     tiles_D = tl.cdiv(D, BLOCK_D)
     tile_D = tl.program_id(1) % tiles_D
-    g = tl.program_id(1) // tiles_D * BLOCK_G + tl.arange(0, BLOCK_G)
+    first_g = tl.program_id(1) // tiles_D * BLOCK_G
+    # The sum over latents runs on the tile laid flat, where a thread holds whole columns in every version of Triton.
+    flat = tl.arange(0, BLOCK_G * BLOCK_D)
+    flat_g, flat_d = first_g + flat // BLOCK_D, tile_D * BLOCK_D + flat % BLOCK_D
+    flat_inside = (flat_g < G) & (flat_d < D)
+    total = sum_rows(acts, indices, n * K, n * K + K, W_dec, G * D, flat_g * D + flat_d, flat_inside, BLOCK_E)
+    error = tl.reshape(total, (BLOCK_G, BLOCK_D))
+    g = first_g + tl.arange(0, BLOCK_G)
     d = tile_D * BLOCK_D + tl.arange(0, BLOCK_D)
     inside = (g < G)[:, None] & (d < D)[None, :]
     m = (g * D)[:, None] + d[None, :]
-    error = sum_rows(acts, indices, n * K, n * K + K, W_dec, G * D, m, inside, BLOCK_E)
     if b_dec is not None:
         error += tl.load(b_dec + m, mask=inside, other=0)
     if taps is None:

@@ -58,7 +58,7 @@ def backward(
 def _decode(acts, indices, W_dec, b_dec, out, K, L, M, TILE_BYTES: tl.constexpr, BLOCK_E: tl.constexpr):
     n = tl.program_id(0).to(tl.int64)
     BLOCK: tl.constexpr = TILE_BYTES * 8 // W_dec.dtype.element_ty.primitive_bitwidth
-    m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = m < M
     acc = sum_rows(acts, indices, n * K, n * K + K, W_dec, M, m, inside, BLOCK_E)
     if b_dec is not None:

@@ -162,7 +162,8 @@ def _launch(
     def grid(meta: dict[str, Any]) -> tuple[int]:
         return (triton.cdiv(N, meta["BLOCK_N"]) * triton.cdiv(L, meta["BLOCK_L"]),)
 
-    kernel[grid](maps, table.index, table.weight, W_enc, b_enc, out, *sizes)
+    with torch.cuda.device_of(maps):
+        kernel[grid](maps, table.index, table.weight, W_enc, b_enc, out, *sizes)
 
 
 def _materialised(

@@ -58,7 +58,7 @@ def test_every_op_is_in_every_suite():
 def test_a_wrong_peer_is_never_timed(monkeypatch):
     pre = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
     case = cases.topk("wrong", pre, 3, {"torch.topk": 1.0})
-    assert rows_of(case)[0].goal == 1.0
+    assert 1.0 in [row.goal for row in rows_of(case)]
     for wrong in (
         lambda pre, k: lambda: torch.topk(-pre, k),
         lambda pre, k: lambda: (torch.topk(pre, k).values, torch.topk(-pre, k).indices),

@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check check-native check-wheel bench clean
+.PHONY: demo test test-backends check check-native check-wheel bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/groupcc demo --out runs/demo
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
+
+# The tests of single ops choose every backend themselves; the rest of the suite runs on each named one in turn.
+test-backends: $(VENV)/dev.stamp
+	for backend in cpp reference; do \
+	  GROUPCC_BACKEND=$$backend $(BIN)/python -m pytest --ignore-glob='tests/test_ops_*' --ignore=tests/test_compile_gate.py || exit 1; \
+	done
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

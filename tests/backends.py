@@ -38,3 +38,14 @@ def running(implementation, op):
     finally:
         if isa:
             _C.set_isa(before)
+
+
+def skip_without(dtype):
+    """Skips where the backend in force has no kernel for `dtype`: the selections in Triton take no float64."""
+    if dtype == torch.float64 and ops.current_backend() == "triton":
+        pytest.skip("no float64 kernel")
+
+
+def interpreted():
+    """Whether kernels run in Triton's interpreter, some thousand times slower than anywhere else."""
+    return ops.current_backend() == "triton" and not torch.cuda.is_available()

@@ -70,7 +70,7 @@ def _gradients(ctx: Any, grad_acts: torch.Tensor, _: torch.Tensor) -> tuple[Any,
 
 
 _encode_topk.register_autograd(_gradients, setup_context=_setup)
-_op = Op("encode_topk", encode_topk_reference, _encode_topk, ("cpp",))
+_op = Op("encode_topk", encode_topk_reference, _encode_topk, ("cpp", "triton"))
 
 
 def encode_topk(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -53,10 +53,10 @@ void round_rows(std::uintptr_t rows, std::uintptr_t shift, std::uintptr_t agains
 // At least the norm whose computed value is given: squares may have vanished, each below 2⁻¹²⁶.
 float norm_bound(float computed, std::int64_t M) { return widened * computed + 0x1p-63f * std::sqrt(float(M)); }
 
-// Falling pre-activation, NaN highest, −0 as 0, then rising latent: as the reverse of one whole number's order.
+// Falling pre-activation, NaN highest, then rising latent: as the reverse of one whole number's order. No value is −0,
+// since sums begin at +0.
 std::uint64_t order_key(float value, std::int32_t latent) {
     std::uint32_t bits;
-    value += 0.0f;
     std::memcpy(&bits, &value, sizeof bits);
     const std::uint32_t up = value != value ? 0xffffffffu : (bits >> 31 ? ~bits : bits | 0x80000000u);
     return std::uint64_t(up) << 32 | std::uint32_t(~latent);

@@ -39,6 +39,7 @@ class BuildKernels(build_ext):
                 extra_postargs=[*ext.extra_compile_args, "-std=c++17", "-fvisibility=hidden", *flags],
                 depends=ext.depends,
             )
+        ext.depends = [*ext.depends, *ext.extra_objects]  # else a change to kernels alone is compiled but not linked
         ext.define_macros += [(f"GROUPCC_HAS_{isa.upper()}", "1") for isa in sets]
         super().build_extension(ext)
 

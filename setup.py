@@ -1,5 +1,6 @@
 """Builds the C++ extension `groupcc._C` from csrc/. Everything else is in pyproject.toml."""
 
+import os
 import platform
 import tempfile
 from pathlib import Path
@@ -21,14 +22,16 @@ X86 = {
 # -MMD leaves beside each object the headers it was compiled from.
 FLAGS = ["-O3", "-g0", "-MMD", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
 
+MORE_FLAGS = os.environ.get("GROUPCC_FLAGS", "").split()  # have the last word, when compiling and when linking
+
 
 class BuildKernels(build_ext):
     """build_ext that adds each kernel file's objects, one for every instruction set."""
 
     def build_extension(self, ext):
         openmp = self._openmp()
-        ext.extra_compile_args += FLAGS + openmp
-        ext.extra_link_args += openmp
+        ext.extra_compile_args += FLAGS + openmp + MORE_FLAGS
+        ext.extra_link_args += openmp + MORE_FLAGS
         sets = X86 if platform.machine().lower() in ("x86_64", "amd64") else {"baseline": []}
         kernels = sorted(str(path) for path in CSRC.glob("*_kernels.cpp"))
         for isa, flags in sets.items():

@@ -21,15 +21,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "native"
-SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+SANITIZERS = "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 
-def build(name: str, flags: str, ldflags: str = "") -> Path:
-    """The extension built with more flags, from nothing (headers may have changed); its path."""
+def build(name: str, flags: str) -> Path:
+    """The extension built with more flags, from nothing; its path."""
     folder = BUILD / name
     shutil.rmtree(folder, ignore_errors=True)
-    # setuptools reads CXXFLAGS for C++, older ones CFLAGS.
-    environment = {**os.environ, "CFLAGS": flags, "CXXFLAGS": flags, "LDFLAGS": ldflags}
+    environment = {**os.environ, "GROUPCC_FLAGS": flags}
     command = [sys.executable, "setup.py", "-q", "build_ext", "--build-temp", f"{folder}/objects", "--build-lib"]
     done = subprocess.run(
         [*command, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -93,7 +92,7 @@ def main() -> int:
     print(f"warnings: none; foreign weak symbols: {len(foreign)} ({time.monotonic() - started:.0f} s)", flush=True)
     print("".join(f"  {symbol}\n" for symbol in foreign), end="")
     if not args.keep:
-        build("sanitized", f"-O1 {SANITIZERS}", SANITIZERS)
+        build("sanitized", SANITIZERS)
     print(f"sanitized build ({time.monotonic() - started:.0f} s)", flush=True)
     extension = next((BUILD / "sanitized" / "groupcc").glob("_C*.so"))
     for path in sorted((BUILD / "sanitized" / "objects").glob("**/*_kernels.o")):

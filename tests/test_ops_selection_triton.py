@@ -66,6 +66,18 @@ def test_a_batch_with_rows_of_several_blocks_and_few_positive():
     check_batchtopk(torch.randn(2, 5000) - 2.5, 300)
 
 
+def test_a_batchs_rows_are_written_within_their_bounds():
+    """The second row has more on the list than it gets, and nothing may be written behind it."""
+    pre = torch.tensor([[5.0, 1, 7], [4, 9, 8]], device=DEVICE)
+    keys = pre.view(torch.int32).long()
+    entries = (keys << 32 | (0x7FFFFFFF - torch.arange(3, device=DEVICE))).flatten()
+    starts, counts, chosen = torch.tensor([[0, 3], [3, 3], [1, 2]], device=DEVICE)
+    acts, indices = torch.full((6,), -1.0, device=DEVICE), torch.full((6,), -1, device=DEVICE)
+    triton_batchtopk.rows_kernel[(2,)](entries, starts, counts, chosen, acts, indices, 2, BLOCK=128)
+    assert acts.tolist() == [7, 0, 9, 8, -1, -1]
+    assert indices.tolist() == [2, 0, 1, 2, -1, -1]
+
+
 def test_unsupported():
     assert "float64" in triton_topk.unsupported(torch.zeros(2, 3, dtype=torch.float64), 1)
     assert "k up to" in triton_topk.unsupported(torch.zeros(2, 3000, device=DEVICE), 1000)

@@ -138,7 +138,8 @@ def _candidates(pre, entries, groups, best, L, bound, BLOCK: tl.constexpr, V: tl
         first = tl.load(groups + group, mask=group < n_groups, other=L).to(tl.int32)
         columns = start + (lanes // SLOTS) * BLOCK + first
         keys = row_keys(pre, columns, L)
-        taken = (keys >= bound) & (columns < L)
+        # What lies beyond the row has the key of −Inf; were that the bound, all groups would pass, too many for here.
+        taken = keys >= bound
         place = found + tl.cumsum(taken.to(tl.int32), 0) - 1
         tl.store(entries + place, entry_of(keys, columns), mask=taken & (place < SLOTS))
         found = tl.max(place) + 1
@@ -153,10 +154,10 @@ def _kth(pre, L, k, bound, highest, BLOCK: tl.constexpr, V: tl.constexpr):
     probe = low
     above = 0
     while low < high:
-        counts = tl.zeros([BLOCK // V], tl.int32)
+        counts = tl.zeros([BLOCK // V, V], tl.int32)
         for start in range(0, L, BLOCK):
-            counts += count(row_keys(pre, block_columns(start, BLOCK, V), L) > probe.to(tl.int32), 1)
-        n = tl.sum(counts)
+            counts += (row_keys(pre, block_columns(start, BLOCK, V), L) > probe.to(tl.int32)).to(tl.int32)
+        n = tl.sum(tl.ravel(counts))
         above = tl.where(n < k, n, above)
         low = tl.where(n < k, low, probe + 1)
         high = tl.where(n < k, probe, high)

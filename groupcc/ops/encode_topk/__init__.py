@@ -80,7 +80,7 @@ def encode_topk(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: in
     ReLU's mask, but the [N, L] pre-activations never lie in memory whole. Equal to the reference up to the rounding
     of the products, so two latents closer than that may change places. All of one floating dtype. Gradients: acts'
     where positive, to `x`, `W_enc` and `b_enc`. Any strides; W_enc is read, and its gradient laid out, fastest as
-    the transpose of a contiguous [L, M]. Deterministic on the CPU.
+    the transpose of a contiguous [L, M]. Deterministic.
 
     ArgumentError for shapes, dtypes, or k outside 1 to L.
     """

@@ -10,19 +10,6 @@
 
 namespace groupcc {
 
-inline std::int64_t size_of(int dtype) {
-    constexpr std::int64_t sizes[]{4, 8, 2, 2};
-    return sizes[dtype];
-}
-
-// Calls visit(Acc{}) for the type in which elements of `dtype` are summed.
-template <class Visit>
-void with_acc(int dtype, const Visit& visit) {
-    if (dtype < 0 || dtype > 3) throw std::invalid_argument("dtype: expected code 0 to 3");
-    if (static_cast<Dtype>(dtype) == Dtype::float64) return visit(double{});
-    visit(float{});
-}
-
 struct DecodeProblem {
     std::uintptr_t acts, indices, W_dec, bias;  // acts in the type of accumulation; bias may be 0
     std::int64_t N, K, L, M;

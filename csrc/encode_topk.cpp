@@ -30,8 +30,10 @@
 #include <vector>
 
 #include "bindings.h"
+#include "latent_parts.h"
 #include "parallel.h"
 #include "scalar.h"
+#include "scratch.h"
 
 namespace groupcc {
 namespace {
@@ -118,41 +120,31 @@ void screen(const Choice& c, const Latents& latents, Candidates& found, std::int
     });
 }
 
-// Entries latent by latent, in the order in which `each(visit)` calls visit(row, latent, place).
-struct ByLatent {
-    std::vector<std::int64_t> start;  // [L + 1]
-    std::vector<std::int32_t> row, latent;
-    std::vector<std::int64_t> place;
-
-    template <class Each>
-    ByLatent(std::int64_t L, const Each& each) : start(L + 2, 0) {
-        each([&](std::int32_t, std::int64_t l, std::int64_t) { ++start[l + 2]; });
-        for (std::int64_t l = 2; l < L + 2; ++l) start[l] += start[l - 1];
-        row.resize(start[L + 1]);
-        latent.resize(start[L + 1]);
-        place.resize(start[L + 1]);
-        // start[l + 1] moves from the first of latent l to its end.
-        each([&](std::int32_t n, std::int64_t l, std::int64_t p) {
-            const std::int64_t i = start[l + 1]++;
-            row[i] = n;
-            latent[i] = std::int32_t(l);
-            place[i] = p;
-        });
-    }
-};
-
 // The pre-activations of all candidates, latent by latent, so that W is read once.
 std::vector<float> pre_acts(const Choice& c, const Candidates& found, int threads) {
-    const ByLatent entries(c.L, [&](const auto& visit) {
+    const auto each = [&](const auto& visit) {
         for (std::int64_t i = 0; i < c.n; ++i) {
             for (std::int64_t p = found.start[i]; p < found.end[i]; ++p) visit(std::int32_t(i), found.latent[p], p);
         }
+    };
+    // Counting sort: end[l + 1] moves from the first entry of latent l to the one behind its last.
+    std::vector<std::int64_t> end(c.L + 2, 0);
+    each([&](std::int32_t, std::int32_t l, std::int64_t) { ++end[l + 2]; });
+    for (std::int64_t l = 2; l < c.L + 2; ++l) end[l] += end[l - 1];
+    const std::int64_t count = end[c.L + 1];
+    std::vector<std::int32_t> row(count), latent(count);
+    std::vector<std::int64_t> place(count);
+    each([&](std::int32_t i, std::int32_t l, std::int64_t p) {
+        const std::int64_t at = end[l + 1]++;
+        row[at] = i;
+        latent[at] = l;
+        place[at] = p;
     });
     std::vector<float> values(found.latent.size());
     const auto products = encode_topk_kernels().products;
-    parallel_for(std::int64_t(entries.row.size()), threads, [&](std::int64_t begin, std::int64_t end, int) {
-        products(c.x + c.begin * c.M, c.W, c.b, c.M, entries.row.data(), entries.latent.data(), entries.place.data(),
-                 begin, end, values.data());
+    parallel_for(count, threads, [&](std::int64_t first, std::int64_t last, int) {
+        products(c.x + c.begin * c.M, c.W, c.b, c.M, row.data(), latent.data(), place.data(), first, last,
+                 values.data());
     });
     return values;
 }
@@ -203,37 +195,21 @@ std::int64_t choose(std::uintptr_t z, std::uintptr_t x, std::uintptr_t W, std::u
     return std::count(c.failed, c.failed + n, std::uint8_t{1});
 }
 
-template <class Acc>
-ByLatent active(const Acc* grad, const std::int64_t* indices, std::int64_t N, std::int64_t K, std::int64_t L) {
-    return ByLatent(L, [&](const auto& visit) {
-        for (std::int64_t p = 0; p < N * K; ++p) {
-            if (grad[p] != 0) visit(std::int32_t(p / K), indices[p], p);
-        }
-    });
-}
-
 // grad [N, K] in the type of accumulation, 0 where no gradient passes: such entries are left out.
 void encode_topk_backward(std::uintptr_t grad, std::uintptr_t indices, std::uintptr_t x, std::uintptr_t d_W,
                           std::uintptr_t d_b, std::int64_t N, std::int64_t K, std::int64_t L, std::int64_t M,
                           int dtype, int threads) {
-    const ByLatent entries = static_cast<Dtype>(dtype) == Dtype::float64
-                                 ? active(at<double>(grad), at<std::int64_t>(indices), N, K, L)
-                                 : active(at<float>(grad), at<std::int64_t>(indices), N, K, L);
-    const std::vector<std::int64_t>& start = entries.start;
-    const EncodeGradArgs args{at<void>(x), at<void>(grad), start.data(), entries.row.data(), entries.place.data(),
-                              at<void>(d_W), at<void>(d_b), M};
-    const auto kernel = encode_topk_kernels().gradients[dtype];
-    // A latent costs its entries' reads and one write: thread t begins where t parts of all that lie behind.
-    const auto first = [&](std::int64_t t) {
-        std::int64_t low = 0, high = L;
-        while (low < high) {
-            const std::int64_t middle = (low + high) / 2;
-            if ((start[middle] + middle) * threads < (start[L] + L) * t) low = middle + 1;
-            else high = middle;
-        }
-        return low;
-    };
-    each_thread(threads, [&](int t) { kernel(args, first(t), t + 1 == threads ? L : first(t + 1)); });
+    with_acc(dtype, [&](auto acc) {
+        using Acc = decltype(acc);
+        Scratch scratch;
+        const LatentMajor<Acc> index = latent_major(at<Acc>(grad), at<std::int64_t>(indices), N, K, L,
+                                                    std::max<std::int64_t>(N, 1), false, 1, scratch);
+        const EncodeGradArgs args{at<void>(x), index.runs, index.entries, at<void>(d_W), at<void>(d_b), M};
+        const auto kernel = encode_topk_kernels().gradients[dtype];
+        each_thread(threads, [&](int t) { kernel(args, part_begin(index, t, threads), part_begin(index, t + 1, threads)); });
+        zero_unused(index, args.d_W, M * size_of(dtype), L, threads);
+        zero_unused(index, args.d_b, size_of(dtype), L, 1);
+    });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "isa.h"
+#include "latent_major.h"
 
 namespace groupcc {
 
@@ -31,20 +32,18 @@ struct BoundArgs {
     std::int64_t L, groups;
 };
 
-// Entries of a batch latent by latent: those of latent l are [start[l], start[l + 1]), in rising order of their place.
+// A latent-major index of the gradient of acts: each entry a row of x and what passes to it.
 struct EncodeGradArgs {
-    const void* x;     // [N, M]
-    const void* grad;  // by place n·K + k, in the type of accumulation
-    const std::int64_t* start;
-    const std::int32_t* row;
-    const std::int64_t* place;
+    const void* x;  // [N, M]
+    const Run* runs;
+    const void* entries;
     void* d_W;  // [L, M]
     void* d_b;  // [L]
     std::int64_t M;
 };
 
 struct EncodeTopkKernels {
-    // Latents [begin, end): d_W[l] = Σ grad·x[row], d_b[l] = Σ grad over their entries.
+    // Runs [begin, end): d_W[latent] = Σ act·x[row], d_b[latent] = Σ act over their entries.
     void (*gradients[4])(const EncodeGradArgs& args, std::int64_t begin, std::int64_t end);  // by Dtype
     void (*round_rows)(const RoundArgs& args, std::int64_t begin, std::int64_t end);
     void (*bounds)(const BoundArgs& args);

@@ -139,25 +139,26 @@ void gradients(const EncodeGradArgs& a, std::int64_t begin, std::int64_t end) {
     using Acc = typename io::Acc;
     constexpr int width = 8;
     const T* const x = static_cast<const T*>(a.x);
-    const Acc* const grad = static_cast<const Acc*>(a.grad);
-    for (std::int64_t l = begin; l < end; ++l) {
-        T* const out = static_cast<T*>(a.d_W) + l * a.M;
-        const std::int64_t first = a.start[l], last = a.start[l + 1];
+    const Entry<Acc>* const entries = static_cast<const Entry<Acc>*>(a.entries);
+    for (const Run* run = a.runs + begin; run < a.runs + end; ++run) {
+        T* const out = static_cast<T*>(a.d_W) + run->latent * a.M;
+        const Entry<Acc>* const first = entries + run->begin;
+        const Entry<Acc>* const last = entries + run->end;
         Acc bias = 0;
-        for (std::int64_t i = first; i < last; ++i) bias += grad[a.place[i]];
-        io::put(static_cast<T*>(a.d_b) + l, bias);
+        for (const Entry<Acc>* e = first; e < last; ++e) bias += e->act;
+        io::put(static_cast<T*>(a.d_b) + run->latent, bias);
         std::int64_t m = 0;
         for (; m + width * io::lanes <= a.M; m += width * io::lanes) {
             typename io::V sum[width] = {};
-            for (std::int64_t i = first; i < last; ++i) {
-                const T* const row = x + a.row[i] * a.M + m;
-                for (int j = 0; j < width; ++j) sum[j] += grad[a.place[i]] * io::load(row + j * io::lanes);
+            for (const Entry<Acc>* e = first; e < last; ++e) {
+                const T* const row = x + e->row * a.M + m;
+                for (int j = 0; j < width; ++j) sum[j] += e->act * io::load(row + j * io::lanes);
             }
             for (int j = 0; j < width; ++j) io::store(out + m + j * io::lanes, sum[j]);
         }
         for (; m < a.M; ++m) {
             Acc sum = 0;
-            for (std::int64_t i = first; i < last; ++i) sum += grad[a.place[i]] * io::get(x + a.row[i] * a.M + m);
+            for (const Entry<Acc>* e = first; e < last; ++e) sum += e->act * io::get(x + e->row * a.M + m);
             io::put(out + m, sum);
         }
     }

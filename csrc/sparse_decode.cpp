@@ -1,10 +1,9 @@
 // sparse_decode: acts [N, K], indices [N, K], W_dec [L, M], bias [M] → out [N, M], with M = G·D.
 #include "sparse_decode.h"
 
-#include <cstring>
-
 #include "bindings.h"
 #include "decode_tiles.h"
+#include "latent_parts.h"
 
 namespace groupcc {
 namespace {
@@ -17,22 +16,6 @@ void sparse_decode(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W
         const auto store = sparse_decode_kernels().store[dtype];
         decode_tiles<decltype(acc)>(problem, [&](const DecodeTile& tile) { store(tile, at<void>(out)); });
     });
-}
-
-// The first run of part `part` of `parts`, of about equal cost.
-template <class Acc>
-std::int64_t part_begin(const LatentMajor<Acc>& index, std::int64_t part, std::int64_t parts) {
-    constexpr std::int64_t row_cost = 4;  // of a row of W_dec and of d_W_dec, in entries
-    const std::int64_t n = index.n_runs[0];
-    const auto cost = [&](std::int64_t run) { return index.runs[run].begin + row_cost * run; };
-    if (part == parts || n == 0) return n;
-    const std::int64_t wanted = (cost(n - 1) + row_cost) / parts * part;
-    std::int64_t low = 0, high = n;
-    while (low < high) {
-        const std::int64_t middle = (low + high) / 2;
-        if (cost(middle) < wanted) low = middle + 1; else high = middle;
-    }
-    return low;
 }
 
 template <class Acc>
@@ -75,14 +58,7 @@ void backward(BackwardTile common, const Acc* acts, const std::int64_t* indices,
             }
         }
     });
-    const std::int64_t row_bytes = M * size_of(dtype);
-    parallel_for(n_runs + 1, threads, [&](std::int64_t first, std::int64_t last, int) {
-        for (std::int64_t run = first; run < last; ++run) {  // the latents before it that no row uses
-            const std::int64_t begin = run == 0 ? 0 : index.runs[run - 1].latent + 1;
-            const std::int64_t end = run == n_runs ? L : index.runs[run].latent;
-            std::memset(static_cast<char*>(common.d_W_dec) + begin * row_bytes, 0, (end - begin) * row_bytes);
-        }
-    });
+    zero_unused(index, common.d_W_dec, M * size_of(dtype), L, threads);
     parallel_for(N * K, threads, [&](std::int64_t first, std::int64_t last, int) {
         for (std::int64_t i = first; i < last; ++i) {
             Acc sum = 0;

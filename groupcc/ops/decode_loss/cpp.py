@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from groupcc.ops.cost import dense_decode
+from groupcc.ops.decode_native import address, gradients, widened
 from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
 from groupcc.ops.orbit_gather import sampling_taps
 
@@ -44,8 +45,7 @@ def forward(
     points_GP2: torch.Tensor | None,
     interpolation: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    wide = torch.promote_types(acts_NK.dtype, torch.float32)
-    acts, indices, W_dec = acts_NK.to(wide).contiguous(), indices_NK.contiguous(), W_dec_LGD.contiguous()
+    acts, indices, W_dec = widened(acts_NK), indices_NK.contiguous(), W_dec_LGD.contiguous()
     b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
     target = target.contiguous()
     (N, K), (L, G, D) = acts.shape, W_dec.shape
@@ -55,7 +55,7 @@ def forward(
         _, S, H, W, _ = target.shape
         pixels, P = H * W, points_GP2.shape[1]
         index_GPT, weights = sampling_taps(points_GP2.cpu(), H, W, interpolation)
-        index_GPT, weight_GPT = index_GPT.contiguous(), weights.to(wide).contiguous()
+        index_GPT, weight_GPT = index_GPT.contiguous(), weights.to(acts.dtype).contiguous()
         T = index_GPT.shape[2]
     loss = acts.new_empty(G)
     residual = empty((N, G, D), W_dec.dtype)
@@ -63,11 +63,11 @@ def forward(
         acts.data_ptr(),
         indices.data_ptr(),
         W_dec.data_ptr(),
-        _address(b_dec),
+        address(b_dec),
         target.data_ptr() if points_GP2 is None else 0,
         0 if points_GP2 is None else target.data_ptr(),
-        _address(index_GPT),
-        _address(weight_GPT),
+        address(index_GPT),
+        address(weight_GPT),
         S,
         pixels,
         P,
@@ -93,31 +93,5 @@ def backward(
     W_dec_LGD: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     wide = torch.promote_types(acts_NK.dtype, torch.float32)
-    acts, indices, W_dec = acts_NK.to(wide).contiguous(), indices_NK.contiguous(), W_dec_LGD.contiguous()
-    residual = residual_NGD.contiguous()
-    (N, K), (L, G, D) = acts.shape, W_dec.shape
-    scale = (2 * grad_loss_G.to(wide)).repeat_interleave(D)
-    d_acts = torch.empty_like(acts)
-    d_W_dec = empty((L, G, D), W_dec.dtype)
-    d_b_dec = acts.new_empty(G, D)
-    _C.sparse_decode_backward(
-        residual.data_ptr(),
-        scale.data_ptr(),
-        acts.data_ptr(),
-        indices.data_ptr(),
-        W_dec.data_ptr(),
-        d_acts.data_ptr(),
-        d_W_dec.data_ptr(),
-        d_b_dec.data_ptr(),
-        N,
-        K,
-        L,
-        G * D,
-        DTYPES[W_dec.dtype],
-        threads(),
-    )
-    return d_acts.to(acts_NK.dtype), d_W_dec, d_b_dec.to(W_dec.dtype)
-
-
-def _address(tensor: torch.Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+    scale = (2 * grad_loss_G.to(wide)).repeat_interleave(W_dec_LGD.shape[2])
+    return gradients(residual_NGD, scale, acts_NK, indices_NK, W_dec_LGD)

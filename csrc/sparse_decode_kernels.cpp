@@ -6,13 +6,18 @@ namespace groupcc {
 namespace GROUPCC_ISA {
 namespace {
 
-// How far ahead W_dec is asked for: rows are scattered, so that the CPU's own prefetching does not find them.
-constexpr std::int64_t ahead_bytes = 8192;
+// How far ahead W_dec, and d_W_dec with it, are asked for: rows are scattered, so that the CPU's own prefetching does
+// not find them. Two streams at once fill the queue of misses sooner.
+constexpr std::int64_t ahead_bytes = 8192, ahead_bytes_backward = 2048;
 
-inline std::int64_t runs_ahead(std::int64_t segment_bytes) { return 1 + ahead_bytes / (segment_bytes + 64); }
+inline std::int64_t runs_ahead(std::int64_t bytes, std::int64_t segment) { return 1 + bytes / (segment + 64); }
 
 inline void prefetch(const void* p, std::int64_t bytes) {
     for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i);
+}
+
+inline void prefetch_to_write(void* p, std::int64_t bytes) {
+    for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<char*>(p) + i, 1);
 }
 
 template <class T>
@@ -56,7 +61,7 @@ void by_latent(const DecodeTile& t) {
     const T* const W = static_cast<const T*>(t.W_dec) + t.column;
     const Entry<Acc>* const entries = static_cast<const Entry<Acc>*>(t.entries);
     Acc* const sums = static_cast<Acc*>(t.sums);
-    const std::int64_t ahead = runs_ahead(t.columns * sizeof(T));
+    const std::int64_t ahead = runs_ahead(ahead_bytes, t.columns * sizeof(T));
     for (std::int64_t i = 0; i < t.n_runs; ++i) {
         if (i + ahead < t.n_runs) prefetch(W + t.runs[i + ahead].latent * t.M, t.columns * sizeof(T));
         const T* const w = W + t.runs[i].latent * t.M;
@@ -95,7 +100,7 @@ void by_row(const DecodeTile& t) {
     constexpr int wide = GROUPCC_BYTES == 64 ? 16 : 8;
     start_sums<T>(t);
     const T* const W = static_cast<const T*>(t.W_dec) + t.column;
-    const std::int64_t ahead = runs_ahead(wide * io::lanes * sizeof(T));
+    const std::int64_t ahead = runs_ahead(ahead_bytes, wide * io::lanes * sizeof(T));
     for (std::int64_t r = 0; r < t.rows; ++r) {
         const Acc* const acts = static_cast<const Acc*>(t.acts) + (t.row + r) * t.K;
         const std::int64_t* const indices = t.indices + (t.row + r) * t.K;
@@ -182,7 +187,7 @@ inline void backward_run(const T* w, const Entry<Acc>* entry, const Entry<Acc>* 
         }
         *d_acts += total(dot[0] + dot[1]);
     }
-    // Not past the caches: between loads from L2, such stores took twice as long as these.
+    // Not past the caches: between loads from L2, such stores took twice as long as these, whose lines were asked for.
     for (int b = 0; b < blocks; ++b) io::store(d_w + b * io::lanes, sum[b]);
 }
 
@@ -195,9 +200,13 @@ void backward(const BackwardTile& t) {
     T* const d_W = static_cast<T*>(t.d_W_dec) + t.column;
     const Entry<Acc>* const entries = static_cast<const Entry<Acc>*>(t.entries);
     const Acc* const grad = static_cast<const Acc*>(t.packed);
-    const std::int64_t ahead = runs_ahead(t.columns * sizeof(T));
+    const std::int64_t ahead = runs_ahead(ahead_bytes_backward, t.columns * sizeof(T));
     for (std::int64_t i = 0; i < t.n_runs; ++i) {
-        if (i + ahead < t.n_runs) prefetch(W + t.runs[i + ahead].latent * t.M, t.columns * sizeof(T));
+        if (i + ahead < t.n_runs) {
+            const std::int64_t next = t.runs[i + ahead].latent * t.M;
+            prefetch(W + next, t.columns * sizeof(T));
+            prefetch_to_write(d_W + next, t.columns * sizeof(T));
+        }
         const T* const w = W + t.runs[i].latent * t.M;
         T* const d_w = d_W + t.runs[i].latent * t.M;
         const Entry<Acc>* const begin = entries + t.runs[i].begin;

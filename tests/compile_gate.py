@@ -4,8 +4,8 @@
 
 A module with kernels defines `builds() -> list[groupcc.ops.gpu.Build]`. For each build and target this prints
 registers, spilled bytes, shared memory and tensor-core instructions, and exits with 1 where a kernel does not compile,
-spills, needs more shared memory than the target has, lacks the tensor-core instructions that it promises, or where a
-kernel in the source has no build.
+spills, needs more shared memory than the target has, lacks the tensor-core instructions that it promises, is no program
+where integer arguments are 1, or where a kernel in the source has no build.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from typing import Any
 
 import triton
 from triton import knobs
+from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
 
 import groupcc.ops
 from groupcc.ops.gpu import TARGETS, Build
@@ -124,6 +125,8 @@ def compiled(module: str, index: int, target: str) -> Row:
             target=gpu,
             options={"num_warps": build.num_warps, "num_stages": build.num_stages},
         )
+        if target == build.targets[0]:
+            check_ones(build, gpu)
     except Exception as error:
         row.error = f"{type(error).__name__}: {error}"
         return row
@@ -135,6 +138,27 @@ def compiled(module: str, index: int, target: str) -> Row:
     operations = re.findall(tensor_op, assembly)
     row.tensor_ops, row.tensor_op = len(operations), min(operations, default="")
     return row
+
+
+def check_ones(build: Build, gpu: GPUTarget) -> None:
+    """Raises where the kernel is no program with integer arguments of 1, each alone and all together.
+
+    A launch makes an integer of 1 a constexpr, a Python int without a tensor's methods; the interpreter does not.
+    """
+    backend = make_backend(gpu)
+    options = backend.parse_options({"num_warps": build.num_warps, "num_stages": build.num_stages})
+    integers = [name for name, kind in build.signature.items() if kind in ("i32", "i64")]
+    for ones in [*([name] for name in integers), integers]:
+        signature = build.signature | dict.fromkeys(ones, "constexpr")
+        source = ASTSource(build.function, signature, build.constexprs | dict.fromkeys(ones, 1))
+        context = ir.context()
+        ir.load_dialects(context)
+        backend.load_dialects(context)
+        functions, modules = backend.get_codegen_implementation(options), backend.get_module_map()
+        try:
+            source.make_ir(gpu, options, functions, modules, context)
+        except Exception as error:
+            raise ValueError(f"with {' = '.join(ones)} = 1: {error}") from error
 
 
 def read_cubin(cubin: bytes, row: Row) -> tuple[str, int]:

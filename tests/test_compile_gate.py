@@ -50,6 +50,19 @@ def builds():
     return []
 """
 
+ONE = """
+import triton
+import triton.language as tl
+from groupcc.ops.gpu import Build
+
+@triton.jit
+def fill(x, n, m):
+    tl.store(x, n.to(tl.int64) + m)
+
+def builds():
+    return [Build("fill", fill, {"x": "*i64", "n": "i32", "m": "i32"}, {})]
+"""
+
 
 def gate(tmp_path, *args):
     """Runs the gate, whose process must have Triton's compiler rather than the interpreter of this one."""
@@ -86,6 +99,14 @@ def test_the_gate_stops_a_kernel_without_a_build(tmp_path):
     module.write_text(FORGOTTEN, encoding="utf-8")
     (problem,) = gate(tmp_path, str(module))["problems"]
     assert problem.endswith("builds() has no build of kernel for sm_80, sm_90, gfx942")
+
+
+def test_the_gate_stops_a_kernel_that_takes_no_one(tmp_path):
+    module = tmp_path / "one.py"
+    module.write_text(ONE, encoding="utf-8")
+    (problem,) = gate(tmp_path, str(module))["problems"]
+    assert "does not compile: ValueError: with n = 1: " in problem
+    assert "has no attribute 'to'" in problem
 
 
 @pytest.mark.parametrize("target", GPUS)

@@ -221,7 +221,6 @@ def histogram_kernel(
 ):
     """Counts digit DONE of the positive keys whose earlier digits are those of the key sought."""
     key_so_far = _digits(histograms, wanted, DONE)
-    n = n.to(tl.int64)
     if LISTED:
         n = tl.minimum(n, tl.load(length))
     SHIFT: tl.constexpr = 8 * (ROUNDS - 1 - DONE)

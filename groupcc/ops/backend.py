@@ -69,7 +69,7 @@ class Op:
 
     - `reference`: the specification in plain PyTorch, differentiated by autograd.
     - `library`: the op as `torch.library` knows it, with fake tensors and gradients: the reference's arguments and,
-      last, the backend's name. Its body calls `kernels(backend)`.
+      last, the backend's name. Its body calls `launch(backend, ...)`.
     - `backends`: those with a module `groupcc.ops.<name>.<backend>`, imported when first needed, so that
       `import groupcc.ops` needs neither Triton nor the extension. The module has `unsupported(*args)`, None or why
       these arguments don't run there, and the launchers; it may have `slower(*args)`, None or why the reference costs
@@ -77,6 +77,9 @@ class Op:
 
     `auto` takes cpp for CPU tensors and triton for CUDA tensors where they support the arguments and are not the
     slower, else the reference. What it takes by cost is logged once.
+
+    Whatever runs computes in the dtype of its arguments, under autocast too. Only the reference's gradients, which are
+    autograd's own, follow autocast where the backward pass itself runs or is traced under it.
     """
 
     def __init__(
@@ -91,7 +94,16 @@ class Op:
 
     def __call__(self, *args: Any) -> Any:
         backend = self.choose(*args)
-        return self.reference(*args) if backend == "reference" else self.library(*args, backend)
+        if backend != "reference":
+            return self.library(*args, backend)
+        with _without_autocast(_first_tensor(args)):
+            return self.reference(*args)
+
+    def launch(self, backend: str, function: str, *args: Any) -> Any:
+        """`forward` or `backward` of the backend's module, on the device of its tensors."""
+        tensor = _first_tensor(args)
+        with torch.cuda.device_of(tensor), _without_autocast(tensor):
+            return getattr(self.kernels(backend), function)(*args)
 
     def choose(self, *args: Any) -> str:
         """The backend that runs these arguments; BackendError where the one in force cannot."""
@@ -99,8 +111,7 @@ class Op:
         if backend == "reference":
             return backend
         if backend == "auto":
-            device = next(arg.device.type for arg in args if isinstance(arg, torch.Tensor))
-            backend = _AUTO.get(device, "reference")
+            backend = _AUTO.get(_first_tensor(args).device.type, "reference")
             if backend not in self.backends or isinstance(self.load(backend), str):
                 return "reference"
             module = self.load(backend)
@@ -164,6 +175,17 @@ class Op:
                         logging.WARNING,
                     )
         return self._modules[backend]
+
+
+def _first_tensor(args: tuple[Any, ...]) -> torch.Tensor:
+    return next(arg for arg in args if isinstance(arg, torch.Tensor))
+
+
+def _without_autocast(like: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
+    kind = like.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return contextlib.nullcontext()
 
 
 def log_once(message: str, level: int = logging.INFO) -> None:

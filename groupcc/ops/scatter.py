@@ -22,8 +22,7 @@ def scatter_acts(grad_NK: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch
     N, K = acts_NK.shape
     if N * K:
         grad, acts, indices = grad_NK.contiguous(), acts_NK.contiguous(), indices_NK.contiguous()
-        with torch.cuda.device_of(acts):
-            scatter_kernel[(triton.cdiv(N * K, _BLOCK),)](grad, acts, indices, d_pre, N * K, K, L, BLOCK=_BLOCK)
+        scatter_kernel[(triton.cdiv(N * K, _BLOCK),)](grad, acts, indices, d_pre, N * K, K, L, BLOCK=_BLOCK)
     return d_pre
 
 

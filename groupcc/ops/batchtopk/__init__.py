@@ -15,7 +15,7 @@ __all__ = ["batchtopk"]
 
 @torch.library.custom_op("groupcc::batchtopk", mutates_args=())
 def _batchtopk(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.kernels(backend).forward(pre_acts, k)
+    return _op.launch(backend, "forward", pre_acts, k)
 
 
 @_batchtopk.register_fake
@@ -28,7 +28,7 @@ def _(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch
 def _batchtopk_backward(
     grad_acts: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, n_latents: int, backend: str
 ) -> torch.Tensor:
-    return _op.kernels(backend).backward(grad_acts, acts, indices, n_latents)
+    return _op.launch(backend, "backward", grad_acts, acts, indices, n_latents)
 
 
 @_batchtopk_backward.register_fake

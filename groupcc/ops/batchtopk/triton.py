@@ -49,8 +49,7 @@ def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     pre = pre_acts_NL.contiguous()
     if len(pre) == 0:
         return pre.new_empty(0, 1), pre.new_empty(0, 1, dtype=torch.int64), pre.new_zeros(())
-    with torch.cuda.device_of(pre):
-        return _largest(pre, k)
+    return _largest(pre, k)
 
 
 def _largest(pre: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -26,7 +26,7 @@ def _decode_loss(
     interpolation: str,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _op.kernels(backend).forward(acts, indices, W_dec, b_dec, target, points, interpolation)
+    return _op.launch(backend, "forward", acts, indices, W_dec, b_dec, target, points, interpolation)
 
 
 @_decode_loss.register_fake
@@ -53,7 +53,7 @@ def _decode_loss_backward(
     W_dec: torch.Tensor,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.kernels(backend).backward(grad_loss, residual, acts, indices, W_dec)
+    return _op.launch(backend, "backward", grad_loss, residual, acts, indices, W_dec)
 
 
 @_decode_loss_backward.register_fake

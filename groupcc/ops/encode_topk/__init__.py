@@ -17,7 +17,7 @@ __all__ = ["encode_topk"]
 def _encode_topk(
     x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _op.kernels(backend).forward(x, W_enc, b_enc, k)
+    return _op.launch(backend, "forward", x, W_enc, b_enc, k)
 
 
 @_encode_topk.register_fake
@@ -37,7 +37,7 @@ def _encode_topk_backward(
     need_x: bool,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.kernels(backend).backward(grad_acts, acts, indices, x, W_enc, need_x)
+    return _op.launch(backend, "backward", grad_acts, acts, indices, x, W_enc, need_x)
 
 
 @_encode_topk_backward.register_fake

@@ -52,8 +52,7 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if not pays(x_NM, W_enc_ML, k):
         return _dense(x_NM, W_enc_ML, b_enc_L, k)
-    with torch.cuda.device_of(x_NM):
-        acts, indices, redo = _screened(x_NM, W_enc_ML, b_enc_L, k)
+    acts, indices, redo = _screened(x_NM, W_enc_ML, b_enc_L, k)
     rows = redo.nonzero().flatten()
     if len(rows):
         acts[rows], indices[rows] = _dense(x_NM[rows], W_enc_ML, b_enc_L, k)

@@ -24,7 +24,7 @@ def _orbit_encode(
     relu: bool,
     backend: str,
 ) -> torch.Tensor:
-    return _op.kernels(backend).forward(maps, points, W_enc, b_enc, interpolation, relu)
+    return _op.launch(backend, "forward", maps, points, W_enc, b_enc, interpolation, relu)
 
 
 @_orbit_encode.register_fake
@@ -50,7 +50,7 @@ def _orbit_encode_backward(
     need_maps: bool,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.kernels(backend).backward(grad, maps, points, W_enc, interpolation, need_maps)
+    return _op.launch(backend, "backward", grad, maps, points, W_enc, interpolation, need_maps)
 
 
 @_orbit_encode_backward.register_fake

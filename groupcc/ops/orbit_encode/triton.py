@@ -162,8 +162,7 @@ def _launch(
     def grid(meta: dict[str, Any]) -> tuple[int]:
         return (triton.cdiv(N, meta["BLOCK_N"]) * triton.cdiv(L, meta["BLOCK_L"]),)
 
-    with torch.cuda.device_of(maps):
-        kernel[grid](maps, table.index, table.weight, W_enc, b_enc, out, *sizes)
+    kernel[grid](maps, table.index, table.weight, W_enc, b_enc, out, *sizes)
 
 
 def _materialised(

@@ -26,7 +26,7 @@ __all__ = [
 
 @torch.library.custom_op("groupcc::orbit_gather", mutates_args=())
 def _orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str, backend: str) -> torch.Tensor:
-    return _op.kernels(backend).forward(maps, points, interpolation)
+    return _op.launch(backend, "forward", maps, points, interpolation)
 
 
 @_orbit_gather.register_fake
@@ -38,7 +38,7 @@ def _(maps: torch.Tensor, points: torch.Tensor, interpolation: str, backend: str
 def _orbit_gather_backward(
     grad: torch.Tensor, points: torch.Tensor, shape: Sequence[int], interpolation: str, backend: str
 ) -> torch.Tensor:
-    return _op.kernels(backend).backward(grad, points, tuple(shape), interpolation)
+    return _op.launch(backend, "backward", grad, points, tuple(shape), interpolation)
 
 
 @_orbit_gather_backward.register_fake

@@ -89,10 +89,9 @@ def forward(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: s
     out = maps.new_empty(B * P, G, D)
     rows, block = P * G, _block(D)
     if out.numel():
-        with torch.cuda.device_of(maps):
-            _gather[_grid(B, rows, D, block)](
-                maps, table.index, table.weight, out, rows, table.pixels, D, table.index.shape[1], block
-            )
+        _gather[_grid(B, rows, D, block)](
+            maps, table.index, table.weight, out, rows, table.pixels, D, table.index.shape[1], block
+        )
     return out
 
 
@@ -105,8 +104,7 @@ def backward(grad: torch.Tensor, points_GP2: torch.Tensor, shape: tuple[int, ...
     block = _block(D)
     if d_maps.numel():
         start, row, weight = table.inverse
-        with torch.cuda.device_of(grad):
-            _scatter[_grid(B, table.pixels, D, block)](grad, start, row, weight, d_maps, P * G, table.pixels, D, block)
+        _scatter[_grid(B, table.pixels, D, block)](grad, start, row, weight, d_maps, P * G, table.pixels, D, block)
     return d_maps
 
 

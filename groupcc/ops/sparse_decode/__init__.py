@@ -17,7 +17,7 @@ __all__ = ["sparse_decode"]
 def _sparse_decode(
     acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor | None, backend: str
 ) -> torch.Tensor:
-    return _op.kernels(backend).forward(acts, indices, W_dec, b_dec)
+    return _op.launch(backend, "forward", acts, indices, W_dec, b_dec)
 
 
 @_sparse_decode.register_fake
@@ -31,7 +31,7 @@ def _(
 def _sparse_decode_backward(
     grad: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.kernels(backend).backward(grad, acts, indices, W_dec)
+    return _op.launch(backend, "backward", grad, acts, indices, W_dec)
 
 
 @_sparse_decode_backward.register_fake

@@ -42,8 +42,7 @@ def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     acts, indices = pre.new_empty(N, k), pre.new_empty(N, k, dtype=torch.int64)
     scratch = pre.new_empty(N, 2 * SLOTS, dtype=torch.int64)
     if N:
-        with torch.cuda.device_of(pre):
-            topk_kernel[(N,)](pre, acts, indices, scratch, L, k, pre.stride(0), KP=KP, SLOTS=SLOTS)
+        topk_kernel[(N,)](pre, acts, indices, scratch, L, k, pre.stride(0), KP=KP, SLOTS=SLOTS)
     return acts, indices
 
 

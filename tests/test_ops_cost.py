@@ -13,20 +13,28 @@ from groupcc.ops.cost import dense_up_to
 CUDA = torch.device("cuda")
 
 
-@pytest.fixture
-def matmul():
-    before = torch.backends.cuda.matmul.allow_tf32
-    yield torch.backends.cuda.matmul
-    torch.backends.cuda.matmul.allow_tf32 = before
+@pytest.fixture(params=["allow_tf32", "fp32_precision"])
+def set_tf32(request):
+    """Turns TF32 on or off by PyTorch's older or newer switch."""
+    matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.fp32_precision
+    yield lambda on: setattr(matmul, request.param, on if request.param == "allow_tf32" else "tf32" if on else "ieee")
+    matmul.allow_tf32 = False  # or the two would disagree, which PyTorch makes an error
+    matmul.fp32_precision = before
 
 
-def test_the_gpu_figure_is_the_data_sheets_arithmetic(matmul):
+def test_the_gpu_figure_is_the_data_sheets_arithmetic(set_tf32):
     assert dense_up_to(CUDA, torch.bfloat16) == dense_up_to(CUDA, torch.float16) == int(989e12 / 3.35e12)
-    matmul.allow_tf32 = False
+    set_tf32(False)
     assert dense_up_to(CUDA, torch.float32) == int(2 * 67e12 / 3.35e12)
-    matmul.allow_tf32 = True
+    set_tf32(True)
     assert dense_up_to(CUDA, torch.float32) == int(2 * 495e12 / 3.35e12)
     assert dense_up_to(torch.device("cpu"), torch.float32) == 4
+
+
+def test_a_compiled_program_may_ask(set_tf32):
+    set_tf32(True)
+    compiled = torch.compile(lambda x: x * dense_up_to(CUDA, x.dtype), fullgraph=True, backend="eager")
+    assert compiled(torch.ones(())) == int(2 * 495e12 / 3.35e12)
 
 
 @pytest.mark.parametrize(("L", "taken"), [(4096, "reference"), (16384, "triton")])

@@ -37,8 +37,17 @@ def dense_up_to(device: torch.device, dtype: torch.dtype) -> int:
     """Up to how many latents for each active one a decode is cheaper as a dense product."""
     if device.type != "cuda":
         return DENSE_UP_TO
-    tf32 = dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
-    return int(dtype.itemsize / 2 * (_TF32_FLOPS if tf32 else _FLOPS[dtype]) / _BYTES)
+    flops = _TF32_FLOPS if dtype == torch.float32 and _tf32() else _FLOPS[dtype]
+    return int(dtype.itemsize / 2 * flops / _BYTES)
+
+
+def _tf32() -> bool:
+    """Whether PyTorch multiplies float32 in TF32. To read `allow_tf32` is an error once `fp32_precision` was set."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+# Dynamo cannot trace the read, and takes the result as a constant (groupcc/ops/backend.py).
+_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def dense_decode(acts_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> str | None:

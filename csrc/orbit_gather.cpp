@@ -48,7 +48,7 @@ OrbitArgs arguments(const Map& maps, std::uintptr_t points, std::uintptr_t acts,
     const auto& [B, S, H, W, D] = maps.shape;
     const auto& [stride_B, stride_S, stride_H, stride_W] = maps.strides;
     return {at<void>(maps.address), stride_B, stride_S, stride_H, stride_W, at<double>(points), at<void>(acts),
-            B, S, H, W, D, G, P, bspline, false};
+            B, S, H, W, D, G, P, bspline, S == 1 && G != 1, false};
 }
 
 bool aligned(std::uintptr_t address, std::int64_t bytes) { return (address | std::uintptr_t(bytes)) % 64 == 0; }
@@ -84,19 +84,16 @@ void orbit_scatter(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape
         kernels.invert[dtype](args, readers, begin, end);
     });
 
-    const bool shared = args.S == 1 && G > 1;
     const std::int64_t sum_item = dtype == 1 ? 8 : 4, maps_count = args.B * args.S;
     std::int64_t channels = args.D;  // of one part
-    if (shared) channels = std::min(channels, sums_bytes / (std::max<std::int64_t>(pixels, 1) * sum_item));
-    if (maps_count * widest_vector < threads * args.D && maps_count * channels < threads * args.D) {
-        channels = std::max<std::int64_t>(1, maps_count) * args.D / threads;
-    }
+    if (args.shared) channels = std::min(channels, sums_bytes / (std::max<std::int64_t>(pixels, 1) * sum_item));
+    channels = std::min(channels, maps_count * args.D / threads);  // a part for every thread
     channels = std::max(widest_vector, (channels + widest_vector - 1) / widest_vector * widest_vector);
     const std::int64_t parts = (args.D + channels - 1) / channels;
-    args.stream = !shared && maps_count * pixels * args.D * item >= stream_from && aligned(maps, args.D * item);
+    args.stream = !args.shared && maps_count * pixels * args.D * item >= stream_from && aligned(maps, args.D * item);
     for (const std::int64_t stride : strides) args.stream = args.stream && aligned(maps, stride * item);
 
-    const Scratch sums(shared ? threads * pixels * channels * sum_item : 0);
+    const Scratch sums(args.shared ? threads * pixels * channels * sum_item : 0);
     parallel_for(maps_count * parts, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
         for (std::int64_t i = begin; i < end; ++i) {
             const std::int64_t map = i / parts, first = i % parts * channels;

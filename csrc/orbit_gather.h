@@ -15,6 +15,7 @@ struct OrbitArgs {
     void* acts;
     std::int64_t B, S, H, W, D, G, P;
     bool bspline;
+    bool shared;  // S = 1 ≠ G: all elements read the one map, and add to it
     bool stream;  // write past the caches; needs rows that are multiples of a vector and outputs aligned to 64 bytes
 };
 
@@ -36,7 +37,7 @@ struct OrbitGatherKernels {
     std::int64_t (*gather[4])(const OrbitArgs& args, std::int64_t begin, std::int64_t end);  // by Dtype
     // Readers of elements [begin, end).
     void (*invert[4])(const OrbitArgs& args, const Readers& readers, std::int64_t begin, std::int64_t end);
-    // Writes one part of maps from acts. `sums`: room for H·W sums of a part's channels, used where S = 1 < G.
+    // Writes one part of maps from acts. `sums`: room for H·W sums of a part's channels, used where the map is shared.
     void (*scatter[4])(const OrbitArgs& args, const Readers& readers, const MapPart& part, void* sums);
     std::int64_t entry_bytes[4];
 };

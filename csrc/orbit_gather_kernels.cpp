@@ -273,7 +273,7 @@ void scatter(const OrbitArgs& a, const Readers& readers, const MapPart& part, vo
     const std::int64_t channels = part.last - part.first;
     const T* acts = static_cast<const T*>(a.acts) + part.b * a.P * a.G * a.D + part.first;
     T* out = static_cast<T*>(a.maps) + part.b * a.stride_B + part.s * a.stride_S + part.first;
-    if (a.S > 1 || a.G == 1) {
+    if (!a.shared) {
         const T* own = acts + part.s * a.D;
         if (a.stream) {
             pull<Put::stream>(a, readers, part.s, own, channels, out, a.stride_H, a.stride_W);

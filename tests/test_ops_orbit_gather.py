@@ -197,9 +197,10 @@ def test_maps_more_than_2_to_the_31_elements_apart(implementation):
         assert torch.equal(acts, ops.orbit_gather(maps.clone(), some_points(2, 5, 3, 3, margin=0)))
 
 
-@pytest.mark.parametrize(("B", "G", "P", "D"), [(0, 2, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)])
-def test_empty(device, B, G, P, D):
-    maps = torch.randn(B, G, 4, 4, D, device=device, requires_grad=True)
+@pytest.mark.parametrize(("B", "G", "P", "D"), [(0, 2, 3, 4), (2, 0, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_empty(device, B, G, P, D, shared):
+    maps = torch.randn(B, 1 if shared else G, 4, 4, D, device=device, requires_grad=True)
     acts = ops.orbit_gather(maps, torch.ones(G, P, 2), "bspline")
     assert acts.shape == (B * P, G, D)
     acts.sum().backward()

@@ -20,12 +20,21 @@ def with_channels_inside(maps_BSHWD: torch.Tensor) -> torch.Tensor:
     return maps_BSHWD if maps_BSHWD.stride(4) == 1 or maps_BSHWD.shape[4] == 1 else maps_BSHWD.contiguous()
 
 
-def gather(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str, acts_NGD: torch.Tensor) -> None:
-    """Writes the gather of `maps_BSHWD` into contiguous `acts_NGD`; ArgumentError for points outside the map."""
-    outside = _C.orbit_gather(*_arguments(maps_BSHWD, points_GP2, interpolation, acts_NGD))
+def gather(
+    maps_BSHWD: torch.Tensor,
+    points_GP2: torch.Tensor,
+    interpolation: str,
+    acts_NGD: torch.Tensor,
+    elements: slice = slice(None),
+) -> None:
+    """Writes the gather of `maps_BSHWD` under `elements` of the points' into contiguous `acts_NGD`.
+
+    ArgumentError for points outside the map.
+    """
+    outside = _C.orbit_gather(*_arguments(maps_BSHWD, points_GP2[elements], interpolation, acts_NGD))
     if outside >= 0:
-        _, _, H, W, _ = maps_BSHWD.shape
-        raise outside_error(points_GP2, outside, H, W, interpolation)
+        (G, P, _), (_, _, H, W, _) = points_GP2.shape, maps_BSHWD.shape
+        raise outside_error(points_GP2, elements.indices(G)[0] * P + outside, H, W, interpolation)
 
 
 def scatter(acts_NGD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str, maps_BSHWD: torch.Tensor) -> None:

@@ -108,7 +108,7 @@ def orbit_encode(
     """
     check_gather(maps, points, interpolation)
     G, D = points.shape[0], maps.shape[-1]
-    if W_enc.dim() != 3 or W_enc.shape[0] not in (1, G) or W_enc.shape[1] != D or W_enc.dtype != maps.dtype:
+    if W_enc.dim() != 3 or W_enc.shape[0] not in (min(1, G), G) or W_enc.shape[1] != D or W_enc.dtype != maps.dtype:
         raise argument_error(
             "W_enc",
             expected=f"{maps.dtype} of shape [G or 1, D, L] = [{G} or 1, {D}, L]",

@@ -59,7 +59,7 @@ def forward(
         rows = out[own.start * P : own.stop * P]
         for some in _ranges(G, elements):
             acts = _acts(scratch, len(rows), some, D)
-            gather(maps[own, some if S > 1 else slice(None)], points[some], interpolation, acts)
+            gather(maps[own, some if S > 1 else slice(None)], points, interpolation, acts, some)
             W_enc = W_enc_GDL[some].flatten(0, 1)
             if some.start == 0:
                 torch.addmm(b_enc_L, acts.flatten(1), W_enc, out=rows)
@@ -91,7 +91,7 @@ def backward(
     for some in _ranges(G, elements):
         acts = _acts(scratch, N, some, D)
         own = some if S > 1 else slice(None)
-        gather(maps[:, own], points[some], interpolation, acts)
+        gather(maps[:, own], points, interpolation, acts, some)
         torch.mm(acts.flatten(1).t(), grad_NL, out=d_W_enc[some].flatten(0, 1))
         if need_maps:
             torch.mm(grad_NL, W_enc_GDL[some].flatten(0, 1).t(), out=acts.flatten(1))
@@ -123,8 +123,8 @@ def _block(B: int, P: int, G: int, D: int, L: int, dtype: torch.dtype) -> tuple[
     fused = L < FUSED_BELOW
     element_bytes = max(P * D * dtype.itemsize, 1)  # of one image
     if dtype.itemsize < 4:
-        images = max(1, min(B, _AT_MOST // (G * element_bytes)))
-        elements = G
+        images = max(1, min(B, _AT_MOST // max(G * element_bytes, 1)))
+        elements = max(G, 1)
     else:
         images = max(1, min(B, _ROWS[fused] // max(P, 1)))
         elements = _elements(G, images * element_bytes, _IN_CACHE if fused else _AT_MOST)
@@ -144,7 +144,8 @@ def _acts(scratch: torch.Tensor, N: int, elements: slice, D: int) -> torch.Tenso
 
 
 def _ranges(count: int, step: int) -> Iterator[slice]:
-    for first in range(0, count, step):
+    """At least one, though it be empty: the first block of elements writes the result, those after it add to it."""
+    for first in range(0, max(count, 1), step):
         yield slice(first, min(first + step, count))
 
 

@@ -42,6 +42,8 @@ constexpr float u = 0x1p-24f, widened = 1.001f;
 // A latent whose norm is larger is a candidate in every row: p could overflow where ẑ does not. Below it, and with a
 // finite ‖x‖ < 2⁶⁴, no partial sum of x·w does.
 constexpr float largest = 1e18f;
+// So many rows share room for their candidates. Not a thread's rows: then the threads would say which rows find none.
+constexpr std::int64_t rows_sharing = 16;
 
 void round_rows(std::uintptr_t rows, std::uintptr_t shift, std::uintptr_t against, std::uintptr_t rounded,
                 std::uintptr_t stats, std::int64_t R, std::int64_t M, int threads) {
@@ -92,11 +94,13 @@ void screen(const Choice& c, const Latents& latents, Candidates& found, std::int
     const float product = 1.01f * float(c.M + 64) * u, sums = float(c.M / 16 + 32) * u;
     const float denormal = float(c.M) * 0x1p-124f;
     std::vector<float> scratch(static_cast<std::size_t>(threads) * (c.L + groups));
-    parallel_for(c.n, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
+    parallel_for((c.n + rows_sharing - 1) / rows_sharing, threads, [&](std::int64_t first, std::int64_t last, int thread) {
         float* const upper = scratch.data() + thread * (c.L + groups);
         float* const maxima = upper + c.L;
-        std::int64_t used = begin * average;
-        for (std::int64_t i = begin; i < end; ++i) {
+        std::int64_t used = 0;
+        for (std::int64_t i = first * rows_sharing; i < std::min(last * rows_sharing, c.n); ++i) {
+            if (i % rows_sharing == 0) used = i * average;
+            const std::int64_t end = std::min((i / rows_sharing + 1) * rows_sharing, c.n);
             const float* const stats = c.example_stats + c.begin + i;
             const float x_size = norm_bound(stats[0], c.M), rounded = norm_bound(stats[c.n_examples], c.M);
             const float lost = norm_bound(stats[2 * c.n_examples], c.M) + u * (rounded + stats[2 * c.n_examples]);

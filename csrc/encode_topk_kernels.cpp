@@ -132,7 +132,18 @@ void products(const float* x, const float* W, const float* b, std::int64_t M, co
     }
 }
 
-// The columns are taken a few vectors at a time, so that a latent's sum stays in registers over its entries.
+// Columns of a latent's gradient, `width` vectors of them: few enough for the sums to stay in registers.
+template <int width, class T, class Acc>
+inline void add_rows(const T* x, std::int64_t M, const Entry<Acc>* first, const Entry<Acc>* last, T* out) {
+    using io = Io<T>;
+    typename io::V sum[width] = {};
+    for (const Entry<Acc>* e = first; e < last; ++e) {
+        const T* const row = x + e->row * M;
+        for (int j = 0; j < width; ++j) sum[j] += e->act * io::load(row + j * io::lanes);
+    }
+    for (int j = 0; j < width; ++j) io::store(out + j * io::lanes, sum[j]);
+}
+
 template <class T>
 void gradients(const EncodeGradArgs& a, std::int64_t begin, std::int64_t end) {
     using io = Io<T>;
@@ -148,14 +159,8 @@ void gradients(const EncodeGradArgs& a, std::int64_t begin, std::int64_t end) {
         for (const Entry<Acc>* e = first; e < last; ++e) bias += e->act;
         io::put(static_cast<T*>(a.d_b) + run->latent, bias);
         std::int64_t m = 0;
-        for (; m + width * io::lanes <= a.M; m += width * io::lanes) {
-            typename io::V sum[width] = {};
-            for (const Entry<Acc>* e = first; e < last; ++e) {
-                const T* const row = x + e->row * a.M + m;
-                for (int j = 0; j < width; ++j) sum[j] += e->act * io::load(row + j * io::lanes);
-            }
-            for (int j = 0; j < width; ++j) io::store(out + m + j * io::lanes, sum[j]);
-        }
+        for (; m + width * io::lanes <= a.M; m += width * io::lanes) add_rows<width>(x + m, a.M, first, last, out + m);
+        for (; m + io::lanes <= a.M; m += io::lanes) add_rows<1>(x + m, a.M, first, last, out + m);
         for (; m < a.M; ++m) {
             Acc sum = 0;
             for (const Entry<Acc>* e = first; e < last; ++e) sum += e->act * io::get(x + e->row * a.M + m);

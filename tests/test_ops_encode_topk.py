@@ -1,5 +1,7 @@
 """encode_topk on every implementation: against fp64 products, and to the bit where products are exact."""
 
+import importlib
+
 import pytest
 import torch
 from backends import COMPILED, IMPLEMENTATIONS, running
@@ -330,6 +332,43 @@ def test_screened_nan_infinity_and_overflow(screening):
     same(acts, expected_acts)
     same(indices, expected_indices)
     assert 0 < screening[0] < 40
+
+
+def test_screening_is_the_same_on_any_number_of_threads(screening, monkeypatch):
+    """Rows of few candidates and of many: some that lie together find room for all of theirs, some do not."""
+    module = importlib.import_module("groupcc.ops.encode_topk.screening")
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 20)
+    x, W, b = case(160, 40, 1000)
+    W = W.t().clone()
+    W[:, 0] = 1  # so that x[:, 0] tells no latent from another, and its rounding hides what does
+    x[:, 0] = torch.linspace(1, 120, 160)
+    x[::2, 0] *= -1
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            acts, indices, left = module.screened(x, W.t(), b, 3)
+            found.append((left, acts.index_fill(0, left, 0), indices.index_fill(0, left, 0)))
+    finally:
+        torch.set_num_threads(before)
+    assert 0 < len(found[0][0]) < 160
+    for others in found[1:]:
+        for got, expected in zip(others, found[0], strict=True):
+            same(got, expected)
+
+
+def test_screening_whatever_the_default_dtype(screening):
+    x, W, b = case(40, 200, 600)
+    expected = ops.encode_topk(x, W, b, 6)
+    before = torch.get_default_dtype()
+    try:
+        for dtype in (torch.bfloat16, torch.float64):
+            torch.set_default_dtype(dtype)
+            for got, right in zip(ops.encode_topk(x, W, b, 6), expected, strict=True):
+                same(got, right)
+    finally:
+        torch.set_default_dtype(before)
+    assert screening == [0] * 3
 
 
 def test_rows_that_overflow_only_in_float32(screening):

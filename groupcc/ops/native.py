@@ -47,5 +47,5 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     n = math.prod(shape)
     nbytes = n * dtype.itemsize
     if nbytes < _BLOCK_FROM:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")  # whatever torch.set_default_device says
     return torch.frombuffer(_C.Block(nbytes), dtype=dtype, count=n).view(shape)

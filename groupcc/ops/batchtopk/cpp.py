@@ -21,7 +21,7 @@ def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     chosen = _C.BatchSelection(pre_acts.data_ptr(), pre_acts.stride(0), N, L, k, DTYPES[dtype], threads())
     acts, indices = empty((N, chosen.K), dtype), empty((N, chosen.K), torch.int64)
     chosen.write(acts.data_ptr(), indices.data_ptr())
-    return acts, indices, torch.tensor(chosen.threshold, dtype=dtype)
+    return acts, indices, empty((), dtype).fill_(chosen.threshold)
 
 
 def backward(

@@ -40,7 +40,7 @@ def _full(
     x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     N, L = x_NM.shape[0], W_enc_ML.shape[1]
-    acts, indices = x_NM.new_empty(N, k), torch.empty(N, k, dtype=torch.int64)
+    acts, indices = x_NM.new_empty(N, k), empty((N, k), torch.int64)
     rows = max(BLOCK_BYTES // (L * x_NM.itemsize), 64)
     pre = empty((min(rows, N), L), x_NM.dtype)
     for start in range(0, N, rows):

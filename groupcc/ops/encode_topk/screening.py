@@ -58,8 +58,8 @@ def screened(
     centre = torch.where(centre.isfinite(), centre, 0)
     W_rounded, latents = _round_rows(W, None, centre)
     x_rounded, examples = _round_rows(x, centre, None)
-    acts, indices = x.new_empty(N, k), torch.empty(N, k, dtype=torch.int64)
-    left = torch.ones(N, dtype=torch.uint8)
+    acts, indices = x.new_empty(N, k), empty((N, k), torch.int64)
+    left = empty((N,), torch.uint8).fill_(1)
     rows = max(BLOCK_BYTES // (2 * L), PROBE)
     z = empty((min(rows, N), L), torch.bfloat16)
     start = 0
@@ -97,7 +97,7 @@ def _round_rows(
     """`rows` [R, M], less `shift`, as bfloat16; and of each row: size, rounded size, error, dot with `against`."""
     R, M = rows.shape
     rounded = empty((R, M), torch.bfloat16)
-    stats = torch.empty(4, R)
+    stats = empty((4, R), torch.float32)
     _C.round_rows(
         rows.data_ptr(),
         0 if shift is None else shift.data_ptr(),

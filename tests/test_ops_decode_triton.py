@@ -13,6 +13,8 @@ from groupcc.ops.decode_loss.triton import _block_D
 from groupcc.ops.latent_sum import latent_sum
 from groupcc.ops.row_dots import row_dots
 
+DECODERS = ("sparse_decode", "decode_loss")
+
 
 def sample(N, K, L, G, D, device, seed=0):
     generator = torch.Generator().manual_seed(seed)
@@ -57,7 +59,7 @@ def test_loss_of_each_block_across_tiles(G, D):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="float64 runs in the interpreter only")
-@pytest.mark.parametrize("name", ["sparse_decode", "decode_loss"])
+@pytest.mark.parametrize("name", DECODERS)
 def test_gradcheck(name):
     with running("triton", name) as device:
         acts, indices, *rest = (x.double() for x in sample(2, 2, 3, 2, 2, device))
@@ -143,3 +145,40 @@ def test_offsets_beyond_2_to_the_31_elements(monkeypatch):
         values = last.new_zeros(n_rows, 1)
         values[-1] = 3
         assert torch.equal(latent_sum(values, torch.zeros_like(values).long(), table, 1).rows[0], 3 * last)
+
+
+def test_a_number_of_latents_that_changes_starts_no_new_search(monkeypatch):
+    """Kernels are tuned for each value of `about_L`."""
+    keys = []
+
+    class Kernel:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            def launched(*args, **kwargs):
+                names = self.kernel.fn.arg_names
+                keys.append((self.kernel, {**dict(zip(names, args, strict=False)), **kwargs}["about_L"]))
+                self.kernel[grid](*args, **kwargs)
+
+            return launched
+
+    from groupcc.ops import row_dots as row_dots_module
+
+    for module, name in [
+        (latent_sum_module, "_latent_sum"),
+        (row_dots_module, "_row_dots"),
+        *((ops.registered_ops()[op].load("triton"), f"_{op.removeprefix('sparse_')}") for op in DECODERS),
+        (ops.registered_ops()["topk"].load("triton"), "topk_kernel"),
+    ]:
+        monkeypatch.setattr(module, name, Kernel(getattr(module, name)))
+    with running("triton", "sparse_decode") as device:
+        for L in (9, 12, 16):
+            acts, indices, W_dec, b_dec, target = sample(2, 2, L, 1, 3, device)
+            W_dec.requires_grad_()
+            acts.requires_grad_()
+            ops.sparse_decode(acts, indices, W_dec, b_dec).sum().backward()
+            ops.decode_loss(acts, indices, W_dec, b_dec, target)[0].sum().backward()
+            ops.topk(W_dec[:, 0].T, 3)
+    assert len({kernel for kernel, _ in keys}) == 5
+    assert {about for _, about in keys} == {16}

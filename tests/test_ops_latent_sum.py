@@ -98,3 +98,7 @@ def test_rows_too_wide_for_the_grid_are_refused():
     wide = torch.empty(1, device="meta").expand(2, 65535 * 128)
     assert too_wide(wide) is None
     assert too_wide(torch.empty(1, device="meta").expand(2, 65535 * 128 + 1)) is not None
+
+
+def test_every_tile_sums_in_one_order():
+    assert len({config.kwargs["BLOCK_E"] for config in latent_sum_module.TILES}) == 1

@@ -92,9 +92,10 @@ def why_not(*tensors: torch.Tensor) -> str | None:
 
 
 def tuned(configs: Sequence[triton.Config], key: Sequence[str]) -> Callable[[Any], Any]:
-    """Decorates a kernel with a search over a few configurations, the winner cached on disk for each `key`.
+    """Decorates a kernel with a search over a few configurations, the winner cached on disk for each key and dtypes.
 
-    The arguments named in `key` should take few values: each new one is a new search. Under the interpreter, where time
+    The arguments named in `key` should take few values: each new one is a new search. So where a number changes from
+    step to step, as that of dead latents does, the key is its next power of two. Under the interpreter, where time
     means nothing, the first configuration runs.
     """
     if INTERPRETED:

@@ -18,12 +18,11 @@ __all__ = ["TILES", "LatentSums", "accumulator", "builds", "latent_sum", "sum_ro
 
 # A tile of 512 bytes a warp is one 16-byte load a thread, so that a thread holds whole columns of the sum and exchanges
 # nothing; BLOCK_E rows are under way at once. Narrow tiles are for tables so long that a wide one leaves the L2.
+# BLOCK_E is the same in all, or which tile a search happened to find fastest would decide the order of sums.
 TILES = (
     triton.Config({"TILE_BYTES": 2048, "BLOCK_E": 8}, num_warps=4),
     triton.Config({"TILE_BYTES": 1024, "BLOCK_E": 8}, num_warps=2),
     triton.Config({"TILE_BYTES": 512, "BLOCK_E": 8}, num_warps=1),
-    triton.Config({"TILE_BYTES": 2048, "BLOCK_E": 16}, num_warps=4),
-    triton.Config({"TILE_BYTES": 512, "BLOCK_E": 16}, num_warps=1),
 )
 
 _SEGMENT = 128  # entries that one program sums, at least; a longer latent is shared between programs
@@ -139,7 +138,7 @@ def _launch(
     size = table.element_size()
     if M:
         _latent_sum[lambda meta: (len(segments), triton.cdiv(M * size, meta["TILE_BYTES"]))](
-            weights, rows, table, segments, scale, partials, out, columns, L, M
+            weights, rows, table, segments, scale, partials, out, columns, L, M, gpu.next_power_of_2(L)
         )
 
 
@@ -163,10 +162,22 @@ def sum_rows(weights, rows, begin, end, table, M, offsets, inside, BLOCK_E: tl.c
 
 # weights [E], rows int64 [E], table [·, M], segments int64 [S, 4] → out [L, M], columns [M] or partials [·, M].
 # Segments run fastest in the grid: a tile of all the table's rows stays in the L2 while every latent passes over it.
-@gpu.tuned(TILES, key=["L", "M"])
+@gpu.tuned(TILES, key=["about_L", "M"])
 @triton.jit
 def _latent_sum(
-    weights, rows, table, segments, scale, partials, out, columns, L, M, TILE_BYTES: tl.constexpr, BLOCK_E: tl.constexpr
+    weights,
+    rows,
+    table,
+    segments,
+    scale,
+    partials,
+    out,
+    columns,
+    L,
+    M,
+    about_L,
+    TILE_BYTES: tl.constexpr,
+    BLOCK_E: tl.constexpr,
 ):
     segment = segments + tl.program_id(0).to(tl.int64) * 4
     latent, begin, end = tl.load(segment), tl.load(segment + 1), tl.load(segment + 2)
@@ -221,7 +232,7 @@ def builds() -> list[gpu.Build]:
             **dict.fromkeys(("rows", "segments"), "*i64"),
             **dict.fromkeys(("scale", "partials"), "*fp32"),
             **dict.fromkeys(("out", "columns"), f"*{dtype}"),
-            **dict.fromkeys(("L", "M"), "i32"),
+            **dict.fromkeys(("L", "M", "about_L"), "i32"),
         }
         found.append(gpu.Build.of(_latent_sum, types, config, left_out, ("M",)))
     types = {"weights": "*bf16", "starts": "*i64", "out": "*bf16"}

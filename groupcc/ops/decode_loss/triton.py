@@ -73,7 +73,7 @@ def forward(
 
     _decode_loss[grid](
         *(acts, indices, W_dec, b_dec, target, taps, weights, residual, parts),
-        *(N, K, L, G, D, S, P, pixels, T, block_D),
+        *(N, K, G, D, S, P, pixels, gpu.next_power_of_2(L), T, block_D),
     )
     return parts.sum((0, 1)), residual
 
@@ -106,7 +106,7 @@ def _block_D(D: int, itemsize: int) -> int:
 # taps int32 and weights [G, P, T] → residual [N, G, D], losses [D's tiles, N, G].
 # Examples run fastest in the grid: a tile of W_dec's columns stays in the L2 while every example passes over it. A tile
 # is [blocks g, columns d], so that each row of it is one block's and its squares are that block's loss.
-@gpu.tuned(TILES, key=["L", "G", "D"])
+@gpu.tuned(TILES, key=["about_L", "G", "D"])
 @triton.jit
 def _decode_loss(
     acts,
@@ -120,12 +120,12 @@ def _decode_loss(
     losses,
     N,
     K,
-    L,
     G,
     D,
     S,
     P,
     pixels,
+    about_L,
     T: tl.constexpr,
     BLOCK_D: tl.constexpr,
     TILE_BYTES: tl.constexpr,
@@ -171,12 +171,12 @@ def builds() -> list[gpu.Build]:
     for config, dtype, constants in [
         *((config, dtype, given | {"T": 1, "BLOCK_D": 128}) for dtype in ("bf16", "fp32") for config in TILES),
         *((TILES[0], dtype, {"T": 4, "BLOCK_D": 128}) for dtype in ("bf16", "fp16", "fp32")),
-        (TILES[3], "bf16", {"T": 9, "BLOCK_D": 32, "b_dec": None}),
+        (TILES[1], "bf16", {"T": 9, "BLOCK_D": 32, "b_dec": None}),
     ]:
         types = {
             **dict.fromkeys(("acts", "W_dec", "b_dec", "target", "residual"), f"*{dtype}"),
             **{"indices": "*i64", "taps": "*i32", "weights": "*fp32", "losses": "*fp32"},
-            **dict.fromkeys(("N", "K", "L", "G", "D", "S", "P", "pixels"), "i32"),
+            **dict.fromkeys(("N", "K", "G", "D", "S", "P", "pixels", "about_L"), "i32"),
         }
         found.append(gpu.Build.of(_decode_loss, types, config, constants, ("G", "D")))
     return found

@@ -42,7 +42,7 @@ def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     acts, indices = pre.new_empty(N, k), pre.new_empty(N, k, dtype=torch.int64)
     scratch = pre.new_empty(N, 2 * SLOTS, dtype=torch.int64)
     if N:
-        topk_kernel[(N,)](pre, acts, indices, scratch, L, k, pre.stride(0), KP=KP, SLOTS=SLOTS)
+        topk_kernel[(N,)](pre, acts, indices, scratch, L, k, pre.stride(0), next_power_of_2(L), KP=KP, SLOTS=SLOTS)
     return acts, indices
 
 
@@ -62,7 +62,7 @@ def builds() -> list[Build]:
         types = {
             **dict.fromkeys(("pre", "acts"), f"*{dtype}"),
             **dict.fromkeys(("indices", "scratch"), "*i64"),
-            **dict.fromkeys(("L", "k"), "i32"),
+            **dict.fromkeys(("L", "k", "about_L"), "i32"),
             "stride_n": "i64",
         }
         sizes = dict(zip(("KP", "SLOTS"), _sizes(k), strict=True))
@@ -166,7 +166,7 @@ def _kth(pre, L, k, bound, highest, BLOCK: tl.constexpr, V: tl.constexpr):
 
 @triton.jit
 def topk_kernel(
-    pre, acts, indices, scratch, L, k, stride_n, BLOCK: tl.constexpr, KP: tl.constexpr, SLOTS: tl.constexpr
+    pre, acts, indices, scratch, L, k, stride_n, about_L, BLOCK: tl.constexpr, KP: tl.constexpr, SLOTS: tl.constexpr
 ):
     V: tl.constexpr = 128 // pre.dtype.element_ty.primitive_bitwidth
     row = tl.program_id(0).to(tl.int64)
@@ -184,4 +184,4 @@ def topk_kernel(
     write_largest(entries, n, acts + row * k, indices + row * k, k, SLOTS, KP)
 
 
-topk_kernel = tuned(_CONFIGS, key=["L", "k"])(topk_kernel)
+topk_kernel = tuned(_CONFIGS, key=["about_L", "KP"])(topk_kernel)

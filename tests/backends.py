@@ -46,6 +46,17 @@ def skip_without(dtype):
         pytest.skip("no float64 kernel")
 
 
+def no_float64():
+    """Whether the kernels in force take no float64: Triton's on a GPU. Its interpreter's do, but for the selections."""
+    return ops.current_backend() == "triton" and torch.cuda.is_available()
+
+
+def skip_on_gpu(dtype):
+    """Skips float64 where `no_float64`."""
+    if dtype == torch.float64 and no_float64():
+        pytest.skip("no float64 kernel on a GPU")
+
+
 def interpreted():
     """Whether kernels run in Triton's interpreter, some thousand times slower than anywhere else."""
     return ops.current_backend() == "triton" and not torch.cuda.is_available()

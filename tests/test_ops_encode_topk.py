@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from backends import COMPILED, IMPLEMENTATIONS, running
+from backends import COMPILED, IMPLEMENTATIONS, no_float64, running, skip_on_gpu
 from selection_cases import DTYPES, INF, NAN, brute_topk, same
 
 from groupcc import ops
@@ -76,6 +76,7 @@ def check(x, W, b, k, device="cpu"):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("N", "M", "L", "k"), SHAPES)
 def test_values(device, dtype, N, M, L, k):
+    skip_on_gpu(dtype)
     x, W, b = case(N, M, L, dtype=dtype)
     acts, _ = check(x, W, b, k, device)
     expected, _ = plain(x.double(), W.double(), b.double(), k)
@@ -91,6 +92,8 @@ def whole_numbers(N, M, L, largest=4, seed=0):
 
 def test_ties_and_order_to_the_bit(device):
     for (N, M, L, k), dtype in zip(SHAPES, [torch.float32, torch.float64, *DTYPES[:2], torch.float32], strict=True):
+        if dtype == torch.float64 and no_float64():
+            continue
         x, W, b = (t.to(dtype) for t in whole_numbers(N, M, L))
         acts, indices = (t.cpu() for t in ops.encode_topk(x.to(device), W.to(device), b.to(device), k))
         expected_acts, expected_indices = brute_topk(torch.addmm(b, x, W), k)
@@ -126,6 +129,7 @@ def test_no_rows(device):
 
 
 def test_gradcheck(device):
+    skip_on_gpu(torch.float64)
     x, W, b = (t.to(device).requires_grad_() for t in case(5, 7, 11, dtype=torch.float64))
     assert torch.autograd.gradcheck(lambda *a: ops.encode_topk(*a, 4)[0], (x, W, b))
 
@@ -134,8 +138,7 @@ def test_gradcheck(device):
 @pytest.mark.parametrize(("N", "M", "L", "k"), SHAPES)
 def test_gradients(device, dtype, N, M, L, k):
     """Against fp64, at most twice as far off as the reference's, from the same choice; the ReLU's mask included."""
-    if device == "cuda" and dtype == torch.float64:
-        pytest.skip("no fp64 kernel")
+    skip_on_gpu(dtype)
     weight = torch.randn(N, k, generator=torch.Generator().manual_seed(1)).to(dtype)
     x, W, b = (t.to(device).requires_grad_() for t in case(N, M, L, dtype=dtype))
     acts, indices = ops.encode_topk(x, W, b - 2, k)

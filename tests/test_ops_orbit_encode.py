@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from backends import IMPLEMENTATIONS, running
+from backends import IMPLEMENTATIONS, running, skip_on_gpu
 from test_ops_orbit_gather import DTYPES, some_points, within_twice
 
 from groupcc import ops
@@ -51,6 +51,7 @@ def values_and_gradients(maps, points, W_enc, b_enc, interpolation, relu, weight
     ids=str,
 )
 def test_values_and_gradients(device, dtype, relu, shape):
+    skip_on_gpu(dtype)
     maps, points, W_enc, b_enc = inputs(device, dtype, **shape)
     weight = torch.randn(maps.shape[0] * points.shape[1], W_enc.shape[2]).to(device, dtype)
     wide = [tensor.cpu().double() for tensor in (maps, points, W_enc, b_enc)]
@@ -137,6 +138,7 @@ def test_empty(device, S, shape, dtype):
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("S", [1, 3])
 def test_gradcheck(device, S, blocks):
+    skip_on_gpu(torch.float64)
     maps, points, W_enc, b_enc = inputs(device, torch.float64, S=S, P=2, D=2, L=3, blocks=blocks)
     leaves = [tensor.requires_grad_() for tensor in (maps, W_enc, b_enc)]
     slow = ops.current_backend() == "triton"  # in its interpreter

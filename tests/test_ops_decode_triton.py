@@ -182,3 +182,27 @@ def test_a_number_of_latents_that_changes_starts_no_new_search(monkeypatch):
             ops.topk(W_dec[:, 0].T, 3)
     assert len({kernel for kernel, _ in keys}) == 5
     assert {about for _, about in keys} == {16}
+
+
+def test_the_taps_are_kept_between_calls(monkeypatch):
+    from groupcc.ops.orbit_gather import table
+
+    made = []
+    monkeypatch.setattr(table, "_tables", type(table._tables)())
+    monkeypatch.setattr(table, "sampling_taps", lambda *args, of=table.sampling_taps: made.append(args) or of(*args))
+    with running("triton", "decode_loss") as device:
+        args = sample(4, 2, 5, 3, 6, device)[:4]
+        maps, points = torch.ones(2, 3, 4, 5, 6, device=device), torch.ones(3, 2, 2)
+        for _ in range(3):
+            ops.decode_loss_maps(*args, maps, points)
+    assert len(made) == 1
+
+
+def test_more_pixels_than_int32_numbers_are_refused():
+    with running("triton", "decode_loss") as device:
+        acts, indices, W_dec, b_dec, _ = sample(1, 2, 3, 2, 5, device)
+        maps = acts.new_empty(1).expand(1, 2, 1 << 15, 1 << 15, 5)
+        module, points = ops.registered_ops()["decode_loss"].load("triton"), torch.ones(2, 1, 2)
+        assert "less than 2^31" in module.unsupported(acts, indices, W_dec, b_dec, maps, points, "bilinear")
+        maps = maps[:, :, 1:]
+        assert module.unsupported(acts, indices, W_dec, b_dec, maps, points, "bilinear") is None

@@ -11,7 +11,7 @@ import triton.language as tl
 from groupcc.ops import gpu
 from groupcc.ops.cost import dense_decode
 from groupcc.ops.latent_sum import TILES, accumulator, latent_sum, sum_rows, too_wide
-from groupcc.ops.orbit_gather import sampling_taps
+from groupcc.ops.orbit_gather import tap_table, too_large
 from groupcc.ops.row_dots import row_dots
 
 __all__ = ["backward", "builds", "forward", "slower", "unsupported"]
@@ -27,7 +27,8 @@ def unsupported(
     interpolation: str,
 ) -> str | None:
     biases = [] if b_dec_GD is None else [b_dec_GD]
-    return gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases, target) or too_wide(W_dec_LGD)
+    why = gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases, target) or too_wide(W_dec_LGD)
+    return why or (None if points_GP2 is None else too_large(target, points_GP2))
 
 
 def slower(
@@ -57,12 +58,12 @@ def forward(
     residual = W_dec.new_empty(N, G, D)
     if not residual.numel():
         return W_dec.new_zeros(G, dtype=wide), residual
-    taps, weights, S, P, pixels, T = None, None, 1, 1, 1, 1
+    index, weight, P, pixels, T = None, None, 1, 1, 1
     if points_GP2 is not None:
         S, H, W = target.shape[1:4]
-        P, pixels = points_GP2.shape[1], H * W
-        taps, weights = sampling_taps(points_GP2, H, W, interpolation)
-        taps, weights, T = taps.to(target.device, torch.int32), weights.to(target.device, wide), taps.shape[-1]
+        table = tap_table(points_GP2, S, H, W, interpolation, wide, target.device)
+        index, weight, P, pixels = table.index, table.weight, points_GP2.shape[1], table.pixels
+        T = index.shape[1]
     block_D = _block_D(D, W_dec.element_size())
     tiles_D = triton.cdiv(D, block_D)
     parts = W_dec.new_empty(tiles_D, N, G, dtype=wide)
@@ -72,8 +73,8 @@ def forward(
         return N, triton.cdiv(G, tile_G) * tiles_D
 
     _decode_loss[grid](
-        *(acts, indices, W_dec, b_dec, target, taps, weights, residual, parts),
-        *(N, K, G, D, S, P, pixels, gpu.next_power_of_2(L), T, block_D),
+        *(acts, indices, W_dec, b_dec, target, index, weight, residual, parts),
+        *(N, K, G, D, P, pixels, gpu.next_power_of_2(L), T, block_D),
     )
     return parts.sum((0, 1)), residual
 
@@ -102,8 +103,8 @@ def _block_D(D: int, itemsize: int) -> int:
     return block
 
 
-# acts [N, K], indices int64 [N, K], W_dec [L, G, D], b_dec [G, D], target [N, G, D], or maps [B, S, pixels, D] with
-# taps int32 and weights [G, P, T] → residual [N, G, D], losses [D's tiles, N, G].
+# acts [N, K], indices int64 [N, K], W_dec [L, G, D], b_dec [G, D], target [N, G, D], or maps [B, pixels, D] with a
+# TapTable's index int32 and weight [P·G, T] → residual [N, G, D], losses [D's tiles, N, G].
 # Examples run fastest in the grid: a tile of W_dec's columns stays in the L2 while every example passes over it. A tile
 # is [blocks g, columns d], so that each row of it is one block's and its squares are that block's loss.
 @gpu.tuned(TILES, key=["about_L", "G", "D"])
@@ -114,15 +115,14 @@ def _decode_loss(
     W_dec,
     b_dec,
     target,
-    taps,
-    weights,
+    index,
+    weight,
     residual,
     losses,
     N,
     K,
     G,
     D,
-    S,
     P,
     pixels,
     about_L,
@@ -148,17 +148,16 @@ def _decode_loss(
     m = (g * D)[:, None] + d[None, :]
     if b_dec is not None:
         error += tl.load(b_dec + m, mask=inside, other=0)
-    if taps is None:
+    if index is None:
         error -= tl.load(target + (n * G * D + m), mask=inside, other=0)
     else:
         # Example n is position n % P of image n // P. A tap of weight 0 is not part of the sum.
-        which = n // P * S + tl.where(S > 1, g, 0)
         for t in tl.static_range(T):
-            tap = (g * P + n % P) * T + t
-            weight = tl.load(weights + tap, mask=g < G, other=0)
-            pixel = which * pixels + tl.load(taps + tap, mask=g < G, other=0)
-            read = inside & (weight != 0)[:, None]
-            error -= weight[:, None] * tl.load(target + ((pixel * D)[:, None] + d[None, :]), mask=read, other=0)
+            tap = (n % P * G + g) * T + t
+            share = tl.load(weight + tap, mask=g < G, other=0)
+            pixel = n // P * pixels + tl.load(index + tap, mask=g < G, other=0)
+            read = inside & (share != 0)[:, None]
+            error -= share[:, None] * tl.load(target + ((pixel * D)[:, None] + d[None, :]), mask=read, other=0)
     error = tl.where(inside, error, 0)
     tl.store(residual + (n * G * D + m), error, mask=inside)
     tl.store(losses + ((tile_D.to(tl.int64) * N + n) * G + g), tl.sum(error * error, axis=1), mask=g < G)
@@ -167,7 +166,7 @@ def _decode_loss(
 def builds() -> list[gpu.Build]:
     """Every tile in bf16 and fp32 with the target given; gathered from maps in each dtype, with and without a bias."""
     found = []
-    given: dict[str, Any] = {"taps": None, "weights": None}
+    given: dict[str, Any] = {"index": None, "weight": None}
     for config, dtype, constants in [
         *((config, dtype, given | {"T": 1, "BLOCK_D": 128}) for dtype in ("bf16", "fp32") for config in TILES),
         *((TILES[0], dtype, {"T": 4, "BLOCK_D": 128}) for dtype in ("bf16", "fp16", "fp32")),
@@ -175,8 +174,8 @@ def builds() -> list[gpu.Build]:
     ]:
         types = {
             **dict.fromkeys(("acts", "W_dec", "b_dec", "target", "residual"), f"*{dtype}"),
-            **{"indices": "*i64", "taps": "*i32", "weights": "*fp32", "losses": "*fp32"},
-            **dict.fromkeys(("N", "K", "G", "D", "S", "P", "pixels", "about_L"), "i32"),
+            **{"indices": "*i64", "index": "*i32", "weight": "*fp32", "losses": "*fp32"},
+            **dict.fromkeys(("N", "K", "G", "D", "P", "pixels", "about_L"), "i32"),
         }
         found.append(gpu.Build.of(_decode_loss, types, config, constants, ("G", "D")))
     return found

@@ -16,7 +16,7 @@ import triton.language as tl
 from groupcc.ops import gpu
 from groupcc.ops.backend import log_once
 from groupcc.ops.cost import LATENTS_A_TILE, fused_gather
-from groupcc.ops.orbit_gather import tap_table
+from groupcc.ops.orbit_gather import tap_table, too_large
 
 __all__ = ["backward", "builds", "forward", "unsupported"]
 
@@ -24,8 +24,6 @@ BLOCK_BYTES = 128 << 20
 """About how much of the aligned activations exists at a time."""
 BLOCK_ROWS = 2048
 """As many rows are multiplied at a time at least, so that reading W_enc again for each block costs little."""
-
-_INT32 = 2**31 - 1
 
 
 def _configs(*sizes: tuple[int, int, int, int]) -> list[triton.Config]:
@@ -48,11 +46,10 @@ def unsupported(
     interpolation: str,
     relu: bool,
 ) -> str | None:
-    B, S, H, W, _ = maps_BSHWD.shape
-    G, P, _ = points_GP2.shape
-    if max(S * H * W, G * P * 9, B * P) > _INT32:
-        return f"pixels of an image ({S * H * W}), taps ({G * P * 9}) and rows ({B * P}) must number less than 2^31"
-    return gpu.why_not(maps_BSHWD, W_enc_GDL, b_enc_L)
+    rows = maps_BSHWD.shape[0] * points_GP2.shape[1]
+    if rows >= 2**31:
+        return f"rows ({rows}) must number less than 2^31"
+    return gpu.why_not(maps_BSHWD, W_enc_GDL, b_enc_L) or too_large(maps_BSHWD, points_GP2)
 
 
 @triton.jit

@@ -10,7 +10,7 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
 from groupcc.ops.orbit_gather.reference import orbit_gather_reference
-from groupcc.ops.orbit_gather.table import TapTable, tap_table
+from groupcc.ops.orbit_gather.table import TapTable, tap_table, too_large
 from groupcc.ops.orbit_gather.taps import INTERPOLATIONS, outside_error, sampling_taps
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "outside_error",
     "sampling_taps",
     "tap_table",
+    "too_large",
 ]
 
 

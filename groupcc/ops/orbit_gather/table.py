@@ -11,7 +11,7 @@ import torch
 
 from groupcc.ops.orbit_gather.taps import sampling_taps
 
-__all__ = ["TapTable", "tap_table"]
+__all__ = ["TapTable", "tap_table", "too_large"]
 
 _KEPT = 8
 _tables: OrderedDict[tuple[Any, ...], tuple[torch.Tensor, int, TapTable]] = OrderedDict()
@@ -63,6 +63,15 @@ def tap_table(
     while len(_tables) > _KEPT:
         _tables.popitem(last=False)
     return table
+
+
+def too_large(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor) -> str | None:
+    """Why int32 cannot number the pixels and taps of these, or None."""
+    _, S, H, W, _ = maps_BSHWD.shape
+    taps = points_GP2.shape[0] * points_GP2.shape[1] * 9
+    if max(S * H * W, taps) < 2**31:
+        return None
+    return f"pixels of an image ({S * H * W}) and taps ({taps}) must number less than 2^31"
 
 
 def _same(kept: torch.Tensor, at_version: int, points: torch.Tensor, version: int) -> bool:

@@ -10,20 +10,15 @@ import triton
 import triton.language as tl
 
 from groupcc.ops import gpu
-from groupcc.ops.orbit_gather.table import TapTable, tap_table
+from groupcc.ops.orbit_gather.table import TapTable, tap_table, too_large
 
 __all__ = ["backward", "builds", "forward", "unsupported"]
 
 _CONFIGS = [triton.Config({"TILE": tile}, num_warps=warps) for tile, warps in ((2048, 4), (4096, 8))]
-_INT32 = 2**31 - 1
 
 
 def unsupported(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str) -> str | None:
-    _, S, H, W, _ = maps_BSHWD.shape
-    taps = points_GP2.shape[0] * points_GP2.shape[1] * 9
-    if S * H * W > _INT32 or taps > _INT32:
-        return f"pixels of an image ({S * H * W}) and taps ({taps}) must number less than 2^31"
-    return gpu.why_not(maps_BSHWD)
+    return gpu.why_not(maps_BSHWD) or too_large(maps_BSHWD, points_GP2)
 
 
 @gpu.tuned(_CONFIGS, key=["D", "TAPS"])

@@ -65,7 +65,7 @@ def test_a_wrong_peer_is_never_timed(monkeypatch):
     ):
         monkeypatch.setattr(peers, "torch_topk", wrong)
         with pytest.raises(GroupccError, match=r"torch.topk differs from the reference. Nothing was timed"):
-            rows_of(cases.topk("wrong", pre, 3, {}))
+            rows_of(cases.topk("wrong", pre, 3, {"torch.topk": None}))
 
 
 def test_a_wrong_backend_is_never_timed(monkeypatch):

@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 Call = Callable[[], Any]
+Goals = Mapping[str, float | None]
+"""The peers to compare with, each with its goal or None; a peer that is not in it is left out."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,14 @@ def agree(result: Any, expected: Any) -> bool:
     return float((result.float() - wide).abs().max()) <= tolerance * float(wide.abs().max()) + 1e-30
 
 
-def topk(variant: str, pre_NL: torch.Tensor, k: int, goals: Mapping[str, float | None]) -> Case:
+def chosen(
+    goals: Goals, makers: Mapping[str, Callable[[], Call]], agrees: Callable[[Any, Any], bool]
+) -> dict[str, Peer]:
+    """Of `makers`, the peers that `goals` names."""
+    return {name: Peer(make, agrees, goals[name]) for name, make in makers.items() if name in goals}
+
+
+def topk(variant: str, pre_NL: torch.Tensor, k: int, goals: Goals) -> Case:
     """The k largest of each row with their indices; and beside it the bare sum of the same numbers."""
 
     def right(result: Any, ours: Any) -> bool:
@@ -85,21 +94,19 @@ def topk(variant: str, pre_NL: torch.Tensor, k: int, goals: Mapping[str, float |
         distinct = bool((indices.sort(dim=1).values.diff(dim=1) > 0).all())  # which of equals is the peer's own choice
         return distinct and torch.equal(chosen, values) and torch.equal(values.relu() + 0.0, ours[0])
 
-    others = {"torch.topk": Peer(partial(peers.torch_topk, pre_NL, k), right, goals.get("torch.topk"))}
-    if pre_NL.device.type == "cpu" and pre_NL.dtype == torch.float32:
-        others |= {
-            name: Peer(partial(make, pre_NL, k), right, goals[name])
-            for name, make in (("onnxruntime TopK", peers.onnxruntime_topk), ("faiss heap", peers.faiss_heap))
-            if name in goals
-        }
-    if "x.sum()" in goals:
-        others["x.sum()"] = Peer(lambda: pre_NL.sum, lambda result, _: bool(result.isfinite()), goals["x.sum()"])
+    makers = {
+        "torch.topk": partial(peers.torch_topk, pre_NL, k),
+        "onnxruntime TopK": partial(peers.onnxruntime_topk, pre_NL, k),
+        "faiss heap": partial(peers.faiss_heap, pre_NL, k),
+    }
+    others = chosen(goals, makers, right)
+    others |= chosen(goals, {"x.sum()": lambda: pre_NL.sum}, lambda result, _: bool(result.isfinite()))
     N = len(pre_NL)
     nbytes = pre_NL.nbytes + N * k * (8 + pre_NL.itemsize)
     return Case("topk", variant, pre_NL.dtype, lambda: partial(ops.topk, pre_NL, k), nbytes, peers=others)
 
 
-def batchtopk(variant: str, pre_NL: torch.Tensor, k: int, goals: Mapping[str, float | None]) -> Case:
+def batchtopk(variant: str, pre_NL: torch.Tensor, k: int, goals: Goals) -> Case:
     """The N·k largest of the batch, as sparse rows."""
 
     def right(result: Any, ours: Any) -> bool:
@@ -113,13 +120,11 @@ def batchtopk(variant: str, pre_NL: torch.Tensor, k: int, goals: Mapping[str, fl
         pre_NL.dtype,
         lambda: partial(ops.batchtopk, pre_NL, k),
         pre_NL.nbytes + N * k * (8 + pre_NL.itemsize),
-        peers={
-            "torch.topk, flat": Peer(partial(peers.torch_batchtopk, pre_NL, k), right, goals.get("torch.topk, flat"))
-        },
+        peers=chosen(goals, {"torch.topk, flat": partial(peers.torch_batchtopk, pre_NL, k)}, right),
     )
 
 
-def encode(variant: str, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int, goals: Mapping[str, float | None]) -> Case:
+def encode(variant: str, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int, goals: Goals) -> Case:
     """encode_topk, and beside it the bare product, which it cannot beat in fp32."""
     (N, M), L = x_NM.shape, W_enc_ML.shape[1]
     b_enc = x_NM.new_zeros(L)
@@ -131,28 +136,18 @@ def encode(variant: str, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int, goa
     def right(result: Any, ours: Any) -> bool:
         return agree(result.gather(1, ours[1]).relu(), ours[0])
 
-    others = {"GEMM alone": Peer(product, right, goals.get("GEMM alone"))}
+    others = chosen(goals, {"GEMM alone": product}, right)
     nbytes = x_NM.nbytes + W_enc_ML.nbytes + N * k * (8 + x_NM.itemsize)
     flops = 2.0 * N * M * L
     run = partial(ops.encode_topk, x_NM, W_enc_ML, b_enc, k)
     return Case("encode_topk", variant, x_NM.dtype, lambda: run, nbytes, flops, others)
 
 
-def gather(
-    variant: str,
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    interpolation: str,
-    goals: Mapping[str, float | None],
-) -> Case:
+def gather(variant: str, maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str, goals: Goals) -> Case:
     """orbit_gather of one image's maps, against F.grid_sample (bilinear)."""
     G, P, _ = points_GP2.shape
     D = maps_BSHWD.shape[-1]
-    others = {}
-    if interpolation == "bilinear":
-        others["grid_sample + permute"] = Peer(
-            partial(peers.grid_sample, maps_BSHWD[0], points_GP2), agree, goals.get("grid_sample + permute")
-        )
+    others = chosen(goals, {"grid_sample + permute": partial(peers.grid_sample, maps_BSHWD[0], points_GP2)}, agree)
     # Neighbouring points share pixels, and each map's touched pixels are read once.
     near = points_GP2.floor()
     corners = torch.stack([near + near.new_tensor(step) for step in ((0, 0), (0, 1), (1, 0), (1, 1))], 1).flatten(1, 2)
@@ -174,7 +169,7 @@ def decode(
     acts_NK: torch.Tensor,
     indices_NK: torch.Tensor,
     W_dec_LGD: torch.Tensor,
-    goals: Mapping[str, float | None],
+    goals: Goals,
 ) -> Case:
     """sparse_decode against the gathered sum, the dense product, and sparsify's decoder."""
     N, K = acts_NK.shape
@@ -185,18 +180,14 @@ def decode(
         return agree(result, ours.flatten(1))
 
     makers = {
-        "F.embedding_bag": peers.embedding_bag,
-        "dense GEMM": peers.dense_decode,
-        "sparsify decode": peers.sparsify_decode,
-    }
-    others = {
-        name: Peer(partial(make, acts_NK, indices_NK, W_dec), right, goals[name])
-        for name, make in makers.items()
-        if name in goals
+        "F.embedding_bag": partial(peers.embedding_bag, acts_NK, indices_NK, W_dec),
+        "dense GEMM": partial(peers.dense_decode, acts_NK, indices_NK, W_dec),
+        "sparsify decode": partial(peers.sparsify_decode, acts_NK, indices_NK, W_dec),
     }
     nbytes = (len(indices_NK.unique()) + N) * M * W_dec.itemsize + N * K * (8 + W_dec.itemsize)
     run = partial(ops.sparse_decode, acts_NK, indices_NK, W_dec_LGD)
-    return Case("sparse_decode", variant, W_dec.dtype, lambda: run, nbytes, 2.0 * N * K * M, others)
+    flops, others = 2.0 * N * K * M, chosen(goals, makers, right)
+    return Case("sparse_decode", variant, W_dec.dtype, lambda: run, nbytes, flops, others)
 
 
 def decode_backward(
@@ -204,7 +195,7 @@ def decode_backward(
     acts_NK: torch.Tensor,
     indices_NK: torch.Tensor,
     W_dec_LGD: torch.Tensor,
-    goals: Mapping[str, float | None],
+    goals: Goals,
 ) -> Case:
     """Backward of sparse_decode alone, through autograd: d acts and dW_dec."""
     N, K = acts_NK.shape
@@ -221,15 +212,14 @@ def decode_backward(
         d_acts = result[0] if result[0].shape == acts_NK.shape else result[0].gather(1, indices_NK)
         return agree((d_acts, result[1]), (ours[0], ours[1].flatten(1)))
 
-    makers = {"dense autograd": peers.dense_backward, "sparsify backward": peers.sparsify_backward}
-    others = {
-        name: Peer(partial(make, acts_NK, indices_NK, W_dec_LGD.flatten(1), grad.flatten(1)), right, goals[name])
-        for name, make in makers.items()
-        if name in goals
+    given = (acts_NK, indices_NK, W_dec_LGD.flatten(1), grad.flatten(1))
+    makers = {
+        "dense autograd": partial(peers.dense_backward, *given),
+        "sparsify backward": partial(peers.sparsify_backward, *given),
     }
     size = W_dec_LGD.itemsize
     nbytes = (len(indices_NK.unique()) + N + L) * G * D * size + N * K * (8 + 2 * size)
-    flops = 4.0 * N * K * G * D
+    flops, others = 4.0 * N * K * G * D, chosen(goals, makers, right)
     return Case("sparse_decode", f"backward, {variant}", W_dec_LGD.dtype, build, nbytes, flops, others)
 
 
@@ -238,7 +228,7 @@ def decode_loss(
     acts_NK: torch.Tensor,
     indices_NK: torch.Tensor,
     W_dec_LGD: torch.Tensor,
-    _: Mapping[str, float | None],
+    _: Goals,
 ) -> Case:
     """decode_loss and its backward: per-block losses, d acts and dW_dec. Compared with the reference alone."""
     N, K = acts_NK.shape

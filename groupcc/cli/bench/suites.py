@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 
 from groupcc.cli.bench import cases
-from groupcc.cli.bench.cases import Case
+from groupcc.cli.bench.cases import Case, Goals
 
 __all__ = ["SCALES", "suite"]
 
@@ -16,7 +16,6 @@ SCALES = ("small", "goals", "gpu")
 """`small`: the demo's sizes, every op. `goals`: those of benchmarks/README.md. `gpu`: bf16 on CUDA."""
 
 Builders = Iterator[tuple[str, Callable[[], Case]]]
-Goals = Mapping[str, float | None]
 On = tuple[str, torch.dtype]
 CPU = ("cpu", torch.float32)
 
@@ -30,12 +29,13 @@ def _small() -> Builders:
     N, L, k, G, D = 1024, 512, 8, 32, 80
     pre, points = partial(_randn, N, L), _anywhere(G, 256, 32)
     selection = f"{N}×{L}, k = {k}"
-    yield "topk", partial(_select, cases.topk, selection, pre, k, {"onnxruntime TopK": None, "faiss heap": None})
-    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, k, {})
-    for how in ("bilinear", "bspline"):
-        yield "orbit_gather", partial(_gather, points, 32, D, how, "channels last", {})
+    others: Goals = dict.fromkeys(("torch.topk", "onnxruntime TopK", "faiss heap"))
+    yield "topk", partial(_select, cases.topk, selection, pre, k, others)
+    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, k, {"torch.topk, flat": None})
+    for how, others in (("bilinear", {"grid_sample + permute": None}), ("bspline", {})):
+        yield "orbit_gather", partial(_gather, points, 32, D, how, "channels last", others)
     yield "orbit_encode", partial(_gather_encode, points, 32, D, L)
-    yield "encode_topk", partial(_encode, N, G * D, L, k, {})
+    yield "encode_topk", partial(_encode, N, G * D, L, k, {"GEMM alone": None})
     yield "sparse_decode", partial(_decode, cases.decode, L, G, D, N, k, {"F.embedding_bag": None, "dense GEMM": None})
     yield "sparse_decode", partial(_decode, cases.decode_backward, L, G, D, N, k, {"dense autograd": None})
     yield "decode_loss", partial(_decode, cases.decode_loss, L, G, D, N, k, {})
@@ -60,7 +60,7 @@ def _goals() -> Builders:
                 partial(_gather, points, side, 480, "bilinear", layout, {"grid_sample + permute": goal}),
             )
     yield "orbit_encode", partial(_gather_encode, cases.orbit_points("D32", 14), 14, 480, 4096)
-    yield "encode_topk", partial(_encode, 512, 2048, 8192, 32, {})
+    yield "encode_topk", partial(_encode, 512, 2048, 8192, 32, {"GEMM alone": None})
     for shape, dense, dense_backward in (((4096, 64, 480, 256, 32), 8, 8), ((16384, 16, 480, 512, 32), 17, 14)):
         forward = {"F.embedding_bag": 2.0, "dense GEMM": dense}
         backward = {"dense autograd": dense_backward, "sparsify backward": 4.0}
@@ -73,11 +73,12 @@ def _gpu() -> Builders:
     on: On = ("cuda", torch.bfloat16)
     pre, selection = partial(_randn, 8192, 16384, on=on), "8192×16384, k = 64"
     yield "topk", partial(_select, cases.topk, selection, pre, 64, {"torch.topk": 5})
-    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, 64, {})
+    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, 64, {"torch.topk, flat": None})
     yield "encode_topk", partial(_encode, 8192, 2048, 16384, 64, {"GEMM alone": 1 / 1.05}, on=on)
     for side in (14, 28):
         points = cases.orbit_points("D32", side).cuda()
-        yield "orbit_gather", partial(_gather, points, side, 480, "bilinear", "channels last", {}, on=on)
+        against = {"grid_sample + permute": None}
+        yield "orbit_gather", partial(_gather, points, side, 480, "bilinear", "channels last", against, on=on)
     yield "orbit_encode", partial(_gather_encode, cases.orbit_points("D32", 28).cuda(), 28, 480, 16384, on=on)
     shape, forward = (16384, 64, 480, 2048, 32), {"sparsify decode": 10, "dense GEMM": 1}
     yield "sparse_decode", partial(_decode, cases.decode, *shape, forward, on=on)

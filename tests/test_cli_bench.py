@@ -79,6 +79,38 @@ def test_a_wrong_backend_is_never_timed(monkeypatch):
         rows_of(broken)
 
 
+def test_latents_that_rounding_exchanges_are_right():
+    generator = torch.Generator().manual_seed(0)
+    x, W = torch.randn(6, 16, generator=generator), torch.randn(16, 12, generator=generator)
+    W[:, 5] = W[:, 3] * (1 + 1e-7)
+    case = cases.encode("close", x, W, 4, {"GEMM alone": None})
+    acts, indices = case.build()()
+    exchanged = torch.where(indices == 3, 5, torch.where(indices == 5, 3, indices))
+    assert not torch.equal(exchanged, indices)
+    assert case.agrees((acts, exchanged), (acts, indices))
+    assert not case.agrees((acts, indices.roll(1, dims=1)), (acts, indices))
+    assert not case.agrees((acts, indices[:, :1].expand(-1, 4)), (acts, indices))
+    assert not case.agrees((acts * 1.1, indices), (acts, indices))
+
+
+def test_a_case_that_fails_costs_its_own_rows_alone(tmp_path, capsys, monkeypatch):
+    def no_room():
+        raise RuntimeError("out of memory")
+
+    pre = torch.randn(8, 32)
+    builders = [
+        ("topk", lambda: cases.topk("first", pre, 3, {"torch.topk": None})),
+        ("batchtopk", no_room),
+        ("topk", lambda: cases.topk("last", pre, 3, {"torch.topk": None})),
+    ]
+    monkeypatch.setattr("groupcc.cli.bench.suite", lambda scale: iter(builders))
+    assert main(["bench", "--repeats", "1", "--out", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "batchtopk: RuntimeError('out of memory')" in captured.err
+    assert {row["case"] for row in csv.DictReader((tmp_path / "bench.csv").open(encoding="utf-8"))} == {"first", "last"}
+    assert "failed: batchtopk" in (tmp_path / "bench.md").read_text(encoding="utf-8")
+
+
 def test_a_peer_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -14,7 +14,7 @@ import torch
 
 from groupcc import ops
 from groupcc.cli.bench import output
-from groupcc.cli.bench.cases import Case, agree
+from groupcc.cli.bench.cases import Case
 from groupcc.cli.bench.output import Row
 from groupcc.cli.bench.peers import NotInstalled
 from groupcc.cli.bench.suites import SCALES, suite
@@ -38,8 +38,9 @@ def run_bench(
     """Times the cases of `scale` (of the ops `only`, where any are named), prints a line for each comparison as it
     comes, and writes bench.csv, bench.md and bench.svg to `out`.
 
-    Every side's result is checked before any is timed; GroupccError where one is wrong. `warm`: outputs go to warm
-    memory on all sides (see `timing.warm_allocator`).
+    Every side's result is checked before any is timed. A case that fails costs its own rows alone: the others are
+    still timed and written, then GroupccError names it. `warm`: outputs go to warm memory on all sides (see
+    `timing.warm_allocator`).
     """
     if repeats < 1:
         raise argument_error("repeats", expected="at least 1", got=repeats, remedy="7 is the default.")
@@ -53,6 +54,7 @@ def run_bench(
     device = torch.device("cuda" if scale == "gpu" else "cpu")
     dtype = torch.bfloat16 if scale == "gpu" else torch.float32
     rows: list[Row] = []
+    failed: list[str] = []
     missing: dict[str, None] = {}  # in order, each once
     with warm_allocator() if warm else contextlib.nullcontext(False) as warmed:
         rates = measure_rates(dtype, device)
@@ -61,18 +63,30 @@ def run_bench(
         for op, build in suite(scale):
             if only and op not in only:
                 continue
-            case = build()
-            for row in compare(case, repeats=repeats, device=device, rates=rates, peers=with_peers, missing=missing):
+            options = {"repeats": repeats, "device": device, "rates": rates, "peers": with_peers, "missing": missing}
+            for row in _attempt(op, build, failed, **options):
                 print(output.line(row), flush=True)
                 rows.append(row)
-            del case
             gc.collect()
-    for name in missing:
-        print(f"left out: {name}")
+    notes = [*(f"left out: {name}" for name in missing), *(f"failed: {reason}" for reason in failed)]
+    print("".join(f"{note}\n" for note in notes), end="")
     if out is not None:
-        output.write(out, rows, [*machine, *(f"left out: {name}" for name in missing)])
+        output.write(out, rows, [*machine, *notes])
         print(f"\nbench.csv, bench.md and bench.svg are in {out}")
+    if failed:
+        raise GroupccError(f"{len(failed)} cases failed, the others are timed: {'; '.join(failed)}")
     return rows
+
+
+def _attempt(op: str, build: Callable[[], Case], failed: list[str], **options: Any) -> Iterator[Row]:
+    """The rows of a case as they come; what it raises in their place is added to `failed`, with the case's name."""
+    name = op
+    try:
+        case = build()
+        name = f"{op}, {case.variant}"
+        yield from compare(case, **options)
+    except Exception as error:  # a peer may raise anything, and the other cases are minutes of work
+        failed.append(f"{name}: {error if isinstance(error, GroupccError) else repr(error)}")
 
 
 def compare(
@@ -93,8 +107,8 @@ def compare(
             missing[str(error)] = None
             continue
         expected = result if expected is None else expected
-        if not agree(result, expected):
-            raise GroupccError(f"{case.op}, {case.variant}: {backend} differs from the reference. Nothing was timed.")
+        if not case.agrees(result, expected):
+            raise GroupccError(f"{backend} differs from the reference. Nothing was timed.")
         sides[backend] = call
     ours = list(sides)
     goals: dict[str, float | None] = {"reference": None}
@@ -105,7 +119,7 @@ def compare(
             missing[str(error)] = None
             continue
         if not peer.agrees(call(), expected):
-            raise GroupccError(f"{case.op}, {case.variant}: {name} differs from the reference. Nothing was timed.")
+            raise GroupccError(f"{name} differs from the reference. Nothing was timed.")
         sides[name], goals[name] = call, peer.goal
     del expected, result
     times = {name: statistics.median(values) for name, values in interleaved(sides, repeats, device).items()}

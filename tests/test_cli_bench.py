@@ -151,9 +151,21 @@ def test_floors_by_hand():
     acts, indices = torch.rand(2, 2), torch.tensor([[0, 1], [1, 3]])  # three rows of six are read
     case = cases.decode("x", acts, indices, torch.randn(6, 2, 5), {})
     assert case.nbytes == (3 + 2) * 10 * 4 + 4 * 12
+
+
+def test_floors_of_the_gathers_by_hand():
+    maps = torch.randn(1, 1, 4, 4, 7)
     points = torch.tensor([[[0.5, 0.5], [1.5, 0.5]]])  # six pixels between them
-    case = cases.gather("x", torch.randn(1, 1, 4, 4, 7), points, "bilinear", {})
-    assert case.nbytes == (6 + 2) * 7 * 4
+    case = cases.gather("x", maps, points, "bilinear", {})
+    assert (case.nbytes, case.flops) == ((6 + 2) * 7 * 4, 2 * 8 * 7)
+    case = cases.gather("x", maps, torch.tensor([[[1.0, 1.0], [2.0, 1.5]]]), "bilinear", {})  # one pixel, and two
+    assert (case.nbytes, case.flops) == ((3 + 2) * 7 * 4, 2 * 3 * 7)
+    case = cases.gather("x", maps, torch.tensor([[[1.2, 1.2], [1.8, 1.2]]]), "bspline", {})  # 3 by 3, and 3 more
+    assert (case.nbytes, case.flops) == ((12 + 2) * 7 * 4, 2 * 18 * 7)
+    two = torch.randn(1, 2, 4, 4, 7)  # the same pixels of two maps are not the same
+    assert cases.gather("x", two, points.expand(2, 2, 2), "bilinear", {}).nbytes == 2 * (6 + 2) * 7 * 4
+    case = cases.gather_encode("x", maps, points, 5)
+    assert (case.nbytes, case.flops) == ((6 * 7 + 7 * 5 + 2 * 5) * 4, 2 * 2 * 7 * 5)
 
 
 def test_goals_are_ratios():

@@ -12,6 +12,7 @@ import torch
 from groupcc import ops
 from groupcc.cli.bench import peers
 from groupcc.groups import group
+from groupcc.ops.orbit_gather import sampling_taps
 
 __all__ = [
     "Case",
@@ -156,11 +157,8 @@ def gather(variant: str, maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, int
     """orbit_gather of one image's maps, against F.grid_sample (bilinear)."""
     G, P, _ = points_GP2.shape
     D = maps_BSHWD.shape[-1]
+    touched, taps = pixels_read(maps_BSHWD, points_GP2, interpolation)
     others = chosen(goals, {"grid_sample + permute": partial(peers.grid_sample, maps_BSHWD[0], points_GP2)}, agree)
-    # Neighbouring points share pixels, and each map's touched pixels are read once.
-    near = points_GP2.floor()
-    corners = torch.stack([near + near.new_tensor(step) for step in ((0, 0), (0, 1), (1, 0), (1, 1))], 1).flatten(1, 2)
-    touched = sum(len(element.unique(dim=0)) for element in corners)
     nbytes = (touched + G * P) * D * maps_BSHWD.itemsize
     return Case(
         "orbit_gather",
@@ -168,9 +166,22 @@ def gather(variant: str, maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, int
         maps_BSHWD.dtype,
         lambda: partial(ops.orbit_gather, maps_BSHWD, points_GP2, interpolation),
         nbytes,
-        8.0 * G * P * D,
+        2.0 * taps * D,
         others,
     )
+
+
+def pixels_read(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str) -> tuple[int, int]:
+    """How many pixels of one image's maps the points touch, each counted once, and how many taps of a weight other
+    than 0 they have in all."""
+    _, S, H, W, _ = maps_BSHWD.shape
+    index_GPT, weight_GPT = sampling_taps(points_GP2.cpu(), H, W, interpolation)
+    used = weight_GPT != 0
+    if S > 1:
+        touched = sum(len(index[used_PT].unique()) for index, used_PT in zip(index_GPT, used, strict=True))
+    else:
+        touched = len(index_GPT[used].unique())
+    return touched, int(used.sum())
 
 
 def decode(
@@ -261,7 +272,8 @@ def gather_encode(variant: str, maps_BSHWD: torch.Tensor, points_GP2: torch.Tens
     G, P, _ = points_GP2.shape
     W_enc = (torch.randn(G, D, n_latents, generator=torch.Generator().manual_seed(2)) / (G * D) ** 0.5).to(maps_BSHWD)
     b_enc = torch.zeros(n_latents).to(maps_BSHWD)
-    nbytes = maps_BSHWD.nbytes + W_enc.nbytes + B * P * n_latents * W_enc.itemsize
+    touched, _ = pixels_read(maps_BSHWD, points_GP2, "bilinear")
+    nbytes = B * touched * D * W_enc.itemsize + W_enc.nbytes + B * P * n_latents * W_enc.itemsize
     return Case(
         "orbit_encode",
         variant,

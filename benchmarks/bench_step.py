@@ -222,7 +222,7 @@ def main() -> None:
 
     with warm_allocator() if args.memory == "warm" else contextlib.nullcontext(False) as warmed:
         about = output.machine(
-            device, measure_rates(torch.float32, device), warmed=warmed, repeats=max(args.steps - 2, 1)
+            device, measure_rates([torch.float32], device), warmed=warmed, repeats=max(args.steps - 2, 1)
         )
         ours: dict[str, OurSide] = {}
         sides: dict[str, Step] = {}

@@ -14,7 +14,7 @@ from groupcc.cli.bench.output import Row, curves, markdown, plot
 from groupcc.errors import GroupccError
 
 CPU = torch.device("cpu")
-RATES = timing.Rates(copy=1e9, gemm=1e9)
+RATES = timing.Rates(copy=1e9, gemm={torch.float32: 1e9, torch.bfloat16: 4e9})
 
 
 def rows_of(case, missing=None, with_peers=True):
@@ -141,13 +141,15 @@ def test_gather_is_compared_at_the_groups_own_points():
     assert rows[0].against_ms > 0
 
 
-def test_floors_by_hand():
+def test_floors_by_hand(monkeypatch):
     pre = torch.randn(8, 32)
     row = rows_of(cases.topk("x", pre, 3, {}))[0]
     assert math.isclose(row.floor, 1e3 * (8 * 32 * 4 + 8 * 3 * 12) / 1e9)
-    case = cases.encode("x", torch.randn(8, 16), torch.randn(16, 32), 3, {})
-    assert case.flops == 2 * 8 * 16 * 32
-    assert RATES.floor(case.nbytes, case.flops) == case.flops / 1e9
+    flops = 2 * 64 * 64 * 128
+    for fast, rate in ((False, 1e9), (True, 4e9)):  # screening multiplies in bfloat16
+        monkeypatch.setattr(cases, "screening", lambda fast=fast: fast)
+        row = rows_of(cases.encode("x", torch.randn(64, 64), torch.randn(64, 128), 3, {"GEMM alone": None}))[0]
+        assert math.isclose(row.floor, 1e3 * flops / rate)
     acts, indices = torch.rand(2, 2), torch.tensor([[0, 1], [1, 3]])  # three rows of six are read
     case = cases.decode("x", acts, indices, torch.randn(6, 2, 5), {})
     assert case.nbytes == (3 + 2) * 10 * 4 + 4 * 12

@@ -14,7 +14,7 @@ import torch
 
 from groupcc import ops
 from groupcc.cli.bench import output
-from groupcc.cli.bench.cases import Case
+from groupcc.cli.bench.cases import Case, screening
 from groupcc.cli.bench.output import Row
 from groupcc.cli.bench.peers import NotInstalled
 from groupcc.cli.bench.suites import SCALES, suite
@@ -52,12 +52,12 @@ def run_bench(
                 "--only", expected="names of ops", got=op, remedy=f"There are {', '.join(ops.registered_ops())}."
             )
     device = torch.device("cuda" if scale == "gpu" else "cpu")
-    dtype = torch.bfloat16 if scale == "gpu" else torch.float32
+    dtypes = [torch.bfloat16] if scale == "gpu" else [torch.float32, *([torch.bfloat16] if screening() else [])]
     rows: list[Row] = []
     failed: list[str] = []
     missing: dict[str, None] = {}  # in order, each once
     with warm_allocator() if warm else contextlib.nullcontext(False) as warmed:
-        rates = measure_rates(dtype, device)
+        rates = measure_rates(dtypes, device)
         machine = output.machine(device, rates, warmed=warmed, repeats=repeats)
         print("\n".join(machine), "", output.header(), sep="\n", flush=True)
         for op, build in suite(scale):
@@ -123,7 +123,7 @@ def compare(
         sides[name], goals[name] = call, peer.goal
     del expected, result
     times = {name: statistics.median(values) for name, values in interleaved(sides, repeats, device).items()}
-    floor = rates.floor(case.nbytes, case.flops)
+    floor = rates.floor(case.nbytes, case.flops, case.flops_dtype or case.dtype)
     compiled = [backend for backend in ours if backend != "reference"]
     for backend in compiled or ours:
         for against, goal in goals.items():

@@ -11,6 +11,7 @@ import torch
 
 from groupcc import ops
 from groupcc.cli.bench import peers
+from groupcc.cli.bench.timing import interleaved
 from groupcc.groups import group
 from groupcc.ops.orbit_gather import sampling_taps
 
@@ -26,6 +27,7 @@ __all__ = [
     "gather",
     "gather_encode",
     "orbit_points",
+    "screening",
     "topk",
 ]
 
@@ -52,8 +54,8 @@ class Case:
     """One line of the table and those it is compared with.
 
     `build` returns the call to time; both are made with a backend in force. `nbytes`: what must be read and written
-    at least, each byte once; `flops`: additions and multiplications that cannot be left out. `agrees(result,
-    reference)`: whether a backend's result is right.
+    at least, each byte once; `flops`: additions and multiplications that cannot be left out, in `flops_dtype` (None:
+    in `dtype`). `agrees(result, reference)`: whether a backend's result is right.
     """
 
     op: str
@@ -64,6 +66,7 @@ class Case:
     flops: float = 0.0
     peers: dict[str, Peer] = field(default_factory=dict)
     agrees: Callable[[Any, Any], bool] = field(default_factory=lambda: agree)
+    flops_dtype: torch.dtype | None = None
 
 
 def agree(result: Any, expected: Any) -> bool:
@@ -128,13 +131,20 @@ def batchtopk(variant: str, pre_NL: torch.Tensor, k: int, goals: Goals) -> Case:
 
 
 def encode(variant: str, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int, goals: Goals) -> Case:
-    """encode_topk, and beside it the bare product, which it cannot beat in fp32."""
+    """encode_topk, and beside it the bare product with W_enc in the faster of both memory orders.
+
+    A kernel that screens does nearly all of the product in bfloat16 and passes the fp32 product, so the floor counts
+    it in bfloat16 there.
+    """
     (N, M), L = x_NM.shape, W_enc_ML.shape[1]
     b_enc = x_NM.new_zeros(L)
 
     def product() -> Call:
         out = x_NM.new_empty(N, L)
-        return lambda: torch.addmm(b_enc, x_NM, W_enc_ML, out=out)
+        orders = {"as given": W_enc_ML, "contiguous": W_enc_ML.contiguous()}
+        calls = {name: partial(torch.addmm, b_enc, x_NM, W_enc, out=out) for name, W_enc in orders.items()}
+        times = interleaved(calls, 3, x_NM.device)
+        return calls[min(times, key=lambda name: min(times[name]))]
 
     def right(result: Any, ours: Any) -> bool:
         return agree(result.gather(1, ours[1]).relu(), ours[0])
@@ -150,7 +160,17 @@ def encode(variant: str, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int, goa
     nbytes = x_NM.nbytes + W_enc_ML.nbytes + N * k * (8 + x_NM.itemsize)
     flops = 2.0 * N * M * L
     run = partial(ops.encode_topk, x_NM, W_enc_ML, b_enc, k)
-    return Case("encode_topk", variant, x_NM.dtype, lambda: run, nbytes, flops, others, like_reference)
+    flops_dtype = torch.bfloat16 if x_NM.device.type == "cpu" and x_NM.dtype == torch.float32 and screening() else None
+    return Case("encode_topk", variant, x_NM.dtype, lambda: run, nbytes, flops, others, like_reference, flops_dtype)
+
+
+def screening() -> bool:
+    """Whether encode_topk's C++ kernel rules latents out by a bfloat16 product on this CPU (sizes permitting)."""
+    try:
+        from groupcc.ops.encode_topk.screening import fast_bfloat16
+    except ImportError:  # without the extension
+        return False
+    return fast_bfloat16()
 
 
 def gather(variant: str, maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str, goals: Goals) -> Case:

@@ -66,12 +66,13 @@ def machine(device: torch.device, rates: Rates, *, warmed: bool, repeats: int) -
     """Lines that say where and with what the figures were taken."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {_kernels()}"
     versions = [f"{package} {version}" for package in _PACKAGES if (version := _version(package))]
+    gemm = ", ".join(f"{rate / 1e9:.0f} GFLOP/s ({str(dtype)[6:]})" for dtype, rate in rates.gemm.items())
     memory = "warm memory for outputs" if warmed else "outputs in memory as the allocator gives it"
     return [
         f"{name}, {torch.get_num_threads()} threads; {platform.system()}, Python {platform.python_version()}",
         f"groupcc {groupcc.__version__} ({_commit()}), {', '.join(versions)}",
-        f"copy {rates.copy / 1e9:.1f} GB/s (read plus written), GEMM {rates.gemm / 1e9:.0f} GFLOP/s; the floor is the "
-        "larger of bytes and FLOPs over these",
+        f"copy {rates.copy / 1e9:.1f} GB/s (read plus written), GEMM {gemm}; the floor is the larger of bytes and "
+        "FLOPs over these",
         f"medians of {repeats}, sides taking turns; {memory}",
     ]
 

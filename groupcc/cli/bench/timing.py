@@ -8,8 +8,9 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -87,23 +88,26 @@ def warm_allocator() -> Iterator[bool]:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does at best: bytes moved a second (read plus written) by a copy, FLOPs a second by a GEMM."""
+    """What the machine does at best: bytes moved a second (read plus written) by a copy, FLOPs a second by a GEMM of
+    each dtype."""
 
     copy: float
-    gemm: float
+    gemm: Mapping[torch.dtype, float]
 
-    def floor(self, nbytes: float, flops: float) -> float:
-        """Seconds that nothing can pass which moves so many bytes and does so many FLOPs."""
-        return max(nbytes / self.copy, flops / self.gemm)
+    def floor(self, nbytes: float, flops: float, dtype: torch.dtype) -> float:
+        """Seconds that nothing can pass which moves so many bytes and does so many FLOPs in `dtype`."""
+        return max(nbytes / self.copy, flops / self.gemm[dtype] if flops else 0.0)
 
 
-def measure_rates(dtype: torch.dtype, device: torch.device) -> Rates:
-    """Medians over a copy between warm buffers of 256 MiB and a square product, in `dtype` with PyTorch's threads."""
+def measure_rates(dtypes: Sequence[torch.dtype], device: torch.device) -> Rates:
+    """Medians over a copy between warm buffers of 256 MiB and a square product in each dtype, on PyTorch's threads."""
     source = torch.zeros(1 << 26, device=device)
     target = torch.empty_like(source)
     copy = interleaved({"copy": lambda: target.copy_(source)}, 9, device)["copy"]
     n = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(n, n, device=device).to(dtype)
-    out = torch.empty_like(a)
-    gemm = interleaved({"gemm": lambda: torch.mm(a, a, out=out)}, 5, device)["gemm"]
-    return Rates(2 * source.nbytes / statistics.median(copy), 2 * n**3 / statistics.median(gemm))
+    gemm = {}
+    for dtype in dtypes:
+        a = torch.randn(n, n, device=device).to(dtype)
+        product = partial(torch.mm, a, a, out=torch.empty_like(a))
+        gemm[dtype] = 2 * n**3 / statistics.median(interleaved({"gemm": product}, 5, device)["gemm"])
+    return Rates(2 * source.nbytes / statistics.median(copy), gemm)

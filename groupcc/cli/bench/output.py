@@ -107,15 +107,18 @@ def _kernels() -> str:
 
 def _commit() -> str:
     """The commit of the source tree that groupcc was imported from, marked where files differ from it."""
-    git = ["git", "-C", str(Path(groupcc.__file__).parent)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno", "."], capture_output=True, text=True, check=True
-        )
+        # Fails where the package lies in some other repository, as one installed into its .venv does.
+        _git("ls-files", "--error-unmatch", "groupcc/__init__.py", "csrc")
+        changed = _git("status", "--porcelain", "groupcc", "csrc", "setup.py")
+        return f"commit {_git('rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''}"
     except (OSError, subprocess.CalledProcessError):
         return "installed, no commit known"
-    return f"commit {commit.stdout.strip()}{' and changes' if changed.stdout.strip() else ''}"
+
+
+def _git(*arguments: str) -> str:
+    root = str(Path(groupcc.__file__).parents[1])
+    return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 _WIDTHS = (13, 68, 9, 9, 8, 22, 8, 13, 12, 8, 12)

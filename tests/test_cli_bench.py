@@ -178,6 +178,23 @@ def test_goals_are_ratios():
     assert "torch.topk 30.0 ms" in plot([row], ["here & there"])
 
 
+def test_every_side_has_a_mark_of_its_own_within_the_plot():
+    rows = [Row("topk", "x", "float32", "cpp", 2.0, f"peer number {i}", 3.0 + i, None, 1.0) for i in range(16)]
+    svg = ElementTree.fromstring(plot(rows, ["here"]))
+    marks = [path for path in svg.iter("{http://www.w3.org/2000/svg}path") if len(path) == 1]
+    assert len({(mark.get("fill"), mark.get("d")) for mark in marks}) == 17
+    names = [text for text in svg.iter("{http://www.w3.org/2000/svg}text") if text.text.startswith("peer")]
+    assert len(names) == 16
+    assert all(float(text.get("x")) + 7 * len(text.text) <= float(svg.get("width")) for text in names)
+    lines = {f"side {i}": [1.0, 0.5] for i in range(14)}
+    drawn = [
+        (path.get("stroke"), path.get("stroke-dasharray"))
+        for path in ElementTree.fromstring(curves(lines, "step", "FVU")).iter("{http://www.w3.org/2000/svg}path")
+        if path.get("fill") == "none"
+    ]
+    assert len(set(drawn)) == 14
+
+
 def test_turns_alternate():
     order = []
     sides = {name: lambda name=name: order.append(name) or __import__("time").sleep(0.005) for name in "ab"}

@@ -166,6 +166,9 @@ def write(out: Path, rows: list[Row], about: list[str]) -> None:
 
 # Okabe and Ito's colours, apart for every common colour blindness; ours has the strongest.
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
+# There are more sides than colours: each round through the colours has another shape, and other dashes.
+_SHAPES = ("M-5 0A5 5 0 1 0 5 0A5 5 0 1 0 -5 0Z", "M-4.5 -4.5H4.5V4.5H-4.5Z", "M0 -6L6 5H-6Z")
+_DASHES = ("", "6 5", "2 4", "12 4 2 4")
 
 
 def plot(rows: list[Row], about: list[str]) -> str:
@@ -180,7 +183,7 @@ def plot(rows: list[Row], about: list[str]) -> str:
     sides = list(dict.fromkeys(side for times in lines.values() for side in times))
     ours = [side for side in sides if side in {row.backend for row in rows}]
     order = ours + [side for side in sides if side not in ours]
-    colours = {side: _COLOURS[min(i, len(_COLOURS) - 1)] for i, side in enumerate(order)}
+    numbers = {side: i for i, side in enumerate(order)}
     values = [value for times in lines.values() for value in times.values()] + list(floors.values())
     low, high = math.floor(math.log10(min(values, default=1.0))), math.ceil(math.log10(max(values, default=10.0)))
     left, width, step, top = 440, 560, 20, 30 + 16 * len(about)
@@ -200,22 +203,29 @@ def plot(rows: list[Row], about: list[str]) -> str:
         parts.append(f'<path class="floor" d="M{x(floors[name])} {y - 7}V{y + 7}"/>')
         for side in reversed(order):  # ours last, on top
             if side in times:
-                shown = f"{escape(name)}: {escape(side)} {_ms(times[side])} ms"
-                circle = f'<circle cx="{x(times[side])}" cy="{y}" r="{6 if side in ours else 4.5}"'
-                parts.append(f'{circle} fill="{colours[side]}"><title>{shown}</title></circle>')
-    at = 12.0
+                shown = f"{name}: {side} {_ms(times[side])} ms"
+                parts.append(_mark(numbers[side], x(times[side]), y, shown))
+    at, y = 12.0, bottom + 40
     for side in [*order, "floor"]:
-        y = bottom + 40
-        mark = f'<circle cx="{at + 5}" cy="{y - 4}" r="5" fill="{colours.get(side)}"/>'
-        parts.append(f'<path class="floor" d="M{at + 5} {y - 11}V{y + 3}"/>' if side == "floor" else mark)
+        taken = 32 + 7.0 * len(side)
+        if at + taken > left + width + 40:
+            at, y = 12.0, y + 18
+        floor = f'<path class="floor" d="M{at + 5} {y - 11}V{y + 3}"/>'
+        parts.append(floor if side == "floor" else _mark(numbers[side], at + 5, y - 4, side))
         parts.append(f'<text x="{at + 15}" y="{y}">{escape(side)}</text>')
-        at += 32 + 7.0 * len(side)
+        at += taken
     style = (
         "text{font:12px sans-serif;fill:#222}.about{fill:#666}.grid{stroke:#ddd}.floor{stroke:#222;stroke-width:2}"
         "svg{background:#fff}"
     )
-    size = f'width="{left + width + 40}" height="{bottom + 56}"'
+    size = f'width="{left + width + 40}" height="{y + 16}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{"".join(parts)}</svg>\n'
+
+
+def _mark(number: int, x: float, y: float, title: str) -> str:
+    colour = _COLOURS[number % len(_COLOURS)]
+    shape = _SHAPES[number // len(_COLOURS) % len(_SHAPES)]
+    return f'<path transform="translate({x} {y})" fill="{colour}" d="{shape}"><title>{escape(title)}</title></path>'
 
 
 def curves(lines: dict[str, list[float]], across: str, up: str) -> str:
@@ -237,8 +247,9 @@ def curves(lines: dict[str, list[float]], across: str, up: str) -> str:
             if value > 0
         ]
         # Where two lie on each other, the dashes let the lower one show.
-        dashes = "" if i % 2 == 0 else ' stroke-dasharray="6 5"'
-        colour = _COLOURS[min(i, len(_COLOURS) - 1)]
+        dash = _DASHES[(i % 2 + 2 * (i // len(_COLOURS))) % len(_DASHES)]
+        dashes = f' stroke-dasharray="{dash}"' if dash else ""
+        colour = _COLOURS[i % len(_COLOURS)]
         parts.append(f'<path fill="none" stroke="{colour}" stroke-width="2"{dashes} d="M{"L".join(points)}"/>')
         y = top + 16 * i + 10
         parts.append(f'<path stroke="{colour}" stroke-width="2"{dashes} d="M{left + width + 16} {y - 4}h24"/>')

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What an editable install is made of: a change to any of them builds it again.
+BUILT := pyproject.toml setup.py $(wildcard csrc/*)
 
 .PHONY: demo test test-backends check check-native check-wheel bench clean
 
@@ -33,17 +35,17 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest benchmarks/bench_ops.py --benchmark-only
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info groupcc/_C*.so
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "groupcc needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo.stamp: pyproject.toml setup.py | $(BIN)/python
+$(VENV)/demo.stamp: $(BUILT) | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[vision,demo]'
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml setup.py | $(BIN)/python
+$(VENV)/dev.stamp: $(BUILT) | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
 	touch $@

@@ -71,7 +71,7 @@ def test_the_extension_says_which_kernels_and_whose_threads():
         line = line_of(diagnosis_with(GROUPCC_ISA=isa), "kernels for")
         assert line.split("kernels for")[1].split(";")[0].strip() == isa
     printed = diagnosis_with("from groupcc import _C; _C.set_cache_limit(3_000_000_000)")
-    assert "keeps up to 3.0 GB of outputs" in line_of(printed, "memory")
+    assert "keeps up to 3.0 GB of freed outputs" in line_of(printed, "memory")
     if _C.openmp and sys.platform == "linux":
         assert "PyTorch's own pool" in line_of(printed, "threads")
 

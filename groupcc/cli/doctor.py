@@ -41,7 +41,10 @@ def diagnosis() -> str:
     ]
     for backend in BACKENDS:
         lines += _status(backend)
-    lines += ["  auto takes cpp for CPU tensors, triton for CUDA tensors, and the reference where these don't run"]
+    lines += [
+        "  auto takes cpp for CPU tensors, triton for CUDA tensors, and the reference where these don't run or would "
+        "cost more"
+    ]
     return "\n".join(lines)
 
 
@@ -89,8 +92,8 @@ def _extension() -> dict[str, str]:
         "groupcc._C": "built",
         "kernels for": f"{_C.isa()}; this CPU has {', '.join(_C.available_isas())} (GROUPCC_ISA chooses)",
         "threads": _threads(_C.openmp),
-        "memory": f"keeps up to {_C.cache_limit() / 1e9:.1f} GB of outputs for reuse, now "
-        f"{_C.cached_bytes() / 1e9:.1f} GB (groupcc._C.set_cache_limit)",
+        "memory": f"each process keeps up to {_C.cache_limit() / 1e9:.1f} GB of freed outputs for reuse (README, "
+        "Compiled kernels, says how to change it)",
     }
 
 

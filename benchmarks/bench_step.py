@@ -10,9 +10,10 @@ Every side is at its own training step, all take turns in one run, and each sees
 - overcomplete: `train_sae` of a `TopKSAE` with one batch, MSE, Adam, its gradient clipping, without monitoring. Its
   encoder is linear and batch-normalised.
 - dictionary-learning: `BatchTopKTrainer.update`, from the same weights as groupcc's; its Adam, projection and clipping.
-- plain PyTorch: dense product, torch.topk, dense decode, Adam (fused; compiled and bf16 on CUDA).
+- plain PyTorch: dense product, torch.topk, dense decode, Adam (fused; compiled on CUDA).
 
-Learning rate, clipping and data are the same for all; FVU is the loss over the variance of the data.
+Learning rate, clipping, data and the dtype of products are the same for all: float32, and on CUDA bfloat16 by autocast.
+FVU is the loss over the variance of the data.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class OurSide:
         settings = groupcc.TrainConfig(
             steps=args.steps + 1, batch_size=args.batch, lr=args.lr, warmup_steps=0, decay_fraction=0, held_out=0.0,
             init_b_dec="mean", log_every=1, checkpoint_every=args.steps + 1, progress=False, out=self.folder.name,
-            device=args.device,
+            device=args.device, precision="bf16" if products(args) == torch.bfloat16 else "fp32",
         )  # fmt: skip
         try:
             with groupcc.use_backend(backend):
@@ -107,6 +108,15 @@ def crosscoder(args: argparse.Namespace, sparsity: str) -> groupcc.GroupCrosscod
     return groupcc.GroupCrosscoder(config, seed=0)
 
 
+def products(args: argparse.Namespace) -> torch.dtype:
+    """The dtype that every side multiplies in; weights are float32."""
+    return torch.bfloat16 if args.device == "cuda" else torch.float32
+
+
+def autocast(args: argparse.Namespace) -> torch.autocast:
+    return torch.autocast(args.device, torch.bfloat16, enabled=products(args) == torch.bfloat16)
+
+
 def overcomplete_step(args: argparse.Namespace, batch: Callable[[int], torch.Tensor], variance: float) -> Step:
     with contextlib.suppress(ImportError, AttributeError):  # its plots use a function that matplotlib 3.9 moved
         import matplotlib
@@ -124,7 +134,7 @@ def overcomplete_step(args: argparse.Namespace, batch: Callable[[int], torch.Ten
         return loss
 
     def step(i: int) -> float:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), autocast(args):
             sae.train_sae(model, [batch(i)], criterion, optimizer, nb_epochs=1, monitoring=0, device=args.device)
         return float(losses.pop()) / variance
 
@@ -143,8 +153,13 @@ def dictionary_learning_step(args: argparse.Namespace, batch: Callable[[int], to
         trainer.ae.decoder.weight.copy_(ours.W_dec.flatten(1).t())
         trainer.ae.encoder.weight.copy_(ours.W_enc.flatten(0, 1).t())
         trainer.ae.b_dec.copy_(batch(-1).mean(0))
-    # Its step 0 would first seek the geometric median of the batch.
-    return lambda i: trainer.update(i + 1, batch(i)) / (M * variance)
+
+    def step(i: int) -> float:
+        with autocast(args):
+            # Its step 0 would first seek the geometric median of the batch.
+            return float(trainer.update(i + 1, batch(i))) / (M * variance)
+
+    return step
 
 
 def plain_step(args: argparse.Namespace, batch: Callable[[int], torch.Tensor], variance: float) -> Step:
@@ -153,16 +168,15 @@ def plain_step(args: argparse.Namespace, batch: Callable[[int], torch.Tensor], v
     b_enc, b_dec = ours.b_enc.detach().clone(), batch(-1).mean(0)
     parameters = [tensor.requires_grad_() for tensor in (W_enc, b_enc, W_dec, b_dec)]
     optimizer = torch.optim.Adam(parameters, lr=args.lr, fused=True)
-    on_cuda = args.device == "cuda"
 
     def loss_of(x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(args.device, torch.bfloat16, enabled=on_cuda):
+        with autocast(args):
             acts, indices = torch.addmm(b_enc, x - b_dec, W_enc).topk(args.k, dim=1)
             dense = torch.zeros(len(x), W_dec.shape[0], dtype=acts.dtype, device=x.device)
             x_hat = dense.scatter(1, indices, acts.relu()) @ W_dec + b_dec
         return (x - x_hat).square().mean()
 
-    loss_of_batch = torch.compile(loss_of) if on_cuda else loss_of
+    loss_of_batch = torch.compile(loss_of) if args.device == "cuda" else loss_of
 
     def step(i: int) -> float:
         optimizer.zero_grad(set_to_none=True)
@@ -181,8 +195,11 @@ PEERS = {
     "plain PyTorch, dense": plain_step,
 }
 
+AGAINST = {"groupcc batchtopk": "groupcc batchtopk, auto", "dictionary-learning": "groupcc batchtopk, auto"}
+"""By the start of a side's name, which of ours chooses its latents as it does; `topk` for all others."""
 
-def parse() -> argparse.Namespace:
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12, help="the first two warm up and are not timed")
     parser.add_argument("--group", default="D8", help="|G| is the number of blocks")
@@ -195,9 +212,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--sides", nargs="+", default=["topk", "batchtopk", *PEERS], help="which take part")
-    parser.add_argument("--memory", choices=["warm", "system"], default="system", help="as in groupcc bench")
+    parser.add_argument("--memory", choices=["warm", "system"], default="system", help="see benchmarks/README.md")
     parser.add_argument("--out", type=Path, default=None, help="directory for step.csv, step.md and step.svg")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def data(args: argparse.Namespace) -> torch.Tensor:
@@ -207,8 +224,8 @@ def data(args: argparse.Namespace) -> torch.Tensor:
     return (acts / acts.square().mean().sqrt()).to(args.device)
 
 
-def main() -> None:
-    args = parse()
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
     device = torch.device(args.device)
     torch.set_num_threads(args.threads)
     acts = data(args)
@@ -222,7 +239,7 @@ def main() -> None:
 
     with warm_allocator() if args.memory == "warm" else contextlib.nullcontext(False) as warmed:
         about = output.machine(
-            device, measure_rates([torch.float32], device), warmed=warmed, repeats=max(args.steps - 2, 1)
+            device, measure_rates([products(args)], device), warmed=warmed, repeats=max(args.steps - 2, 1)
         )
         ours: dict[str, OurSide] = {}
         sides: dict[str, Step] = {}
@@ -258,17 +275,19 @@ def report(
 ) -> None:
     medians = {name: statistics.median(values[2:] or values) for name, values in times.items()}
     G = groupcc.group(args.group).order
-    shape = f"L = {args.latents}, G = {G}, D = {args.width}, k = {args.k}, N = {args.batch}, float32"
+    shape = f"L = {args.latents}, G = {G}, D = {args.width}, k = {args.k}, N = {args.batch}"
+    shape += f", products in {str(products(args))[6:]}, weights in float32"
     lines = [
         *about,
         shape,
         "",
-        "| training step | ms | groupcc topk, auto, is so many times as fast | FVU at the end |",
+        "| training step | ms | against | which is so many times as fast | FVU at the end |",
+        "|---|---|---|---|---|",
     ]
-    lines += ["|---|---|---|---|"]
-    fastest = medians.get("groupcc topk, auto", float("nan"))
     for name, ms in medians.items():
-        lines.append(f"| {name} | {ms:.1f} | {ms / fastest:.2f} | {curves[name][-1]:.4f} |")
+        against = next((ours for start, ours in AGAINST.items() if name.startswith(start)), "groupcc topk, auto")
+        ratio = f"{against} | {ms / medians[against]:.2f}" if against in medians else " | "
+        lines.append(f"| {name} | {ms:.1f} | {ratio} | {curves[name][-1]:.4f} |")
     for sparsity in ("topk", "batchtopk"):
         pair = [curves.get(f"groupcc {sparsity}, {backend}") for backend in ("auto", "reference")]
         if all(pair):

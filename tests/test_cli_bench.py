@@ -55,6 +55,33 @@ def test_every_op_is_in_every_suite():
         assert timed == set(ops.registered_ops()), scale
 
 
+def test_the_gpus_cases_are_right_when_small():
+    """In bf16 on the CPU: a GPU runs the same cases 64 times as large."""
+    timed = set()
+    for op, build in suites._gpu(("cpu", torch.bfloat16), shrink=64):
+        case = build()
+        assert case.dtype == torch.bfloat16
+        assert {row.op for row in rows_of(case)} == {op}
+        timed.add(op)
+    assert timed == set(ops.registered_ops())
+
+
+def test_without_peers_and_with_the_systems_memory(capsys, monkeypatch):
+    def unwanted():
+        raise AssertionError("a peer was asked for, or the allocator was told")
+
+    pre = torch.randn(8, 32)
+    case = cases.topk("x", pre, 3, {})
+    case.peers["unwanted"] = cases.Peer(unwanted, lambda result, ours: True)
+    monkeypatch.setattr("groupcc.cli.bench.suite", lambda scale: iter([("topk", lambda: case)]))
+    monkeypatch.setattr("groupcc.cli.bench.measure_rates", lambda dtypes, device: RATES)
+    monkeypatch.setattr("groupcc.cli.bench.warm_allocator", unwanted)
+    assert main(["bench", "--repeats", "1", "--no-peers", "--memory", "system"]) == 0
+    printed = capsys.readouterr().out
+    assert "outputs in memory as the allocator gives it" in printed
+    assert [line for line in printed.splitlines() if line.startswith("topk ")]
+
+
 def test_a_wrong_peer_is_never_timed(monkeypatch):
     pre = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
     case = cases.topk("wrong", pre, 3, {"torch.topk": 1.0})
@@ -104,6 +131,7 @@ def test_a_case_that_fails_costs_its_own_rows_alone(tmp_path, capsys, monkeypatc
         ("topk", lambda: cases.topk("last", pre, 3, {"torch.topk": None})),
     ]
     monkeypatch.setattr("groupcc.cli.bench.suite", lambda scale: iter(builders))
+    monkeypatch.setattr("groupcc.cli.bench.measure_rates", lambda dtypes, device: RATES)
     assert main(["bench", "--repeats", "1", "--out", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert "batchtopk: RuntimeError('out of memory')" in captured.err

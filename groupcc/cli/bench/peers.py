@@ -166,11 +166,21 @@ def sparsify_backward(
 
 
 def grid_sample(maps_GHWD: torch.Tensor, points_GP2: torch.Tensor) -> Call:
-    """F.grid_sample on the maps as [G, D, H, W] (any strides), then the permutation to [P, G, D]."""
+    """F.grid_sample on the maps as [G, D, H, W] (any strides), then the permutation to [P, G, D].
+
+    It takes points in the dtype of the maps, and bfloat16 would put them some hundredths of a pixel off: so half
+    precision goes through float32, as under autocast.
+    """
     maps = maps_GHWD.permute(0, 3, 1, 2)
     side = points_GP2.new_tensor([maps.shape[3] - 1, maps.shape[2] - 1])
-    grid = (points_GP2 / side * 2 - 1).unsqueeze(2).to(maps.dtype)
-    return lambda: F.grid_sample(maps, grid, align_corners=True).squeeze(3).permute(2, 0, 1).contiguous()
+    wide = torch.promote_types(maps.dtype, torch.float32)
+    grid = (points_GP2 / side * 2 - 1).unsqueeze(2).to(wide)
+
+    def call() -> torch.Tensor:
+        sampled = F.grid_sample(maps.to(wide), grid, align_corners=True)
+        return sampled.squeeze(3).permute(2, 0, 1).to(maps.dtype).contiguous()
+
+    return call
 
 
 def _sparsify(device: torch.device) -> Any:

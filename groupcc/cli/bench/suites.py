@@ -69,18 +69,20 @@ def _goals() -> Builders:
         yield "decode_loss", partial(_decode, cases.decode_loss, *shape, {})
 
 
-def _gpu() -> Builders:
-    on: On = ("cuda", torch.bfloat16)
-    pre, selection = partial(_randn, 8192, 16384, on=on), "8192×16384, k = 64"
-    yield "topk", partial(_select, cases.topk, selection, pre, 64, {"torch.topk": 5})
-    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, 64, {"torch.topk, flat": None})
-    yield "encode_topk", partial(_encode, 8192, 2048, 16384, 64, {"GEMM alone": 1 / 1.05}, on=on)
+def _gpu(on: On = ("cuda", torch.bfloat16), shrink: int = 1) -> Builders:
+    # `shrink` divides the sizes: without a GPU, the cases can be built and checked small.
+    N, M, L, k = 8192 // shrink, 2048 // shrink, 16384 // shrink, 64
+    pre, selection = partial(_randn, N, L, on=on), f"{N}×{L}, k = {k}"
+    yield "topk", partial(_select, cases.topk, selection, pre, k, {"torch.topk": 5})
+    yield "batchtopk", partial(_select, cases.batchtopk, selection, pre, k, {"torch.topk, flat": None})
+    yield "encode_topk", partial(_encode, N, M, L, k, {"GEMM alone": 1 / 1.05}, on=on)
+    D = 480 // shrink
     for side in (14, 28):
-        points = cases.orbit_points("D32", side).cuda()
+        points = cases.orbit_points("D32", side).to(on[0])
         against = {"grid_sample + permute": None}
-        yield "orbit_gather", partial(_gather, points, side, 480, "bilinear", "channels last", against, on=on)
-    yield "orbit_encode", partial(_gather_encode, cases.orbit_points("D32", 28).cuda(), 28, 480, 16384, on=on)
-    shape, forward = (16384, 64, 480, 2048, 32), {"sparsify decode": 10, "dense GEMM": 1}
+        yield "orbit_gather", partial(_gather, points, side, D, "bilinear", "channels last", against, on=on)
+    yield "orbit_encode", partial(_gather_encode, cases.orbit_points("D32", 28).to(on[0]), 28, D, L, on=on)
+    shape, forward = (L, 64, D, 2048 // shrink, 32), {"sparsify decode": 10, "dense GEMM": 1}
     yield "sparse_decode", partial(_decode, cases.decode, *shape, forward, on=on)
     backward = {"sparsify backward": 1, "dense autograd": 1}
     yield "sparse_decode", partial(_decode, cases.decode_backward, *shape, backward, on=on)

@@ -26,13 +26,17 @@ def timed(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, dense_
     return time.perf_counter() - start
 
 
-def main() -> None:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--n", type=int, default=256)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--width", type=int, nargs=2, default=(32, 80), metavar=("G", "D"))
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
     G, D = args.width
     print(f"N = {args.n}, k = {args.k}, G·D = {G * D}, {torch.get_num_threads()} threads, medians of {args.repeats}")
     print(f"{'L / k':>6} {'dense ms':>10} {'gathered ms':>12} {'dense / gathered':>17}")

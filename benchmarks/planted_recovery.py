@@ -75,8 +75,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse()
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
     torch.set_num_threads(args.threads)
     print(f"{'seed':>5}{'atoms':>7}{'recovered':>11}{'latents':>9}{'exact':>8}{'FVU':>10}{'seconds':>9}")
     for seed in args.seeds:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ import torch
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, SparseLatents
 from groupcc.errors import ArgumentError, DataError
+from groupcc.models.sparsity import aux_loss
+
+NAN = math.nan
 
 
 def make(**options):
@@ -174,6 +178,17 @@ def test_aux_loss_by_its_formula():
     alive = [i for i in range(12) if i not in dead]
     assert crosscoder.W_dec.grad[alive].abs().max() == 0
     assert crosscoder.W_dec.grad[dead].abs().max() > 0
+
+
+def test_aux_loss_is_0_where_nothing_is_left_to_explain():
+    W_enc = torch.eye(4, requires_grad=True)
+    dead, W_dec = torch.tensor([False, True, True, False]), torch.ones(4, 2, 2, requires_grad=True)
+    for left, expected in ((torch.zeros(1, 2, 2), 0.0), (torch.ones(1, 2, 2), 1.0), (torch.full((1, 2, 2), NAN), NAN)):
+        loss = aux_loss(left, left.square().sum(), torch.full((1, 4), 2.0), W_enc, torch.zeros(4), W_dec, dead, 1)
+        same = loss.isnan() if math.isnan(expected) else (loss - 9 * expected).abs() < 1e-5
+        assert same
+        gradients = torch.autograd.grad(loss, (W_enc, W_dec))
+        assert all(g.isfinite().all() for g in gradients) or math.isnan(expected)
 
 
 def test_since_fired_counts_examples():

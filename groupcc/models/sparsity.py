@@ -71,4 +71,5 @@ def aux_loss(
         return power.new_zeros(())
     acts, chosen = ops.encode_topk(x_NM, W_enc_ML.t()[dead].t(), b_enc_L[dead], k)
     left_G, _ = ops.decode_loss(acts, dead[chosen], W_dec_LGD, None, -residual_NGD.detach())
-    return left_G.sum() / power.detach().clamp_min(torch.finfo(power.dtype).tiny)
+    power = power.detach()
+    return torch.where(power == 0, 0, left_G.sum() / power.clamp_min(torch.finfo(power.dtype).tiny))

@@ -19,7 +19,7 @@ class LatentMajor(NamedTuple):
 
 
 def latent_major(indices: torch.Tensor, L: int, keep: torch.Tensor | None = None) -> LatentMajor:
-    """Sorts the entries of `indices` (int64 [N, K], values in [0, L)) by latent: a counting sort, any device.
+    """Sorts the entries of `indices` (int64 [N, K], values in [0, L)) by latent, on any device.
 
     Entries where `keep` (bool [N, K]) is False belong to no latent. The sort is stable, so sums over a latent's entries
     have one order: deterministic. Nothing waits for the device.

@@ -106,9 +106,9 @@ def decode_loss(
     - Returns loss [G], summed in fp32 (fp64 for fp64 inputs) and kept so, and the residual [N, G, D] in the dtype of
       `target`. The reconstruction is target + residual.
     - Gradients flow to `acts`, `W_dec`, `b_dec` and `target`, from either output. That of the loss alone is formed
-      from the residual inside the kernel.
+      from the residual inside the kernel. The kernels' can't be differentiated again.
 
-    Errors: ArgumentError for shapes and dtypes. Deterministic on the CPU.
+    Acts of 0, errors and determinism as in [`sparse_decode`][groupcc.ops.sparse_decode].
     """
     check_latents(acts, indices, W_dec, b_dec)
     _check_target("target", target, acts)
@@ -132,10 +132,12 @@ def decode_loss_maps(
     points: torch.Tensor,
     interpolation: str = "bilinear",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`decode_loss` with target = `orbit_gather(maps, points, interpolation)`, which is never stored.
+    """`decode_loss` with target = `orbit_gather(maps, points, interpolation)`, which the kernels never store.
 
-    `maps` [B, S, H, W, D] and `points` [G, P, 2] as there, with N = B·P. Each target element is gathered once, where
-    the residual is formed. Only where `maps` needs a gradient is the target gathered beforehand.
+    `maps` [B, S, H, W, D] and `points` [G, P, 2] as there, with N = B·P. The kernels gather each target element once,
+    where the residual is formed. Gathered beforehand it is where `maps` needs a gradient, and by the reference, which
+    `auto` takes where a dense product costs less than a sparse decode. Errors also as in
+    [`orbit_gather`][groupcc.ops.orbit_gather].
     """
     check_latents(acts, indices, W_dec, b_dec)
     check_gather(maps, points, interpolation)

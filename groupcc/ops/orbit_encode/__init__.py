@@ -102,9 +102,9 @@ def orbit_encode(
       `maps`, which is the result's. Any strides; a transposed view of contiguous [L, G, D] is not copied.
     - `relu`: max(pre, 0), NaN staying NaN.
 
-    The kernels never hold the aligned activations as a whole. Equal to orbit_gather and a matrix product up to the
-    rounding of the sums. Gradients flow to `maps`, `W_enc` and `b_enc`, with `relu` only where the result is above 0.
-    Errors: ArgumentError for shapes, dtypes, or points outside the map. Deterministic on the CPU.
+    The kernels hold at most a block of the aligned activations at a time. Equal to orbit_gather and a matrix product up
+    to the rounding of the sums. Gradients flow to `maps`, `W_enc` and `b_enc`, with `relu` only where the result is
+    above 0. Errors: ArgumentError for shapes, dtypes, or points outside the map. Deterministic on the CPU.
     """
     check_gather(maps, points, interpolation)
     G, D = points.shape[0], maps.shape[-1]

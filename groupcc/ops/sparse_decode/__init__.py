@@ -61,8 +61,13 @@ def sparse_decode(
 ) -> torch.Tensor:
     """out[n, g] = Σ_k acts[n, k] · W_dec[indices[n, k], g] + b_dec[g]: [N, K], int64 [N, K], [L, G, D] → [N, G, D].
 
-    An index may stand more than once in a row. Gradients flow to `acts`, `W_dec` and `b_dec` [G, D]. The dtype is that
-    of `W_dec`, which `acts` and `b_dec` must share. Deterministic on the CPU.
+    An index may stand more than once in a row. The dtype is that of `W_dec`, which `acts` and `b_dec` must share. An
+    act of 0, such as batchtopk pads rows with, adds nothing in the kernels, whatever its row of `W_dec`; the reference
+    multiplies, so there an infinite or NaN row makes NaN even so, and of every example where the product is dense.
+
+    Gradients flow to `acts`, `W_dec` and `b_dec` [G, D]; those of the kernels can't be differentiated again. Errors:
+    ArgumentError for shapes and dtypes; for an index outside 0 to L - 1 IndexError in C++ and PyTorch's RuntimeError in
+    the reference, while the Triton kernels don't look. Deterministic on the CPU.
     """
     check_latents(acts, indices, W_dec, b_dec)
     return _op(acts, indices, W_dec, b_dec)

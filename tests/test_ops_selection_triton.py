@@ -83,6 +83,8 @@ def test_unsupported():
     assert "k up to" in triton_topk.unsupported(torch.zeros(2, 3000, device=DEVICE), 1000)
     assert triton_topk.unsupported(torch.zeros(2, 3, device=DEVICE), 1) is None
     assert "float64" in triton_batchtopk.unsupported(torch.zeros(2, 3, dtype=torch.float64), 1)
+    for module in (triton_topk, triton_batchtopk):
+        assert "latents" in module.unsupported(torch.zeros(1, device=DEVICE).expand(1, 1 << 31), 1)
 
 
 def screened(x, W, b, k):

@@ -42,6 +42,8 @@ _LARGEST_GROUP = 64
 def unsupported(pre_acts_NL: torch.Tensor, k: int) -> str | None:
     if pre_acts_NL.dtype == torch.float64:
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
+    if pre_acts_NL.shape[1] >= 2**31:
+        return f"the Triton kernels number fewer than 2**31 latents, got {pre_acts_NL.shape[1]}"
     return why_not(pre_acts_NL)
 
 

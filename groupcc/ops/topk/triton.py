@@ -30,6 +30,8 @@ _CONFIGS = [
 def unsupported(pre_acts_NL: torch.Tensor, k: int) -> str | None:
     if pre_acts_NL.dtype == torch.float64:
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
+    if pre_acts_NL.shape[1] >= 2**31:
+        return f"the Triton kernels number fewer than 2**31 latents, got {pre_acts_NL.shape[1]}"
     if k > K_LIMIT:
         return f"the Triton kernel takes k up to {K_LIMIT}, got {k}"
     return why_not(pre_acts_NL)

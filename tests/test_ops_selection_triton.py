@@ -83,6 +83,9 @@ def test_unsupported():
     assert "k up to" in triton_topk.unsupported(torch.zeros(2, 3000, device=DEVICE), 1000)
     assert triton_topk.unsupported(torch.zeros(2, 3, device=DEVICE), 1) is None
     assert "float64" in triton_batchtopk.unsupported(torch.zeros(2, 3, dtype=torch.float64), 1)
+    W = torch.zeros(1, device=DEVICE).expand(1 << 23, 2)
+    assert "rows of 8388608 elements" in triton_encode.unsupported(W[:, 0].expand(1, -1), W, W[0], 1)
+    assert triton_encode.unsupported(W[:5, 0].expand(1, -1), W[:5], W[0], 1) is None
     for module in (triton_topk, triton_batchtopk):
         assert "latents" in module.unsupported(torch.zeros(1, device=DEVICE).expand(1, 1 << 31), 1)
 

@@ -87,8 +87,11 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
 
 
 def too_wide(table: torch.Tensor) -> str | None:
-    """Why a table [L, ...] has too many columns for these kernels' grids, or None: at most 65,535 tiles."""
-    limit = 65535 * min(config.kwargs["TILE_BYTES"] for config in TILES) // table.element_size()
+    """Why a table [L, ...] has too many columns for these kernels' grids, or None: at most 65,535 tiles.
+
+    Of partial sums, whose elements are the widest that the kernels read.
+    """
+    limit = 65535 * min(config.kwargs["TILE_BYTES"] for config in TILES) // accumulator(table.dtype).itemsize
     M = table[:1].numel()
     return f"rows of {M} elements, the Triton kernels take at most {limit}" if limit < M else None
 

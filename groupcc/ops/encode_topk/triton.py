@@ -27,7 +27,7 @@ import triton.language as tl
 
 from groupcc.ops.backend import use_backend
 from groupcc.ops.gpu import Build, dot, next_power_of_2, why_not
-from groupcc.ops.latent_sum import latent_sum
+from groupcc.ops.latent_sum import latent_sum, too_wide
 from groupcc.ops.order import count, entry_of, key_of, key_of_entry, write_largest
 from groupcc.ops.sparse_decode import sparse_decode
 from groupcc.ops.topk import topk
@@ -44,7 +44,7 @@ _OTHERS = triton.Config({"BLOCK_N": 128, "BLOCK_L": 128, "BLOCK_M": 32, "PARTS":
 
 
 def unsupported(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int) -> str | None:
-    return why_not(x_NM, W_enc_ML, b_enc_L)
+    return why_not(x_NM, W_enc_ML, b_enc_L) or too_wide(W_enc_ML.t())
 
 
 def forward(

@@ -287,7 +287,6 @@ def test_nan_and_shapes_are_refused_by_name():
         ({"sparsity": "relu"}, "sparsity: expected one of topk, batchtopk, l1"),
         ({"sparsity": "l1"}, "l1_coefficient: expected a positive number"),
         ({"group": "Q8"}, "group: expected"),
-        ({"tied": True}, "tied: expected False"),
         ({"aux_k": -1}, "aux_k"),
     ],
 )

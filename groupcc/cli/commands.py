@@ -130,6 +130,8 @@ def crosscoder_config(args: argparse.Namespace, group: str, d_in: int) -> Crossc
         l1_coefficient=args.l1_coefficient,
         l1_penalty=args.l1_penalty,
         dead_after=args.dead_after,
+        tied=args.tied,
+        pose=args.pose,
     )
 
 

@@ -130,6 +130,12 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
         "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
     )
     options.add_argument(
+        "--tied", action="store_true", help="--latents are base latents, each present in every pose of the group"
+    )
+    options.add_argument(
+        "--pose", choices=["max", "nms"], default=None, help="tied: the strongest pose of each, or every local maximum"
+    )
+    options.add_argument(
         "--dead-after", type=int, default=100_000, help="examples without firing that make a latent count as dead"
     )
     options.add_argument("--sparsity", choices=["topk", "batchtopk", "l1"], default="topk", help="kind of sparsity")

@@ -15,6 +15,7 @@ Encoder = Literal["identity", "orbit"]
 Sparsity = Literal["topk", "batchtopk", "l1"]
 Penalty = Literal["block_sum", "concat"]
 DecoderNorm = Literal["unit", "free"]
+Pose = Literal["max", "nms"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,13 @@ class CrosscoderConfig:
       which a latent counts as dead.
     - `decoder_norm`: "unit" holds ‖d_l‖ = 1 over all blocks together (so block norms still say where a latent
       lives); "free" leaves it. None is "free" with "l1", whose penalty has the norm in it, and else "unit".
+    - `tied`: the dictionary is closed under the group: its atoms are all translates R_h d_l of `n_latents` base
+      latents, |G| times fewer parameters; `n_atoms` counts them. `k` then counts base latents in a pose.
+    - `pose`: "max" (the default of a tied crosscoder) reads each base latent in its strongest pose; "nms" in every
+      pose that is a local maximum, none within `pose_distance` degrees of rotation of a stronger one, nor where the
+      atoms' cosine is `pose_similarity` or more: two copies of a shape are both found, and the equal poses of a
+      symmetric one count once. Untied, it takes the latents |G| at a time for the poses of one, as `untie` lays
+      them out; None takes each for itself.
     """
 
     group: str
@@ -52,6 +60,9 @@ class CrosscoderConfig:
     dead_after: int = 100_000
     decoder_norm: DecoderNorm | None = None
     tied: bool = False
+    pose: Pose | None = None
+    pose_distance: float = 15.0
+    pose_similarity: float = 0.7
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", parse_group(self.group).name)
@@ -59,10 +70,12 @@ class CrosscoderConfig:
             _whole(name, getattr(self, name), minimum)
         for name, choices in (("encoder", Encoder), ("sparsity", Sparsity), ("l1_penalty", Penalty)):
             _choice(name, getattr(self, name), get_args(choices))
-        if self.sparsity != "l1" and self.k > self.n_latents:
+        self._check_poses()
+        count, most = self._selectable
+        if self.sparsity != "l1" and self.k > most:
             raise argument_error(
                 "k",
-                expected=f"at most n_latents = {self.n_latents}",
+                expected=f"at most {count} = {most}",
                 got=self.k,
                 remedy="Fewer active latents, or a larger dictionary.",
             )
@@ -83,13 +96,42 @@ class CrosscoderConfig:
             raise argument_error(
                 "aux_coefficient", expected="a number >= 0", got=self.aux_coefficient, remedy="0 turns it off."
             )
-        if self.tied:
-            raise argument_error(
-                "tied",
-                expected="False",
-                got=self.tied,
-                remedy="Pose-tied dictionaries are not in this version.",
-            )
+
+    @property
+    def n_atoms(self) -> int:
+        """Directions in the dictionary: n_latents, times |G| where it is tied."""
+        return self.n_latents * (parse_group(self.group).order if self.tied else 1)
+
+    @property
+    def _selectable(self) -> tuple[str, int]:
+        """What can be active at once, and how many of them there are."""
+        if self.pose == "max" and not self.tied:
+            return "n_latents / |G|", self.n_latents // parse_group(self.group).order
+        return ("n_atoms", self.n_atoms) if self.pose == "nms" else ("n_latents", self.n_latents)
+
+    def _check_poses(self) -> None:
+        if not isinstance(self.tied, bool):
+            raise argument_error("tied", expected="True or False", got=self.tied, remedy="True ties the poses.")
+        if self.pose is None and self.tied:
+            object.__setattr__(self, "pose", "max")
+        if self.pose is not None:
+            _choice("pose", self.pose, get_args(Pose))
+            order = parse_group(self.group).order
+            if not self.tied and self.n_latents % order:
+                raise argument_error(
+                    "n_latents",
+                    expected=f"a multiple of |{self.group}| = {order} with pose={self.pose!r} and tied=False",
+                    got=self.n_latents,
+                    remedy="Latents then come as the |G| poses of one; pose=None takes each for itself.",
+                )
+        for name, value, most in (
+            ("pose_distance", self.pose_distance, 180),
+            ("pose_similarity", self.pose_similarity, 1),
+        ):
+            if not (_is_real(value) and 0 <= value <= most):
+                raise argument_error(
+                    name, expected=f"a number from 0 to {most}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as cfg.json holds them."""
@@ -108,6 +150,10 @@ class CrosscoderConfig:
                 remedy="The file may come from a newer groupcc; upgrade.",
             )
         return cls(**values)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _whole(name: str, value: object, minimum: int) -> None:

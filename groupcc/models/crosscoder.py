@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from torch import nn
 from groupcc import ops
 from groupcc.errors import argument_error
 from groupcc.groups import Group, group
+from groupcc.models import tied
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
+from groupcc.models.poses import select_poses
 from groupcc.models.sparsity import aux_loss, encode, l1_penalty, select
 
 __all__ = ["CrosscoderOutput", "GroupCrosscoder"]
@@ -52,6 +54,11 @@ class GroupCrosscoder(nn.Module):
     read, and its gradient written, in one piece. Buffers: `threshold` [] ("batchtopk" at inference) and `since_fired`
     int64 [L] (examples since each latent last fired, in training).
 
+    With `tied`, W_enc, b_enc and W_dec are those of the base latents, W_dec[l] = d_l and its atoms R_h d_l, in the same
+    shapes; W_enc has all |G| blocks whatever the encoder, pre-activations are [N, L, G] (every latent in every pose,
+    design: z[h] = Σ_g ⟨W_l[gh], a_g⟩), `b_dec` [1, D] is one for all blocks, and latents have `poses`. The orbit of
+    T_h x then has the latents and acts of x, in poses h·pose ("orbit" encoder).
+
     Starts with random unit-norm decoders and the encoder as their transpose; `seed` makes it repeatable.
     `groupcc.train` sets the biases and the scale from the data. Gorton 2024 (arXiv:2410.24184), section 2;
     crosscoders: Lindsey et al. 2024.
@@ -70,13 +77,10 @@ class GroupCrosscoder(nn.Module):
         W_dec = torch.randn(L, G, D, generator=generator)
         W_dec /= W_dec.flatten(1).norm(dim=1).view(L, 1, 1)
         self.W_dec = nn.Parameter(W_dec)
-        if config.encoder == "orbit":
-            self.W_enc = nn.Parameter(W_dec.clone().permute(1, 2, 0))
-        else:
-            # Block 0 holds 1/|G| of the decoder's power: scaled so that both encoders start with equal gain.
-            self.W_enc = nn.Parameter((W_dec[:, :1] * G).permute(1, 2, 0))
+        blocks = G if config.encoder == "orbit" or config.tied else 1
+        self.W_enc = nn.Parameter((W_dec[:, :blocks] * self.encoder_gain).permute(1, 2, 0))
         self.b_enc = nn.Parameter(torch.zeros(L))
-        self.b_dec = nn.Parameter(torch.zeros(G, D))
+        self.b_dec = nn.Parameter(torch.zeros(1 if config.tied else G, D))
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("since_fired", torch.zeros(L, dtype=torch.int64))
 
@@ -84,16 +88,23 @@ class GroupCrosscoder(nn.Module):
         c = self.config
         return f"{c.group}, d_in={c.d_in}, n_latents={c.n_latents}, {c.sparsity}, k={c.k}, encoder={c.encoder}"
 
+    @property
+    def encoder_gain(self) -> float:
+        """W_enc over W_dec at the start: block 0 holds 1/|G| of a latent's power, and both encoders start alike."""
+        return 1.0 if self.config.encoder == "orbit" else float(self.group.order)
+
     def pre_acts(self, acts: torch.Tensor) -> torch.Tensor:
-        """pre [N, L] of acts [N, G, D]. An encoder "identity" reads acts[:, 0] only."""
+        """pre [N, L] of acts [N, G, D], [N, L, G] where tied. An encoder "identity" reads acts[:, 0] only."""
         self._check(acts)
+        if self.config.tied:
+            return self._pre_acts_tied(acts)
         x, W_enc, b_enc = self._encoder(acts)
         return torch.addmm(b_enc, x, W_enc)
 
     def encode(self, acts: torch.Tensor) -> SparseLatents:
         """The active latents of acts [N, G, D]."""
         self._check(acts)
-        return encode(*self._encoder(acts), self.config, self.threshold, self.training)[0]
+        return self._latents(acts)[0]
 
     def encode_maps(self, maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bspline") -> SparseLatents:
         """The active latents of `ops.orbit_gather(maps, points, interpolation)`, whose activations are never stored.
@@ -111,6 +122,8 @@ class GroupCrosscoder(nn.Module):
                 got=f"shape {tuple(points.shape)}",
                 remedy="One row of points for each element of the crosscoder's group.",
             )
+        if self.config.tied:
+            return self.encode(ops.orbit_gather(maps, points, interpolation))
         pre = ops.orbit_encode(maps, points, W_enc, b_enc, interpolation)
         if not bool(pre.sum(dtype=torch.float32).isfinite()):
             bad = (~pre.isfinite()).any(1).nonzero().flatten()
@@ -122,12 +135,15 @@ class GroupCrosscoder(nn.Module):
                     got=f"NaN or infinity in {bad.numel()} examples, first image {image}, position {position}",
                     remedy="Find the images behind these maps.",
                 )
-        return select(pre, self.config, self.threshold, self.training)[0]
+        return self._choose(pre)[0]
 
     def decode(self, latents: SparseLatents) -> torch.Tensor:
         """Reconstruction [N, G, D]."""
         dtype = latents.acts.dtype
-        return ops.sparse_decode(latents.acts, latents.indices, self.W_dec.to(dtype), self.b_dec.to(dtype))
+        W_dec, b_dec = self.W_dec.to(dtype), self.b_dec.to(dtype)
+        if self.config.tied:
+            return tied.decode(latents, W_dec, b_dec, self.group)
+        return ops.sparse_decode(latents.acts, latents.indices, W_dec, b_dec)
 
     def forward(self, acts: torch.Tensor) -> CrosscoderOutput:
         """Reconstruction, latents and losses of acts [N, G, D] (fp32, or what autocast makes of it).
@@ -137,17 +153,18 @@ class GroupCrosscoder(nn.Module):
         `acts`, naming the first bad row.
         """
         self._check(acts)
-        config, encoder = self.config, self._encoder(acts)
-        latents, dense, batch_threshold = encode(*encoder, config, self.threshold, self.training)
+        config = self.config
+        latents, dense, batch_threshold, pre = self._latents(acts)
         acts = acts.to(latents.acts.dtype)
         W_dec, b_dec = self.W_dec.to(acts.dtype), self.b_dec.to(acts.dtype)
-        if dense is None:
+        if config.tied:
+            error, residual = tied.decode_loss(latents, W_dec, b_dec, acts, self.group)
+        elif dense is None:
             error_G, residual = ops.decode_loss(latents.acts, latents.indices, W_dec, b_dec, acts)
+            error = error_G.sum()
         else:
             residual = (dense @ W_dec.flatten(1)).view_as(acts) + b_dec - acts
-            wide = torch.promote_types(residual.dtype, torch.float32)
-            error_G = residual.to(wide).square().sum((0, 2))
-        error = error_G.sum()
+            error = residual.to(torch.promote_types(residual.dtype, torch.float32)).square().sum()
         losses = {"reconstruction": error / acts.numel()}
         losses["total"] = losses["reconstruction"]
         if config.sparsity == "l1":
@@ -159,19 +176,53 @@ class GroupCrosscoder(nn.Module):
                 self._count(latents, batch_threshold)
             if config.aux_k and config.aux_coefficient:
                 dead = self.since_fired >= config.dead_after
-                losses["aux"] = aux_loss(residual, error, *encoder, W_dec, dead, config.aux_k)
+                if pre is not None and config.tied:
+                    losses["aux"] = tied.aux_loss(residual, error, pre, W_dec, dead, config.aux_k, self.group)
+                else:
+                    losses["aux"] = aux_loss(residual, error, *self._encoder(acts), W_dec, dead, config.aux_k)
                 losses["total"] = losses["total"] + config.aux_coefficient * losses["aux"]
         return CrosscoderOutput(latents, losses, acts, residual)
 
+    def _latents(
+        self, acts: torch.Tensor
+    ) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Latents; dense acts where these come first; the batch's threshold; pre-activations where they are formed."""
+        if self.config.pose is None:
+            return *encode(*self._encoder(acts), self.config, self.threshold, self.training), None
+        pre = self.pre_acts(acts)
+        return *self._choose(pre), pre
+
+    def _choose(self, pre: torch.Tensor) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None]:
+        """`_latents` of pre-activations."""
+        config, G = self.config, self.group.order
+        if config.pose is None:
+            return select(pre, config, self.threshold, self.training)
+        if config.tied:
+            return select_poses(pre, self.W_dec, self.group, config, self.threshold, self.training)
+        # Latents l·G + h are the poses h of one, of which pose 0 is the base latent itself.
+        base = self.W_dec.unflatten(0, (-1, G))[:, 0]
+        pre = pre.unflatten(1, (-1, G))
+        latents, dense, threshold = select_poses(pre, base, self.group, config, self.threshold, self.training)
+        assert latents.poses is not None
+        return SparseLatents(latents.acts, latents.indices * G + latents.poses), dense, threshold
+
+    def _pre_acts_tied(self, acts: torch.Tensor) -> torch.Tensor:
+        dtype = self._dtype(acts)
+        x, W_enc, b_enc = acts.to(dtype), self.W_enc.to(dtype), self.b_enc.to(dtype)
+        return tied.pre_acts(x, W_enc, b_enc, self.group, self.config.encoder)
+
     def _encoder(self, acts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What the encoder reads of acts [N, G, D] as [N, M], its weights as [M, L], and b_enc [L], in one dtype."""
-        blocks = self.W_enc.shape[0]
-        device, dtype = acts.device.type, acts.dtype
-        if torch.is_autocast_enabled(device) and dtype == torch.float32:
-            # Autocast knows PyTorch's own products, not these ops.
-            dtype = torch.get_autocast_dtype(device)
+        blocks, dtype = self.W_enc.shape[0], self._dtype(acts)
         x = acts[:, :blocks].flatten(1).to(dtype)
         return x, self.W_enc.flatten(0, 1).to(dtype), self.b_enc.to(dtype)
+
+    def _dtype(self, acts: torch.Tensor) -> torch.dtype:
+        """What to compute in: autocast knows PyTorch's own products, not these ops."""
+        device = acts.device.type
+        if torch.is_autocast_enabled(device) and acts.dtype == torch.float32:
+            return torch.get_autocast_dtype(device)
+        return acts.dtype
 
     def _count(self, latents: SparseLatents, batch_threshold: torch.Tensor | None) -> None:
         n = latents.acts.shape[0]
@@ -184,6 +235,31 @@ class GroupCrosscoder(nn.Module):
             started = self.threshold > 0
             blended = torch.where(started, 0.99 * self.threshold + 0.01 * batch_threshold, batch_threshold)
             self.threshold.copy_(blended)
+
+    @torch.no_grad()
+    def untie(self) -> GroupCrosscoder:
+        """The ordinary crosscoder with the same outputs: latent l·|G| + h is R_h of base latent l.
+
+        Its configuration keeps `pose`, so that it selects alike; set to None (`dataclasses.replace`) every latent is
+        chosen for itself. Counters and threshold come along. ArgumentError where it is not tied.
+        """
+        config, G = self.config, self.group.order
+        if not config.tied:
+            raise argument_error(
+                "self", expected="a tied crosscoder", got="tied=False", remedy="It has its own latents already."
+            )
+        wide = replace(config, tied=False, n_latents=config.n_atoms)
+        untied = GroupCrosscoder(wide).to(self.W_dec)
+        W_enc = self.W_enc.permute(2, 0, 1)
+        W_enc = tied.translates(W_enc, self.group) if config.encoder == "orbit" else W_enc.flatten(0, 1)[:, None]
+        untied.W_enc.copy_(W_enc.permute(1, 2, 0))
+        untied.W_dec.copy_(tied.translates(self.W_dec, self.group))
+        untied.b_enc.copy_(self.b_enc.repeat_interleave(G))
+        untied.b_dec.copy_(self.b_dec.expand(G, -1))
+        untied.threshold.copy_(self.threshold)
+        untied.since_fired.copy_(self.since_fired.repeat_interleave(G))
+        untied.provenance = dict(self.provenance)
+        return untied.train(self.training)
 
     @torch.no_grad()
     def normalise_decoder_(self) -> None:

@@ -12,14 +12,16 @@ __all__ = ["SparseLatents"]
 class SparseLatents(NamedTuple):
     """Active latents of N examples: `acts` [N, K] ≥ 0 and `indices` int64 [N, K].
 
-    An entry whose act is 0 is padding; its index means nothing. Rows are sorted by falling act.
+    An entry whose act is 0 is padding; its index means nothing. Rows are sorted by falling act. Of a pose-tied
+    crosscoder `indices` are base latents and `poses` int64 [N, K] the elements in which they are present; else None.
     """
 
     acts: torch.Tensor
     indices: torch.Tensor
+    poses: torch.Tensor | None = None
 
     def to_dense(self, n_latents: int) -> torch.Tensor:
-        """Latent acts [N, L]."""
+        """Latent acts [N, L]; of a base latent active in several poses, their sum."""
         return self.acts.new_zeros(self.acts.shape[0], n_latents).scatter_add(1, self.indices, self.acts)
 
     @property

@@ -4,6 +4,7 @@ from groupcc.ops.backend import backend_status, current_backend, registered_ops,
 from groupcc.ops.batchtopk import batchtopk
 from groupcc.ops.decode_loss import decode_loss, decode_loss_maps
 from groupcc.ops.encode_topk import encode_topk
+from groupcc.ops.group_correlate import group_correlate
 from groupcc.ops.orbit_encode import orbit_encode
 from groupcc.ops.orbit_gather import orbit_gather
 from groupcc.ops.sparse_decode import sparse_decode
@@ -16,6 +17,7 @@ __all__ = [
     "decode_loss",
     "decode_loss_maps",
     "encode_topk",
+    "group_correlate",
     "orbit_encode",
     "orbit_gather",
     "registered_ops",

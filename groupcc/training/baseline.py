@@ -53,7 +53,8 @@ def train_sae(orbits: object, config: CrosscoderConfig, train_config: TrainConfi
     """Trains a plain sparse autoencoder on upright activations, as large and as sparse as `config`'s crosscoder.
 
     It is a `GroupCrosscoder` on the trivial group. With `train_config.augment` it sees the upright activations of
-    transformed images, as the crosscoder sees translated orbits: both learn from the same images.
+    transformed images, as the crosscoder sees translated orbits: both learn from the same images. Beside a tied
+    crosscoder it has as many latents as that has atoms.
     """
     from groupcc.groups import group
 
@@ -63,7 +64,9 @@ def train_sae(orbits: object, config: CrosscoderConfig, train_config: TrainConfi
     if train_config.augment:
         table = torch.from_numpy(G.right_translation.copy())
         upright = _AugmentedUprightOrbits(source, table, train_config.seed)
-    sae_config = dataclasses.replace(config, group="C1", encoder="identity")
+    sae_config = dataclasses.replace(
+        config, group="C1", encoder="identity", tied=False, pose=None, n_latents=config.n_atoms
+    )
     settings = dataclasses.replace(train_config, augment=False)
     return train(GroupCrosscoder(sae_config, seed=train_config.seed), upright, settings)
 

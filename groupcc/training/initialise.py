@@ -82,7 +82,7 @@ def initialise_decoder(
     The examples are drawn by `seed`, without repeats. Latents beyond their number, and those whose example is the
     centre itself, keep their random start.
     """
-    L, G, _ = crosscoder.W_dec.shape
+    L = len(crosscoder.W_dec)
     generator = torch.Generator().manual_seed(seed)
     chosen = indices[torch.randperm(len(indices), generator=generator)[:L]]
     acts = orbits.take(chosen)
@@ -95,13 +95,21 @@ def initialise_decoder(
     directions = (directions[usable] / norms[usable, None, None]).to(crosscoder.W_dec)
     crosscoder.W_dec[usable] = directions
     blocks = crosscoder.W_enc.shape[0]
-    crosscoder.W_enc[:, :, usable] = directions[:, :blocks].permute(1, 2, 0) * (G / blocks)
+    crosscoder.W_enc[:, :, usable] = directions[:, :blocks].permute(1, 2, 0) * crosscoder.encoder_gain
 
 
 @torch.no_grad()
 def initialise_biases(crosscoder: GroupCrosscoder, statistics: DataStatistics) -> None:
-    """b_dec = scaled centre; b_enc such that the encoder starts out reading activations about that centre."""
+    """b_dec = scaled centre; b_enc such that the encoder starts out reading activations about that centre.
+
+    Tied, b_dec is one for all blocks: the centre's mean over them. An "identity" encoder then reads it in a different
+    pose of W_enc each, and b_enc is right on average.
+    """
     centre = (statistics.centre * statistics.scale).to(crosscoder.b_dec)
-    crosscoder.b_dec.copy_(centre)
     blocks = crosscoder.W_enc.shape[0]
-    crosscoder.b_enc.copy_(-torch.einsum("gd,gdl->l", centre[:blocks], crosscoder.W_enc))
+    read = centre[:blocks]
+    if crosscoder.config.tied:
+        centre = centre.mean(0, keepdim=True)
+        read = centre.expand(blocks, -1) / (1 if crosscoder.config.encoder == "orbit" else blocks)
+    crosscoder.b_dec.copy_(centre)
+    crosscoder.b_enc.copy_(-torch.einsum("gd,gdl->l", read, crosscoder.W_enc))

@@ -1,0 +1,81 @@
+"""The pose-tied dictionary: atoms R_h d_l of base latents d_l, read and written without being formed."""
+
+from __future__ import annotations
+
+import torch
+
+from groupcc import ops
+from groupcc.groups import Group
+from groupcc.models.latents import SparseLatents
+from groupcc.models.poses import translation_table
+
+__all__ = ["aux_loss", "decode", "decode_loss", "pre_acts", "translates"]
+
+
+def pre_acts(
+    x_NGD: torch.Tensor, W_enc_GDL: torch.Tensor, b_enc_L: torch.Tensor, group: Group, encoder: str
+) -> torch.Tensor:
+    """z[n, l, h] = Σ_g ⟨W_l[gh], x[n, g]⟩ + b_l ("orbit") or ⟨W_l[h], x[n, 0]⟩ + b_l ("identity"): [N, L, G]."""
+    W_LGD = W_enc_GDL.permute(2, 0, 1)
+    if encoder == "orbit":
+        return ops.group_correlate(x_NGD, W_LGD, group) + b_enc_L[:, None]
+    L, G, _ = W_LGD.shape
+    return (x_NGD[:, 0] @ W_LGD.flatten(0, 1).t()).view(-1, L, G) + b_enc_L[:, None]
+
+
+def translates(W_LGD: torch.Tensor, group: Group) -> torch.Tensor:
+    """Every R_h of every latent, [L·G, G, D]: that of latent l in pose h is the (l·G + h)-th."""
+    return W_LGD[:, translation_table(group, W_LGD.device)].flatten(0, 1)
+
+
+def decode(latents: SparseLatents, W_dec_LGD: torch.Tensor, b_dec_1D: torch.Tensor, group: Group) -> torch.Tensor:
+    """â[n, g] = Σ_k act · W_dec[index, g·pose] + b_dec: [N, G, D]."""
+    N, (_, G, D) = len(latents.acts), W_dec_LGD.shape
+    return ops.sparse_decode(*_by_block(latents, W_dec_LGD, group), b_dec_1D).view(N, G, D)
+
+
+def decode_loss(
+    latents: SparseLatents,
+    W_dec_LGD: torch.Tensor,
+    b_dec_1D: torch.Tensor | None,
+    target_NGD: torch.Tensor,
+    group: Group,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Σ (â − target)², a scalar, and the residual â − target [N, G, D]."""
+    error, residual = ops.decode_loss(
+        *_by_block(latents, W_dec_LGD, group), b_dec_1D, target_NGD.flatten(0, 1)[:, None]
+    )
+    return error.sum(), residual.view_as(target_NGD)
+
+
+def aux_loss(
+    residual_NGD: torch.Tensor,
+    power: torch.Tensor,
+    z_NLG: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+    dead_L: torch.Tensor,
+    aux_k: int,
+    group: Group,
+) -> torch.Tensor:
+    """`sparsity.aux_loss` of the dead base latents, each in its strongest pose."""
+    dead = dead_L.nonzero().flatten()
+    k = min(aux_k, dead.numel())
+    if k == 0:
+        return power.new_zeros(())
+    strongest, pose = z_NLG[:, dead].max(2)
+    acts, chosen = ops.topk(strongest, k)
+    latents = SparseLatents(acts, dead[chosen], pose.gather(1, chosen))
+    left, _ = decode_loss(latents, W_dec_LGD, None, -residual_NGD.detach(), group)
+    return left / power.detach().clamp_min(torch.finfo(power.dtype).tiny)
+
+
+def _by_block(
+    latents: SparseLatents, W_dec_LGD: torch.Tensor, group: Group
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same decode as that of N·G examples of one block each, over a dictionary of L·G blocks."""
+    assert latents.poses is not None
+    N, K = latents.acts.shape
+    L, G, D = W_dec_LGD.shape
+    block_NKG = translation_table(group, W_dec_LGD.device)[latents.poses] + G * latents.indices[:, :, None]
+    acts_NGK = latents.acts[:, None].expand(N, G, K)
+    return acts_NGK.reshape(N * G, K), block_NKG.transpose(1, 2).reshape(N * G, K), W_dec_LGD.view(L * G, 1, D)

@@ -193,8 +193,10 @@ def test_bad_arguments():
         ((x, W.t(), b, 2), r"W_enc: expected torch.float32 of shape \[M, L\] = \[5, L\]; got .*\(9, 5\)"),
         ((x, W.double(), b, 2), "W_enc: expected torch.float32"),
         ((x, W, b[1:], 2), r"b_enc: expected .* \[9\]; got .*\(8,\)"),
-        ((x, W, b, 10), "k: expected 1 to L = 9; got 10"),
+        ((x, W, b, 10), "k: expected a whole number from 1 to L = 9; got 10"),
         ((x, W, b, 0), "k: expected"),
+        ((x, W, b, True), "k: expected a whole number from 1 to L = 9; got True"),
+        ((x, W, b, 3.0), "k: expected a whole number from 1 to L = 9; got 3.0"),
     ]:
         with pytest.raises(ArgumentError, match=message):
             ops.encode_topk(*args)

@@ -138,7 +138,10 @@ def test_library(compiled):
 
 
 def test_bad_arguments():
-    with pytest.raises(ArgumentError, match=r"k: expected 1 to L = 4; got 5"):
+    with pytest.raises(ArgumentError, match=r"k: expected a whole number from 1 to L = 4; got 5"):
         ops.topk(torch.zeros(2, 4), 5)
+    for k in (True, 3.0):
+        with pytest.raises(ArgumentError, match=f"k: expected a whole number from 1 to L = 4; got {k}"):
+            ops.topk(torch.zeros(2, 4), k)
     with pytest.raises(ArgumentError, match="pre_acts: expected a floating-point tensor"):
         ops.topk(torch.zeros(2, 4, dtype=torch.int64), 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, is_whole
 
-__all__ = ["check_latents", "check_selection"]
+__all__ = ["check_k", "check_latents", "check_selection"]
 
 
 def check_selection(pre_acts: torch.Tensor, k: int) -> None:
@@ -18,10 +18,15 @@ def check_selection(pre_acts: torch.Tensor, k: int) -> None:
             got=f"{pre_acts.dtype} of shape {tuple(pre_acts.shape)}",
             remedy="Flatten leading axes first.",
         )
-    if not 1 <= k <= pre_acts.shape[1]:
+    check_k(k, pre_acts.shape[1])
+
+
+def check_k(k: int, L: int) -> None:
+    """k is an int from 1 to L, or ArgumentError."""
+    if not is_whole(k, 1) or k > L:
         raise argument_error(
             "k",
-            expected=f"1 to L = {pre_acts.shape[1]}",
+            expected=f"a whole number from 1 to L = {L}",
             got=k,
             remedy="Choose fewer active latents, or a larger dictionary.",
         )

@@ -8,6 +8,7 @@ import torch
 
 from groupcc.errors import argument_error
 from groupcc.ops.backend import Op
+from groupcc.ops.checks import check_k
 from groupcc.ops.encode_topk.reference import encode_topk_reference
 
 __all__ = ["encode_topk"]
@@ -111,7 +112,4 @@ def _check(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int) ->
             got=f"{b_enc.dtype} of shape {tuple(b_enc.shape)}",
             remedy="One bias for each column of W_enc.",
         )
-    if not 1 <= k <= L:
-        raise argument_error(
-            "k", expected=f"1 to L = {L}", got=k, remedy="Choose fewer active latents, or a larger dictionary."
-        )
+    check_k(k, L)

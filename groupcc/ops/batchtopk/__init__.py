@@ -24,18 +24,6 @@ def _(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch
     return pre_acts.new_empty(shape), pre_acts.new_empty(shape, dtype=torch.int64), pre_acts.new_empty(())
 
 
-@torch.library.custom_op("groupcc::batchtopk_backward", mutates_args=())
-def _batchtopk_backward(
-    grad_acts: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, n_latents: int, backend: str
-) -> torch.Tensor:
-    return _op.launch(backend, "backward", grad_acts, acts, indices, n_latents)
-
-
-@_batchtopk_backward.register_fake
-def _(grad_acts: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, n_latents: int, backend: str) -> torch.Tensor:
-    return acts.new_empty(acts.shape[0], n_latents)
-
-
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     pre_acts, _, ctx.backend = inputs
     ctx.n_latents = pre_acts.shape[1]
@@ -46,7 +34,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.
 
 def _gradients(ctx: Any, grad_acts: torch.Tensor, *_: Any) -> tuple[Any, ...]:
     acts, indices = ctx.saved_tensors
-    return _batchtopk_backward(grad_acts, acts, indices, ctx.n_latents, ctx.backend), None, None
+    d_pre_acts = torch.ops.groupcc.topk_backward(grad_acts, acts, indices, ctx.n_latents, ctx.backend)
+    return d_pre_acts, None, None
 
 
 _batchtopk.register_autograd(_gradients, setup_context=_setup)

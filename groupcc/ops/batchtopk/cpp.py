@@ -6,7 +6,7 @@ import torch
 
 from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
 
-__all__ = ["backward", "forward", "unsupported"]
+__all__ = ["forward", "unsupported"]
 
 
 def unsupported(pre_acts_NL: torch.Tensor, k: int) -> str | None:
@@ -22,11 +22,3 @@ def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     acts, indices = empty((N, chosen.K), dtype), empty((N, chosen.K), torch.int64)
     chosen.write(acts.data_ptr(), indices.data_ptr())
     return acts, indices, empty((), dtype).fill_(chosen.threshold)
-
-
-def backward(
-    grad_acts_NK: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch.Tensor, n_latents: int
-) -> torch.Tensor:
-    d_pre_NL = empty((acts_NK.shape[0], n_latents), acts_NK.dtype).zero_()
-    # Added, as padding shares index 0 with what may stand there.
-    return d_pre_NL.scatter_add_(1, indices_NK, torch.where(acts_NK > 0, grad_acts_NK, 0.0))

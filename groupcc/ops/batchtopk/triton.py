@@ -28,9 +28,8 @@ from groupcc.ops.order import (
     ranks,
     row_keys,
 )
-from groupcc.ops.scatter import scatter_acts
 
-__all__ = ["backward", "builds", "forward", "unsupported"]
+__all__ = ["builds", "forward", "unsupported"]
 
 _BLOCK = 4096  # of a row or the batch at a time, with 8 warps
 _LIST_BLOCK = 1024  # of keys in a histogram
@@ -86,12 +85,6 @@ def _largest(pre: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, tor
     acts, indices = pre.new_empty(N, K), pre.new_empty(N, K, dtype=torch.int64)
     rows_kernel[(N,)](entries, starts, counts, chosen, acts, indices, K, BLOCK=_ROW_BLOCK)
     return acts, indices, threshold
-
-
-def backward(
-    grad_acts_NK: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch.Tensor, n_latents: int
-) -> torch.Tensor:
-    return scatter_acts(grad_acts_NK, acts_NK, indices_NK, n_latents)
 
 
 def builds() -> list[Build]:

@@ -28,6 +28,7 @@ def _(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch
 def _topk_backward(
     grad_acts: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, n_latents: int, backend: str
 ) -> torch.Tensor:
+    """Of batchtopk too."""
     return _op.launch(backend, "backward", grad_acts, acts, indices, n_latents)
 
 

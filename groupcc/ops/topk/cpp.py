@@ -37,4 +37,5 @@ def backward(
     grad_acts_NK: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch.Tensor, n_latents: int
 ) -> torch.Tensor:
     d_pre_NL = empty((acts_NK.shape[0], n_latents), acts_NK.dtype).zero_()
-    return d_pre_NL.scatter_(1, indices_NK, torch.where(acts_NK > 0, grad_acts_NK, 0.0))
+    # Added, as batchtopk's padding shares index 0 with what may stand there.
+    return d_pre_NL.scatter_add_(1, indices_NK, torch.where(acts_NK > 0, grad_acts_NK, 0.0))

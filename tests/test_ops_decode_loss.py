@@ -154,8 +154,6 @@ def test_library_op(compiled):
         op = torch.ops.groupcc.decode_loss.default
         torch.library.opcheck(op, (a, indices, W, b, t, None, "", "cpp"))
         torch.library.opcheck(op, (a, indices, W, b, maps, points, "bilinear", "cpp"))
-        backward = torch.ops.groupcc.decode_loss_backward.default
-        torch.library.opcheck(backward, (torch.ones(2), target, acts, indices, W_dec, "cpp"))
 
 
 def test_compiles(implementation):

@@ -124,7 +124,7 @@ def test_refuses_indices_outside_the_dictionary(compiled, index):
         with pytest.raises(IndexError, match=rf"indices: expected 0 to L - 1 = 3; got {index}"):
             ops.sparse_decode(acts, indices, W_dec, b_dec)
         with pytest.raises(IndexError, match="indices"):
-            torch.ops.groupcc.sparse_decode_backward(grad, acts, indices, W_dec, "cpp")
+            torch.ops.groupcc.sparse_decode_backward(grad, None, acts, indices, W_dec, True, "cpp")
 
 
 def test_more_than_2_to_the_31_elements(compiled):
@@ -144,8 +144,9 @@ def test_library_op(compiled):
         torch.library.opcheck(
             torch.ops.groupcc.sparse_decode.default, (leaves[0], indices, leaves[1], leaves[2], "cpp")
         )
-        detached = (grad, acts.detach(), indices, W_dec.detach(), "cpp")
-        torch.library.opcheck(torch.ops.groupcc.sparse_decode_backward.default, detached)
+        for scale, need_bias in ((None, True), (torch.ones(2), False)):
+            detached = (grad, scale, acts.detach(), indices, W_dec.detach(), need_bias, "cpp")
+            torch.library.opcheck(torch.ops.groupcc.sparse_decode_backward.default, detached)
 
 
 def test_compiles(implementation):
@@ -156,3 +157,16 @@ def test_compiles(implementation):
         eager = results(ops.sparse_decode, inputs, [grad])
         for a, b in zip(results(compiled, inputs, [grad]), eager, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:])
+def test_no_gradient_of_a_bias_that_needs_none(implementation):
+    acts, indices, W_dec, _, grad = sample(SHAPES[5], torch.float32)
+    backend = implementation.partition("-")[0]
+    with running(implementation, "sparse_decode") as device:
+        args = [None if x is None else x.to(device) for x in (grad, torch.ones(3), acts, indices, W_dec)]
+        *with_bias, d_b_dec = torch.ops.groupcc.sparse_decode_backward(*args, True, backend)
+        *without, none = torch.ops.groupcc.sparse_decode_backward(*args, False, backend)
+    assert d_b_dec.shape == (3, 11)
+    assert none.numel() == 0
+    assert all(torch.equal(a, b) for a, b in zip(with_bias, without, strict=True))

@@ -44,30 +44,6 @@ def _(
     return target.new_empty(W_dec.shape[1], dtype=wide), target.new_empty(acts.shape[0], *W_dec.shape[1:])
 
 
-@torch.library.custom_op("groupcc::decode_loss_backward", mutates_args=())
-def _decode_loss_backward(
-    grad_loss: torch.Tensor,
-    residual: torch.Tensor,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    W_dec: torch.Tensor,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "backward", grad_loss, residual, acts, indices, W_dec)
-
-
-@_decode_loss_backward.register_fake
-def _(
-    grad_loss: torch.Tensor,
-    residual: torch.Tensor,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    W_dec: torch.Tensor,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return acts.new_empty(acts.shape), W_dec.new_empty(W_dec.shape), W_dec.new_empty(W_dec.shape[1:])
-
-
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
     acts, indices, W_dec, ctx.backend = inputs[0], inputs[1], inputs[2], inputs[-1]
     ctx.save_for_backward(output[1], acts, indices, W_dec)
@@ -84,13 +60,15 @@ def _gradients(ctx: Any, grad_loss: torch.Tensor | None, grad_residual: torch.Te
         if grad_loss is not None:
             grad = grad + (2 * grad_loss[:, None] * residual).to(residual.dtype)
         d_target = -grad if ctx.needs_input_grad[4] else None
+    need_bias = ctx.needs_input_grad[3]
     if any(ctx.needs_input_grad[i] for i in (0, 2, 3)):
+        scale = None
         if grad_residual is None and grad_loss is not None:
-            gradients = _decode_loss_backward(grad_loss, residual, acts, indices, W_dec, ctx.backend)
-        else:
-            gradients = torch.ops.groupcc.sparse_decode_backward(grad, acts, indices, W_dec, ctx.backend)
-        d_acts, d_W_dec, d_b_dec = gradients
-    return d_acts, None, d_W_dec, d_b_dec if ctx.needs_input_grad[3] else None, d_target, None, None, None
+            grad, scale = residual, 2 * grad_loss  # their product is formed in the kernels
+        d_acts, d_W_dec, d_b_dec = torch.ops.groupcc.sparse_decode_backward(
+            grad, scale, acts, indices, W_dec, need_bias, ctx.backend
+        )
+    return d_acts, None, d_W_dec, d_b_dec if need_bias else None, d_target, None, None, None
 
 
 _decode_loss.register_autograd(_gradients, setup_context=_setup)

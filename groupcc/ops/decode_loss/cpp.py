@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from groupcc.ops.cost import dense_decode
-from groupcc.ops.decode_native import address, gradients, widened
+from groupcc.ops.decode_native import address, widened
 from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
 from groupcc.ops.orbit_gather import sampling_taps
 
-__all__ = ["backward", "forward", "slower", "unsupported"]
+__all__ = ["forward", "slower", "unsupported"]
 
 
 def unsupported(
@@ -83,15 +83,3 @@ def forward(
         threads(),
     )
     return loss, residual
-
-
-def backward(
-    grad_loss_G: torch.Tensor,
-    residual_NGD: torch.Tensor,
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    wide = torch.promote_types(acts_NK.dtype, torch.float32)
-    scale = (2 * grad_loss_G.to(wide)).repeat_interleave(W_dec_LGD.shape[2])
-    return gradients(residual_NGD, scale, acts_NK, indices_NK, W_dec_LGD)

@@ -10,11 +10,10 @@ import triton.language as tl
 
 from groupcc.ops import gpu
 from groupcc.ops.cost import dense_decode
-from groupcc.ops.latent_sum import TILES, accumulator, latent_sum, sum_rows, too_wide
+from groupcc.ops.latent_sum import TILES, accumulator, sum_rows, too_wide
 from groupcc.ops.orbit_gather import tap_table, too_large
-from groupcc.ops.row_dots import row_dots
 
-__all__ = ["backward", "builds", "forward", "slower", "unsupported"]
+__all__ = ["builds", "forward", "slower", "unsupported"]
 
 
 def unsupported(
@@ -77,22 +76,6 @@ def forward(
         *(N, K, G, D, P, pixels, gpu.next_power_of_2(L), T, block_D),
     )
     return parts.sum((0, 1)), residual
-
-
-def backward(
-    grad_loss_G: torch.Tensor,
-    residual_NGD: torch.Tensor,
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    L, G, D = W_dec_LGD.shape
-    residual, W_dec = residual_NGD.reshape(-1, G * D), W_dec_LGD.reshape(L, G * D)
-    scale = (2 * grad_loss_G).repeat_interleave(D)  # the gradient is scale · residual, formed in the kernels
-    d_acts = row_dots(residual, indices_NK, W_dec, scale)
-    sums = latent_sum(acts_NK, indices_NK, residual, L, scale=scale, columns=True)
-    assert sums.columns is not None
-    return d_acts, sums.rows.view(L, G, D), sums.columns.view(G, D)
 
 
 def _block_D(D: int, itemsize: int) -> int:

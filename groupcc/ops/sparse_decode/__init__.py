@@ -29,16 +29,30 @@ def _(
 
 @torch.library.custom_op("groupcc::sparse_decode_backward", mutates_args=())
 def _sparse_decode_backward(
-    grad: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, backend: str
+    grad: torch.Tensor,
+    scale: torch.Tensor | None,
+    acts: torch.Tensor,
+    indices: torch.Tensor,
+    W_dec: torch.Tensor,
+    need_bias: bool,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "backward", grad, acts, indices, W_dec)
+    """d_acts, d_W_dec, d_b_dec (of no elements without `need_bias`) where the gradient is scale[g] · grad[n, g, d]."""
+    return _op.launch(backend, "backward", grad, scale, acts, indices, W_dec, need_bias)
 
 
 @_sparse_decode_backward.register_fake
 def _(
-    grad: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, backend: str
+    grad: torch.Tensor,
+    scale: torch.Tensor | None,
+    acts: torch.Tensor,
+    indices: torch.Tensor,
+    W_dec: torch.Tensor,
+    need_bias: bool,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return torch.empty_like(acts), W_dec.new_empty(W_dec.shape), W_dec.new_empty(W_dec.shape[1:])
+    d_b_dec = W_dec.new_empty(W_dec.shape[1:] if need_bias else (0,))
+    return acts.new_empty(acts.shape), W_dec.new_empty(W_dec.shape), d_b_dec
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -48,8 +62,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     acts, indices, W_dec = ctx.saved_tensors
-    d_acts, d_W_dec, d_b_dec = _sparse_decode_backward(grad, acts, indices, W_dec, ctx.backend)
-    return d_acts, None, d_W_dec, d_b_dec if ctx.needs_input_grad[3] else None, None
+    need_bias = ctx.needs_input_grad[3]
+    d_acts, d_W_dec, d_b_dec = _sparse_decode_backward(grad, None, acts, indices, W_dec, need_bias, ctx.backend)
+    return d_acts, None, d_W_dec, d_b_dec if need_bias else None, None
 
 
 _sparse_decode.register_autograd(_gradients, setup_context=_setup)

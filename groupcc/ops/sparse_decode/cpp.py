@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from groupcc.ops.cost import dense_decode
-from groupcc.ops.decode_native import address, gradients, widened
+from groupcc.ops.decode_native import address, widened
 from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
 
 __all__ = ["backward", "forward", "slower", "unsupported"]
@@ -48,6 +48,34 @@ def forward(
 
 
 def backward(
-    grad_NGD: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor
+    grad_NGD: torch.Tensor,
+    scale_G: torch.Tensor | None,
+    acts_NK: torch.Tensor,
+    indices_NK: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+    need_bias: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return gradients(grad_NGD, None, acts_NK, indices_NK, W_dec_LGD)
+    acts, indices = widened(acts_NK), indices_NK.contiguous()
+    grad, W_dec = grad_NGD.contiguous(), W_dec_LGD.contiguous()
+    (N, K), (L, G, D) = acts.shape, W_dec.shape
+    scale = None if scale_G is None else scale_G.to(acts.dtype).repeat_interleave(D)
+    d_acts = torch.empty_like(acts)
+    d_W_dec = empty((L, G, D), W_dec.dtype)
+    d_b_dec = acts.new_empty(G, D) if need_bias else None
+    _C.sparse_decode_backward(
+        grad.data_ptr(),
+        address(scale),
+        acts.data_ptr(),
+        indices.data_ptr(),
+        W_dec.data_ptr(),
+        d_acts.data_ptr(),
+        d_W_dec.data_ptr(),
+        address(d_b_dec),
+        N,
+        K,
+        L,
+        G * D,
+        DTYPES[W_dec.dtype],
+        threads(),
+    )
+    return d_acts.to(acts_NK.dtype), d_W_dec, W_dec.new_empty(0) if d_b_dec is None else d_b_dec.to(W_dec.dtype)

@@ -43,14 +43,20 @@ def forward(
 
 
 def backward(
-    grad_NGD: torch.Tensor, acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor
+    grad_NGD: torch.Tensor,
+    scale_G: torch.Tensor | None,
+    acts_NK: torch.Tensor,
+    indices_NK: torch.Tensor,
+    W_dec_LGD: torch.Tensor,
+    need_bias: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     L, G, D = W_dec_LGD.shape
     grad, W_dec = grad_NGD.reshape(-1, G * D), W_dec_LGD.reshape(L, G * D)
-    d_acts = row_dots(grad, indices_NK, W_dec)
-    sums = latent_sum(acts_NK, indices_NK, grad, L, columns=True)
-    assert sums.columns is not None
-    return d_acts, sums.rows.view(L, G, D), sums.columns.view(G, D)
+    scale = None if scale_G is None else scale_G.repeat_interleave(D)
+    d_acts = row_dots(grad, indices_NK, W_dec, scale)
+    sums = latent_sum(acts_NK, indices_NK, grad, L, scale=scale, columns=need_bias)
+    d_b_dec = W_dec.new_empty(0) if sums.columns is None else sums.columns.view(G, D)
+    return d_acts, sums.rows.view(L, G, D), d_b_dec
 
 
 # acts [N, K], indices int64 [N, K], W_dec [L, M], b_dec [M] → out [N, M], with M = G·D.

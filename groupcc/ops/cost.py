@@ -50,8 +50,8 @@ def _tf32() -> bool:
 _tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def dense_decode(acts_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> str | None:
-    """Why a decode is cheaper as a dense product over all latents, or None."""
+def dense_decode(acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, *_: object) -> str | None:
+    """Why a decode, of arguments that begin so, is cheaper as a dense product over all latents, or None."""
     limit = dense_up_to(W_dec_LGD.device, W_dec_LGD.dtype)
     if W_dec_LGD.shape[0] > limit * acts_NK.shape[1]:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops.cost import dense_decode
+from groupcc.ops.cost import dense_decode as slower
 from groupcc.ops.decode_native import address, widened
 from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
 from groupcc.ops.orbit_gather import sampling_taps
@@ -22,18 +22,6 @@ def unsupported(
     interpolation: str,
 ) -> str | None:
     return why_not(acts_NK, indices_NK, W_dec_LGD, target, *([] if b_dec_GD is None else [b_dec_GD]))
-
-
-def slower(
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    b_dec_GD: torch.Tensor | None,
-    target: torch.Tensor,
-    points_GP2: torch.Tensor | None,
-    interpolation: str,
-) -> str | None:
-    return dense_decode(acts_NK, W_dec_LGD)
 
 
 def forward(

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from groupcc.ops import gpu
-from groupcc.ops.cost import dense_decode
+from groupcc.ops.cost import dense_decode as slower
 from groupcc.ops.latent_sum import TILES, accumulator, sum_rows, too_wide
 from groupcc.ops.orbit_gather import tap_table, too_large
 
@@ -28,18 +28,6 @@ def unsupported(
     biases = [] if b_dec_GD is None else [b_dec_GD]
     why = gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases, target) or too_wide(W_dec_LGD)
     return why or (None if points_GP2 is None else too_large(target, points_GP2))
-
-
-def slower(
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    b_dec_GD: torch.Tensor | None,
-    target: torch.Tensor,
-    points_GP2: torch.Tensor | None,
-    interpolation: str,
-) -> str | None:
-    return dense_decode(acts_NK, W_dec_LGD)
 
 
 def forward(

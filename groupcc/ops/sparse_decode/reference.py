@@ -17,7 +17,7 @@ def sparse_decode_reference(
     L, G, D = W_dec_LGD.shape
     N = acts_NK.shape[0]
     W_dec = W_dec_LGD.reshape(L, G * D)
-    if N == 0 or dense_decode(acts_NK, W_dec_LGD):
+    if N == 0 or dense_decode(acts_NK, indices_NK, W_dec_LGD):
         dense = acts_NK.new_zeros(N, L).scatter_add(1, indices_NK, acts_NK)
         out = (dense @ W_dec).view(N, G, D)
     else:

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from groupcc.ops import gpu
-from groupcc.ops.cost import dense_decode
+from groupcc.ops.cost import dense_decode as slower
 from groupcc.ops.latent_sum import TILES, latent_sum, sum_rows, too_wide
 from groupcc.ops.row_dots import row_dots
 
@@ -19,12 +19,6 @@ def unsupported(
 ) -> str | None:
     biases = [] if b_dec_GD is None else [b_dec_GD]
     return gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases) or too_wide(W_dec_LGD)
-
-
-def slower(
-    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
-) -> str | None:
-    return dense_decode(acts_NK, W_dec_LGD)
 
 
 def forward(

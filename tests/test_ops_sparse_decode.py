@@ -144,8 +144,9 @@ def test_library_op(compiled):
         torch.library.opcheck(
             torch.ops.groupcc.sparse_decode.default, (leaves[0], indices, leaves[1], leaves[2], "cpp")
         )
-        for scale, need_bias in ((None, True), (torch.ones(2), False)):
-            detached = (grad, scale, acts.detach(), indices, W_dec.detach(), need_bias, "cpp")
+        transposed = acts.detach().t().contiguous().t()
+        for latents, scale, need_bias in ((acts.detach(), None, True), (transposed, torch.ones(2), False)):
+            detached = (grad, scale, latents, indices, W_dec.detach(), need_bias, "cpp")
             torch.library.opcheck(torch.ops.groupcc.sparse_decode_backward.default, detached)
 
 

@@ -25,6 +25,9 @@ FLAGS = ["-O3", "-g0", "-MMD", "-fno-math-errno", "-fno-trapping-math", "-Wall",
 MORE_FLAGS = os.environ.get("GROUPCC_FLAGS", "").split()  # have the last word, when compiling and when linking
 
 
+SETTINGS = [Path(__file__)]  # what every object depends on beside its source
+
+
 class BuildKernels(build_ext):
     """build_ext that adds each kernel file's objects, one for every instruction set."""
 
@@ -32,6 +35,12 @@ class BuildKernels(build_ext):
         openmp = self._openmp()
         ext.extra_compile_args += FLAGS + openmp + MORE_FLAGS
         ext.extra_link_args += openmp + MORE_FLAGS
+        flags = Path(self.build_temp) / "flags.txt"  # written only where they are others than those of the last build
+        if not flags.exists() or flags.read_text() != " ".join(openmp + MORE_FLAGS):
+            flags.parent.mkdir(parents=True, exist_ok=True)
+            flags.write_text(" ".join(openmp + MORE_FLAGS))
+        SETTINGS.append(flags)
+        ext.depends = [*ext.depends, *map(str, SETTINGS)]
         sets = X86 if platform.machine().lower() in ("x86_64", "amd64") else {"baseline": []}
         kernels = sorted(str(path) for path in CSRC.glob("*_kernels.cpp"))
         for isa, flags in sets.items():
@@ -60,15 +69,15 @@ class BuildKernels(build_ext):
 
 
 def changed(obj, source):
-    """Whether the object is older than its source or a header that it was compiled from."""
+    """Whether the object is older than its source, a header that it was compiled from, or the flags."""
     listed = Path(obj).with_suffix(".d")
     if naive_recompile(obj, source):
         return True
     if not listed.exists():
         return False
-    headers = listed.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+    headers = [Path(name) for name in listed.read_text().replace("\\\n", " ").split(":", 1)[1].split()]
     built = Path(obj).stat().st_mtime
-    return any(not Path(name).exists() or Path(name).stat().st_mtime > built for name in headers)
+    return any(not path.exists() or path.stat().st_mtime > built for path in [*headers, *SETTINGS])
 
 
 ParallelCompile("GROUPCC_BUILD_JOBS", default=2, needs_recompile=changed).install()

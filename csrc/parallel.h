@@ -2,11 +2,13 @@
 // so that none of its waiting threads compete with ours.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #ifdef _OPENMP
 #include <omp.h>
 #else
+#include <system_error>
 #include <thread>
 #include <vector>
 #endif
@@ -28,8 +30,15 @@ void each_thread(int threads, const Body& body) {
     }
 #else
     std::vector<std::thread> workers;
-    for (int t = 1; t < threads; ++t) workers.emplace_back([&body, t] { body(t); });
+    workers.reserve(static_cast<std::size_t>(threads));
+    int started = 1;
+    try {
+        for (; started < threads; ++started) workers.emplace_back([&body, t = started] { body(t); });
+    } catch (const std::system_error&) {
+        // The system has no more threads: the rest is done here.
+    }
     body(0);
+    for (int t = started; t < threads; ++t) body(t);
     for (std::thread& worker : workers) worker.join();
 #endif
 }

@@ -5,6 +5,12 @@
 
 namespace groupcc {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool exact_blocks = true;  // of just the size asked for, and used once, so that the sanitizer sees overruns
+#else
+constexpr bool exact_blocks = false;
+#endif
+
 // A block of at least `bytes`, aligned to 64; freed by give_back. Throws std::bad_alloc.
 void* take_block(std::size_t bytes);
 void give_back(void* block, std::size_t bytes) noexcept;

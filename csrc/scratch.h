@@ -21,10 +21,11 @@ public:
     // Uninitialised memory for `count` elements, aligned to 64 bytes. Throws std::bad_alloc. Not for use by threads.
     template <class T>
     T* take(std::int64_t count) {
-        const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-        if (blocks_.empty() || bytes > blocks_.back().bytes - used_) {
+        const std::size_t wanted = static_cast<std::size_t>(count) * sizeof(T);
+        const std::size_t bytes = exact_blocks ? wanted : (wanted + 63) / 64 * 64;
+        if (exact_blocks || blocks_.empty() || bytes > blocks_.back().bytes - used_) {
             blocks_.reserve(blocks_.size() + 1);
-            const std::size_t size = bytes > smallest ? bytes : smallest;
+            const std::size_t size = exact_blocks || bytes > smallest ? bytes : smallest;
             blocks_.push_back({take_block(size), size});
             used_ = 0;
         }

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -37,9 +38,10 @@ _C = use_extension(sys.argv[1])
 import groupcc.ops as ops  # noqa: E402 (after the extension is in place)
 from groupcc.cli.bench.cases import agree  # noqa: E402
 from groupcc.ops import native  # noqa: E402
+from groupcc.ops.encode_topk import cpp as encode_topk_cpp  # noqa: E402
 
-# Large outputs would come from blocks that end on a page, behind which the sanitizer sees nothing.
-native._BLOCK_FROM = sys.maxsize
+# Every output from csrc/memory.cpp, which is how large ones are made.
+native._BLOCK_FROM = 1
 
 Call = Callable[[], tuple[torch.Tensor, ...]]
 
@@ -89,7 +91,7 @@ class Draw:
     def maps(self) -> tuple[torch.Tensor, torch.Tensor, str]:
         """Maps [B, S, H, W, D], points [G, P, 2] within them up to their rim, an interpolation."""
         how = self.random.choice(("bilinear", "bspline"))
-        B, G, P, D = self.size(3, 1), self.size(6, 1), self.size(20, 1), self.size(70, 1, 33)
+        B, G, P, D = self.size(3, 1), self.size(6, 0, 1), self.size(20, 1), self.size(70, 1, 33)
         H, W = self.size(9, 3), self.size(9, 3)
         H, W = max(H, 3), max(W, 3)
         margin = 0.0 if how == "bilinear" else 1.0
@@ -123,14 +125,22 @@ def batchtopk(draw: Draw) -> tuple[str, Call]:
 
 
 def encode_topk(draw: Draw) -> tuple[str, Call]:
-    N, M, L = draw.size(40, 0, 1), draw.size(130, 1, 33), draw.size(600, 1, 17, 2049)
-    x, W_enc, b_enc, k = draw.randn(N, M), draw.randn(M, L), draw.randn(L), draw.size(L, 1, L)
+    screened = draw.random.random() < 0.5
+    if screened:  # whatever the CPU, and in float32 alone
+        draw.dtype = torch.float32
+        N, M, L = draw.size(150, 64, 65), draw.size(200, 1, 33), max(draw.size(900, 2049), 16)
+        x, W_enc, b_enc, k = draw.randn(N, M), draw.randn(L, M).contiguous().t(), draw.randn(L), draw.size(L // 16, 1)
+        x = x + draw.random.choice((0.0, 5.0, 100.0)) * x[:, :1]  # rows of few candidates, of many, of too many
+    else:
+        N, M, L = draw.size(40, 0, 1), draw.size(130, 1, 33), draw.size(600, 1, 17, 2049)
+        x, W_enc, b_enc, k = draw.randn(N, M), draw.randn(M, L), draw.randn(L), draw.size(L, 1, L)
 
     def call() -> tuple[torch.Tensor, ...]:
-        acts, _, *_gradients = with_gradients(lambda *leaves: ops.encode_topk(*leaves, k), x, W_enc, b_enc)
+        with mock.patch.object(encode_topk_cpp, "pays", return_value=screened):
+            acts, _, *_gradients = with_gradients(lambda *leaves: ops.encode_topk(*leaves, k), x, W_enc, b_enc)
         return (acts,)  # near-ties may be chosen otherwise, and their gradients with them
 
-    return f"N = {N}, M = {M}, L = {L}, k = {k}", call
+    return f"N = {N}, M = {M}, L = {L}, k = {k}, screened = {screened}", call
 
 
 def sparse_decode(draw: Draw) -> tuple[str, Call]:

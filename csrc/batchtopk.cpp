@@ -7,27 +7,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <memory>
 #include <vector>
 
 #include "bindings.h"
-#include "memory.h"
 #include "parallel.h"
 #include "scalar.h"
+#include "scratch.h"
 
 namespace groupcc {
 namespace {
-
-constexpr int digit_bits = 11;
-
-struct Memory {
-    explicit Memory(std::size_t n) : bytes(n), data(static_cast<char*>(take_block(n))) {}
-    ~Memory() { give_back(data, bytes); }
-    Memory(const Memory&) = delete;
-    Memory& operator=(const Memory&) = delete;
-    std::size_t bytes;
-    char* data;
-};
 
 class BatchSelection {
   public:
@@ -35,15 +23,14 @@ class BatchSelection {
                    int dtype, int threads)
         : rows{at<void>(pre_acts), stride, N, L},
           kernels(batch_kernels().of[dtype]),
+          key_bytes(static_cast<std::int64_t>(kernels.key_bytes)),
           wanted(N * k),
           n_threads(static_cast<int>(std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(N, 1)))),
-          element_bytes(dtype == 0 ? 4 : dtype == 1 ? 8 : 2),
+          element_bytes(size_of(dtype)),
           room(std::min(3 * wanted + L, N * L)),
           parts(static_cast<std::size_t>(N)) {
         if (N == 0) return;
-        for (int t = 0; t < n_threads; ++t) {
-            memory.push_back(std::make_unique<Memory>(static_cast<std::size_t>(room) * kernels.key_bytes));
-        }
+        for (int t = 0; t < n_threads; ++t) collected.push_back(memory.take<char>(room * key_bytes));
         find();
     }
 
@@ -63,7 +50,7 @@ class BatchSelection {
     // What was collected of a row, and how many of its keys equal to `cut` are chosen.
     struct Part {
         const char* keys = nullptr;
-        std::int64_t n = 0, above = 0, equals = 0;
+        std::int64_t n = 0, equals = 0;
     };
 
     void find() {
@@ -99,11 +86,12 @@ class BatchSelection {
     // body(row, scratch) for every row, in order within a thread.
     template <class Body>
     void each_row(std::int64_t K, const Body& body) {
-        const std::size_t bytes = kernels.scratch_bytes(rows.L, K);
-        const Memory scratch(bytes * static_cast<std::size_t>(n_threads));
+        const auto bytes = static_cast<std::int64_t>(kernels.scratch_bytes(rows.L, K));
+        Scratch working;
+        char* const scratch = working.take<char>(bytes * n_threads);
         parallel_for(rows.N, n_threads, [&](std::int64_t begin, std::int64_t end, int thread) {
             for (std::int64_t row = begin; row < end; ++row) {
-                body(row, scratch.data + bytes * static_cast<std::size_t>(thread));
+                body(row, scratch + bytes * thread);
             }
         });
     }
@@ -112,20 +100,21 @@ class BatchSelection {
     template <class Get>
     std::int64_t fill(const Get& get) {
         std::vector<std::int64_t> used(static_cast<std::size_t>(n_threads), 0);
-        const std::size_t bytes = kernels.scratch_bytes(rows.L, 0);
-        const Memory scratch(bytes * static_cast<std::size_t>(n_threads));
+        const auto bytes = static_cast<std::int64_t>(kernels.scratch_bytes(rows.L, 0));
+        Scratch working;
+        char* const scratch = working.take<char>(bytes * n_threads);
         std::atomic<bool> full{false};
         parallel_for(rows.N, n_threads, [&](std::int64_t begin, std::int64_t end, int thread) {
             const auto t = static_cast<std::size_t>(thread);
             std::int64_t n = 0;
             for (std::int64_t row = begin; row < end && !full; ++row) {
-                char* const keys = memory[t]->data + static_cast<std::size_t>(n) * kernels.key_bytes;
-                const std::int64_t found = get(row, scratch.data + bytes * t, keys, room - n);
+                char* const keys = collected[t] + n * key_bytes;
+                const std::int64_t found = get(row, scratch + bytes * thread, keys, room - n);
                 if (found > room - n) {
                     full = true;
                     break;
                 }
-                parts[static_cast<std::size_t>(row)] = Part{keys, found, 0, 0};
+                parts[static_cast<std::size_t>(row)] = Part{keys, found, 0};
                 n += found;
             }
             used[t] = n;
@@ -181,19 +170,18 @@ class BatchSelection {
     // The value of the `wanted`-th largest; count(row, known, mask, shift, histogram) counts the digits of a row.
     template <class Count>
     std::uint64_t kth(const Count& count) const {
-        constexpr std::size_t n_digits = std::size_t{1} << digit_bits;
         std::uint64_t known = 0, mask = 0;
         std::int64_t rank = wanted;
         for (int bits_left = kernels.value_bits; bits_left > 0;) {
             const int shift = std::max(bits_left - digit_bits, 0);
             // A last, shorter step counts some known bits again; they are the same in all that is counted.
-            std::vector<std::uint64_t> histograms(n_digits * static_cast<std::size_t>(n_threads), 0);
+            std::vector<std::uint64_t> histograms(static_cast<std::size_t>(n_digits) * static_cast<std::size_t>(n_threads), 0);
             parallel_for(rows.N, n_threads, [&](std::int64_t begin, std::int64_t end, int thread) {
                 for (std::int64_t row = begin; row < end; ++row) {
                     count(row, known, mask, shift, histograms.data() + n_digits * static_cast<std::size_t>(thread));
                 }
             });
-            std::size_t digit = n_digits;
+            auto digit = static_cast<std::size_t>(n_digits);
             std::int64_t here = 0;
             do {
                 --digit;
@@ -212,10 +200,13 @@ class BatchSelection {
 
     const Rows rows;
     const BatchKernels& kernels;
+    const std::int64_t key_bytes;
     const std::int64_t wanted;
-    const int n_threads, element_bytes;
+    const int n_threads;
+    const std::int64_t element_bytes;
     const std::int64_t room;  // keys that a thread may collect
-    std::vector<std::unique_ptr<Memory>> memory;
+    Scratch memory;
+    std::vector<char*> collected;  // each thread's keys
     std::vector<Part> parts;
     std::uint64_t cut = 0;
     std::int64_t most = 1;

@@ -15,7 +15,7 @@ struct BatchKernels {
     int value_bits;
     std::uint64_t zero, infinity;
     std::size_t (*scratch_bytes)(std::int64_t L, std::int64_t K);
-    // Value of the rank-th largest of about `count` elements from all over the rows.
+    // A value that somewhat more than `share` of all elements reach, going by about `count` of them.
     std::uint64_t (*sample)(const Rows& rows, std::int64_t count, double share);
     // Keys of the elements of at least `value`: their number, or room + 1.
     std::int64_t (*collect)(const Rows& rows, std::int64_t row, std::uint64_t value, void* keys, std::int64_t room,
@@ -27,7 +27,7 @@ struct BatchKernels {
     void (*tally)(const Rows& rows, std::int64_t row, std::uint64_t value, std::int64_t* above, std::int64_t* equal,
                   void* scratch);
     void (*tally_keys)(const void* keys, std::int64_t n, std::uint64_t value, std::int64_t* above, std::int64_t* equal);
-    // histogram[2048] gains the digits v >> shift & (2^11 - 1) of the values with (v & mask) == known.
+    // histogram[n_digits] gains the digits v >> shift & (n_digits - 1) of the values with (v & mask) == known.
     void (*digits)(const Rows& rows, std::int64_t row, std::uint64_t known, std::uint64_t mask, int shift,
                    std::uint64_t* histogram);
     void (*digits_of_keys)(const void* keys, std::int64_t n, std::uint64_t known, std::uint64_t mask, int shift,

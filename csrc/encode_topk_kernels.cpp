@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "encode_topk.h"
+#include "selection_vec.h"
 #include "vec.h"
 
 namespace groupcc {
@@ -95,24 +96,11 @@ void bounds(const BoundArgs& a) {
     }
 }
 
-// Bit i: not v[i] < threshold, which NaN is not either.
-inline unsigned not_less(V v, float threshold) {
-#if defined(GROUPCC_ISA_AVX512)
-    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(threshold), _CMP_NLT_UQ);
-#elif defined(GROUPCC_ISA_AVX2)
-    return unsigned(_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(threshold), _CMP_NLT_UQ)));
-#else
-    unsigned mask = 0;
-    for (int i = 0; i < lanes; ++i) mask |= unsigned(!(v[i] < threshold)) << i;
-    return mask;
-#endif
-}
-
 std::int64_t at_least(const float* upper, std::int64_t L, float threshold, std::int32_t* found, std::int64_t room) {
     std::int64_t count = 0, l = 0;
     for (; l + lanes <= L; l += lanes) {
-        for (unsigned mask = not_less(F::load(upper + l), threshold); mask; mask &= mask - 1) {
-            if (count < room) found[count] = std::int32_t(l + __builtin_ctz(mask));
+        for (auto mask = lanes_where<Ask::at_least>(F::load(upper + l), threshold - V{}); mask; mask &= mask - 1) {
+            if (count < room) found[count] = std::int32_t(l + __builtin_ctzll(mask));
             ++count;
         }
     }

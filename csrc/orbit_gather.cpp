@@ -8,9 +8,9 @@
 #include <atomic>
 
 #include "bindings.h"
-#include "memory.h"
 #include "parallel.h"
 #include "scalar.h"
+#include "scratch.h"
 
 namespace groupcc {
 namespace {
@@ -20,22 +20,6 @@ constexpr std::int64_t stream_from = std::int64_t{8} << 20;
 // One thread's sums, where every element adds to one map: half of a usual second-level cache.
 constexpr std::int64_t sums_bytes = std::int64_t{512} << 10;
 constexpr std::int64_t widest_vector = 16;  // in channels: parts are multiples of it, so that they share no vector
-
-class Scratch {
-  public:
-    explicit Scratch(std::int64_t bytes)
-        : bytes_(std::size_t(std::max<std::int64_t>(bytes, 1))), data_(take_block(bytes_)) {}
-    ~Scratch() { give_back(data_, bytes_); }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
-    char* data() const { return static_cast<char*>(data_); }
-
-  private:
-    std::size_t bytes_;
-    void* data_;
-};
-
-std::int64_t item_bytes(int dtype) { return dtype == 0 ? 4 : dtype == 1 ? 8 : 2; }
 
 struct Map {
     std::uintptr_t address;
@@ -58,7 +42,7 @@ std::int64_t orbit_gather(std::uintptr_t maps, const std::array<std::int64_t, 5>
                           const std::array<std::int64_t, 4>& strides, std::uintptr_t points, std::uintptr_t acts,
                           std::int64_t G, std::int64_t P, bool bspline, int dtype, int threads) {
     OrbitArgs args = arguments({maps, shape, strides}, points, acts, G, P, bspline);
-    const std::int64_t row = args.D * item_bytes(dtype), rows = args.B * G * P;
+    const std::int64_t row = args.D * size_of(dtype), rows = args.B * G * P;
     args.stream = aligned(acts, row) && rows * row >= stream_from;
     const auto kernel = orbit_gather_kernels().gather[dtype];
     std::atomic<std::int64_t> outside{G * P};
@@ -75,11 +59,11 @@ void orbit_scatter(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape
                    const std::array<std::int64_t, 4>& strides, std::uintptr_t points, std::uintptr_t acts,
                    std::int64_t G, std::int64_t P, bool bspline, int dtype, int threads) {
     OrbitArgs args = arguments({maps, shape, strides}, points, acts, G, P, bspline);
-    const std::int64_t item = item_bytes(dtype), pixels = args.H * args.W, taps = bspline ? 9 : 4;
+    const std::int64_t item = size_of(dtype), pixels = args.H * args.W, taps = bspline ? 9 : 4;
     const auto& kernels = orbit_gather_kernels();
-    const std::int64_t start_bytes = (G * (pixels + 1) * 4 + 63) / 64 * 64;
-    const Scratch index(start_bytes + G * P * taps * kernels.entry_bytes[dtype]);
-    const Readers readers{reinterpret_cast<std::int32_t*>(index.data()), index.data() + start_bytes, taps};
+    Scratch scratch;
+    const Readers readers{scratch.take<std::int32_t>(G * (pixels + 1)),
+                          scratch.take<char>(G * P * taps * kernels.reader_bytes[dtype]), taps};
     parallel_for(G, threads, [&](std::int64_t begin, std::int64_t end, int) {
         kernels.invert[dtype](args, readers, begin, end);
     });
@@ -93,12 +77,12 @@ void orbit_scatter(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape
     args.stream = !args.shared && maps_count * pixels * args.D * item >= stream_from && aligned(maps, args.D * item);
     for (const std::int64_t stride : strides) args.stream = args.stream && aligned(maps, stride * item);
 
-    const Scratch sums(args.shared ? threads * pixels * channels * sum_item : 0);
+    char* const sums = scratch.take<char>(args.shared ? threads * pixels * channels * sum_item : 0);
     parallel_for(maps_count * parts, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
         for (std::int64_t i = begin; i < end; ++i) {
             const std::int64_t map = i / parts, first = i % parts * channels;
             const MapPart part{map / args.S, map % args.S, first, std::min(first + channels, args.D)};
-            kernels.scatter[dtype](args, readers, part, sums.data() + thread * pixels * channels * sum_item);
+            kernels.scatter[dtype](args, readers, part, sums + thread * pixels * channels * sum_item);
         }
     });
 }

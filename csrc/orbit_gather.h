@@ -39,7 +39,7 @@ struct OrbitGatherKernels {
     void (*invert[4])(const OrbitArgs& args, const Readers& readers, std::int64_t begin, std::int64_t end);
     // Writes one part of maps from acts. `sums`: room for H·W sums of a part's channels, used where the map is shared.
     void (*scatter[4])(const OrbitArgs& args, const Readers& readers, const MapPart& part, void* sums);
-    std::int64_t entry_bytes[4];
+    std::int64_t reader_bytes[4];  // of one of Readers::entries
 };
 
 GROUPCC_DECLARE(OrbitGatherKernels, orbit_gather_kernels)

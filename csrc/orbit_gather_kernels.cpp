@@ -100,7 +100,7 @@ struct TapRows {
 };
 
 template <class Acc>
-struct Entry {
+struct Reader {
     std::int32_t position;
     Acc weight;
 };
@@ -110,7 +110,7 @@ template <class T>
 struct ReaderRows {
     const T* acts;
     std::int64_t stride;
-    const Entry<typename Io<T>::Acc>* entries;
+    const Reader<typename Io<T>::Acc>* entries;
     const T* row(int k) const { return acts + entries[k].position * stride; }
     typename Io<T>::Acc weight(int k) const { return entries[k].weight; }
 };
@@ -228,7 +228,7 @@ void invert(const OrbitArgs& a, const Readers& readers, std::int64_t begin, std:
     const std::int64_t pixels = a.H * a.W;
     for (std::int64_t g = begin; g < end; ++g) {
         std::int32_t* start = readers.start + g * (pixels + 1);
-        Entry<Acc>* entries = static_cast<Entry<Acc>*>(readers.entries) + g * a.P * readers.taps;
+        Reader<Acc>* entries = static_cast<Reader<Acc>*>(readers.entries) + g * a.P * readers.taps;
         for (std::int64_t i = 0; i <= pixels; ++i) start[i] = 0;
         Taps<Acc> taps;
         for (std::int64_t p = 0; p < a.P; ++p) {
@@ -254,7 +254,7 @@ void invert(const OrbitArgs& a, const Readers& readers, std::int64_t begin, std:
 template <Put put, class T, class U>
 void pull(const OrbitArgs& a, const Readers& readers, std::int64_t g, const T* acts, std::int64_t channels, U* out,
           std::int64_t stride_y, std::int64_t stride_x) {
-    using E = Entry<typename Io<T>::Acc>;
+    using E = Reader<typename Io<T>::Acc>;
     const std::int32_t* start = readers.start + g * (a.H * a.W + 1);
     const E* entries = static_cast<const E*>(readers.entries) + g * a.P * readers.taps;
     for (std::int64_t y = 0; y < a.H; ++y) {
@@ -302,7 +302,7 @@ const OrbitGatherKernels& orbit_gather_kernels() {
         {gather<float>, gather<double>, gather<bf16>, gather<fp16>},
         {invert<float>, invert<double>, invert<bf16>, invert<fp16>},
         {scatter<float>, scatter<double>, scatter<bf16>, scatter<fp16>},
-        {sizeof(Entry<float>), sizeof(Entry<double>), sizeof(Entry<float>), sizeof(Entry<float>)},
+        {sizeof(Reader<float>), sizeof(Reader<double>), sizeof(Reader<float>), sizeof(Reader<float>)},
     };
     return table;
 }

@@ -11,6 +11,9 @@
 
 namespace groupcc {
 
+// Values are counted by so many bits at a time, where the k-th largest is looked for.
+constexpr int digit_bits = 11, n_digits = 1 << digit_bits;
+
 struct Rows {
     const void* pre_acts;  // [N, L], rows `stride` elements apart, each contiguous
     std::int64_t stride, N, L;

@@ -1,6 +1,7 @@
 // Sorting keys and finding the k-th largest value. For *_kernels.cpp alone.
 #pragma once
 
+#include "selection.h"
 #include "selection_vec.h"
 
 namespace groupcc {
@@ -135,7 +136,6 @@ inline Key* sorted(Key* keys, Key* spare, std::int64_t n) {
     return from;
 }
 
-constexpr int digit_bits = 11, n_digits = 1 << digit_bits;
 constexpr std::size_t histogram_bytes = 4 * n_digits * sizeof(std::uint32_t);
 
 // The k-th largest of value(0) … value(n - 1), unsigned integers; k from 1 to n < 2^32. One digit a pass, the highest

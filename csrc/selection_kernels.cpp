@@ -185,10 +185,13 @@ struct RowSelection {
         if (n <= limit) return n;
         // Too many: either they are equal to the bound, which then is the k-th largest …
         marks.template mark<Ask::above>(row, t, ahead);
-        if (pick() < k) {
+        const std::int64_t above = pick();
+        if (above < k) {
             pick_exact(row, t, ahead);
             return k;
         }
+        // … or come beside as many larger ones as are wanted, or a few more …
+        if (above <= limit) return above;
         // … or the largest lie in a few groups.
         return pick_unbounded(row, ahead);
     }

@@ -11,6 +11,6 @@ void bind_batchtopk(pybind11::module_& m);      // batchtopk
 void bind_sparse_decode(pybind11::module_& m);  // sparse_decode; the backward of it and of decode_loss
 void bind_decode_loss(pybind11::module_& m);    // decode_loss
 void bind_orbit_gather(pybind11::module_& m);   // orbit_gather and its backward
-void bind_encode_topk(pybind11::module_& m);    // encode_topk's screening and repair
+void bind_encode_topk(pybind11::module_& m);    // encode_topk's screening and its gradients
 
 }  // namespace groupcc

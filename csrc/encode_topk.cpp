@@ -25,8 +25,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
-#include <memory>
 #include <vector>
 
 #include "bindings.h"

@@ -21,7 +21,7 @@ struct RoundArgs {
     std::int64_t M;
 };
 
-// Row n's bounds, as `choose` in encode_topk.cpp derives them: of latent l, |pre − (z + h)| ≤
+// Row n's bounds, as `screen` in encode_topk.cpp derives them: of latent l, |pre − (z + h)| ≤
 // per_error·error + per_size·size + per_z·|z| + per_h·|h| + floor.
 struct BoundArgs {
     const std::uint16_t* z;  // [L] bfloat16

@@ -66,7 +66,7 @@ LatentMajor<Acc> latent_major(const Acc* acts, const std::int64_t* indices, std:
             n_runs[c] = count;
         }
     });
-    return {chunks, chunk_rows, max_runs, runs, n_runs, entries, position};
+    return {chunks, max_runs, runs, n_runs, entries, position};
 }
 
 template LatentMajor<float> latent_major(const float*, const std::int64_t*, std::int64_t, std::int64_t, std::int64_t,

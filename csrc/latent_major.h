@@ -23,7 +23,7 @@ struct Entry {
 // summed; entry positions go up to N·K, with gaps where some were joined or left out.
 template <class Acc>
 struct LatentMajor {
-    std::int64_t chunks, chunk_rows, max_runs;
+    std::int64_t chunks, max_runs;
     const Run* runs;
     const std::int64_t* n_runs;
     const Entry<Acc>* entries;

@@ -1,7 +1,8 @@
 // sparse_decode: acts [N, K], indices [N, K], W_dec [L, M], bias [M] → out [N, M], with M = G·D.
 //
-// Both directions go over tiles of columns, narrow enough that all rows of a tile (of the sums, forward; of the
-// gradient, backward) stay in a core's L2 cache while W_dec's rows stream by, latent after latent.
+// Both directions go over tiles of columns while W_dec's rows stream by, latent after latent. Forward, a tile's sums are
+// of as many rows as stay in a core's L2 cache. Backward, a tile of the gradient has all rows, and stays there only where
+// they are few: 2000 of them in 1 MiB.
 #pragma once
 
 #include <cstdint>

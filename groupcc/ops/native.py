@@ -10,7 +10,7 @@ try:
     from groupcc import _C
 except ImportError as error:
     raise ImportError(
-        f"the extension groupcc._C is not there: {error}; a C++ compiler at install time builds it"
+        f"the extension groupcc._C cannot be loaded: {error}; where it was not built, install again with a C++ compiler"
     ) from error
 
 __all__ = ["DTYPES", "empty", "threads", "why_not"]

@@ -102,13 +102,14 @@ def test_maps_that_need_a_gradient(compiled):
 
 
 def test_a_pixel_of_weight_0_is_not_read(compiled):
-    maps = torch.full((1, 1, 3, 3, 40), float("nan"))
+    D = 43  # two vectors or more, and columns that fill none
+    maps = torch.full((1, 1, 3, 3, D), float("nan"))
     maps[0, 0, 1, 1] = 2
     points = torch.tensor([[[1.0, 1.0]]])
     acts, indices = torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64)
     with running(compiled, "decode_loss"):
-        loss, residual = ops.decode_loss_maps(acts, indices, torch.ones(1, 1, 40), None, maps, points)
-    assert loss.tolist() == [40]
+        loss, residual = ops.decode_loss_maps(acts, indices, torch.ones(1, 1, D), None, maps, points)
+    assert loss.tolist() == [D]
     assert residual.unique().tolist() == [-1]
 
 

@@ -79,6 +79,15 @@ def test_gradient_exact(compiled):
             )
 
 
+def test_the_gradient_of_the_bias_keeps_its_digits_over_many_rows(compiled):
+    N = 1 << 18  # added up in float32, one row after another, a thousandth of it would be lost
+    b_dec = torch.zeros(1, 1, requires_grad=True)
+    with running(compiled, "sparse_decode"):
+        out = ops.sparse_decode(torch.ones(N, 1), torch.zeros(N, 1, dtype=torch.int64), torch.ones(1, 1, 1), b_dec)
+    out.backward(torch.full_like(out, 0.1))
+    torch.testing.assert_close(b_dec.grad.item(), 0.1 * N, rtol=1e-5, atol=0)
+
+
 def test_the_same_for_any_number_of_threads(compiled):
     acts, indices, W_dec, b_dec, grad = sample((130, 6, 90, 3, 300), torch.float32)
     before, found = torch.get_num_threads(), []

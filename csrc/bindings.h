@@ -12,5 +12,6 @@ void bind_sparse_decode(pybind11::module_& m);  // sparse_decode; the backward o
 void bind_decode_loss(pybind11::module_& m);    // decode_loss
 void bind_orbit_gather(pybind11::module_& m);   // orbit_gather and its backward
 void bind_encode_topk(pybind11::module_& m);    // encode_topk's screening and its gradients
+void bind_group_correlate(pybind11::module_& m);  // group_correlate's transforms
 
 }  // namespace groupcc

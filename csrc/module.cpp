@@ -45,4 +45,5 @@ PYBIND11_MODULE(_C, m) {
     groupcc::bind_decode_loss(m);
     groupcc::bind_orbit_gather(m);
     groupcc::bind_encode_topk(m);
+    groupcc::bind_group_correlate(m);
 }

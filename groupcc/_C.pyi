@@ -131,3 +131,18 @@ def decode_loss(
     dtype: int,
     threads: int,
 ) -> None: ...
+def group_transform(
+    in_: int,
+    out: int,
+    matrix: int,
+    in_offset: int,
+    in_stride: int,
+    out_offset: int,
+    out_stride: int,
+    N: int,
+    C: int,
+    R: int,
+    width: int,
+    dtype: int,
+    threads: int,
+) -> None: ...

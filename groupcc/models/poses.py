@@ -82,7 +82,7 @@ def select_poses(
     with torch.no_grad():
         near_LG = neighbours(W_dec_LGD, group, config.pose_distance, config.pose_similarity)
         kept = local_maxima(z_NLG, near_LG, group)
-    found = torch.where(kept, z_NLG, float("-inf")).view(N, L * G)
+    found = torch.where(kept, z_NLG, float("-inf")).reshape(N, L * G)
     latents, _, batch_threshold = select(found, config, threshold, training)
     poses = latents.indices % G
     return SparseLatents(latents.acts, latents.indices.div(G, rounding_mode="floor"), poses), None, batch_threshold

@@ -6,7 +6,7 @@ import pytest
 import torch
 from backends import COMPILED, IMPLEMENTATIONS, running
 
-from groupcc import ops
+from groupcc import group, ops
 
 
 def inputs(name):
@@ -26,6 +26,7 @@ def inputs(name):
         "decode_loss": (*decoded, normal(8, 3, 5)),
         "decode_loss_maps": (*decoded, normal(2, 3, 5, 5, 5), points),
         "orbit_gather": (normal(2, 3, 5, 5, 5), points),
+        "group_correlate": (normal(5, 8, 6), normal(3, 8, 6), group("D4")),
         "orbit_encode": (normal(2, 3, 5, 5, 5), points, normal(3, 5, 40), normal(40)),
     }[name]
 

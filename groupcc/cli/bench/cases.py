@@ -12,7 +12,8 @@ import torch
 from groupcc import ops
 from groupcc.cli.bench import peers
 from groupcc.cli.bench.timing import interleaved
-from groupcc.groups import group
+from groupcc.groups import Group, group
+from groupcc.ops.group_correlate.plan import saved_by_fourier
 from groupcc.ops.orbit_gather import sampling_taps
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "encode",
     "gather",
     "gather_encode",
+    "group_correlate",
     "orbit_points",
     "screening",
     "topk",
@@ -311,6 +313,22 @@ def gather_encode(variant: str, maps_BSHWD: torch.Tensor, points_GP2: torch.Tens
         nbytes,
         2.0 * B * P * G * D * n_latents,
     )
+
+
+def group_correlate(variant: str, acts_NGD: torch.Tensor, W_LGD: torch.Tensor, G: Group, goals: Goals) -> Case:
+    """group_correlate, and beside it one product with all translates of W, made beforehand: the untied encoder's."""
+    (N, _, D), L = acts_NGD.shape, W_LGD.shape[0]
+
+    def expanded() -> Call:
+        translates = W_LGD[:, torch.from_numpy(G.right_translation.copy())].flatten(0, 1).flatten(1)
+        x, out = acts_NGD.flatten(1), acts_NGD.new_empty(N, L * G.order)
+        return lambda: torch.mm(x, translates.t(), out=out).view(N, L, G.order)
+
+    nbytes = acts_NGD.nbytes + W_LGD.nbytes + N * L * G.order * acts_NGD.itemsize
+    flops = 2.0 * N * L * D * G.order**2 / saved_by_fourier(G)
+    others = chosen(goals, {"expanded GEMM": expanded}, agree)
+    run = partial(ops.group_correlate, acts_NGD, W_LGD, G)
+    return Case("group_correlate", variant, acts_NGD.dtype, lambda: run, nbytes, flops, others)
 
 
 def orbit_points(name: str, side: int) -> torch.Tensor:

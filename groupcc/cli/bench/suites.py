@@ -9,6 +9,7 @@ import torch
 
 from groupcc.cli.bench import cases
 from groupcc.cli.bench.cases import Case, Goals
+from groupcc.groups import group
 
 __all__ = ["SCALES", "suite"]
 
@@ -39,6 +40,7 @@ def _small() -> Builders:
     yield "sparse_decode", partial(_decode, cases.decode, L, G, D, N, k, {"F.embedding_bag": None, "dense GEMM": None})
     yield "sparse_decode", partial(_decode, cases.decode_backward, L, G, D, N, k, {"dense autograd": None})
     yield "decode_loss", partial(_decode, cases.decode_loss, L, G, D, N, k, {})
+    yield "group_correlate", partial(_correlate, "D16", L // G, D, N, {"expanded GEMM": None})
 
 
 def _goals() -> Builders:
@@ -67,6 +69,8 @@ def _goals() -> Builders:
         yield "sparse_decode", partial(_decode, cases.decode, *shape, forward)
         yield "sparse_decode", partial(_decode, cases.decode_backward, *shape, backward)
         yield "decode_loss", partial(_decode, cases.decode_loss, *shape, {})
+    for base, goal in ((64, 15.0), (256, 25.0)):
+        yield "group_correlate", partial(_correlate, "D32", base, 480, 512, {"expanded GEMM": goal})
 
 
 def _gpu(on: On = ("cuda", torch.bfloat16), shrink: int = 1) -> Builders:
@@ -87,6 +91,7 @@ def _gpu(on: On = ("cuda", torch.bfloat16), shrink: int = 1) -> Builders:
     backward = {"sparsify backward": 1, "dense autograd": 1}
     yield "sparse_decode", partial(_decode, cases.decode_backward, *shape, backward, on=on)
     yield "decode_loss", partial(_decode, cases.decode_loss, *shape, {}, on=on)
+    yield "group_correlate", partial(_correlate, "D32", 256 // shrink, D, N, {"expanded GEMM": None}, on=on)
 
 
 def _randn(*shape: int, on: On = CPU) -> torch.Tensor:
@@ -133,6 +138,12 @@ def _gather_encode(points: torch.Tensor, side: int, D: int, L: int, on: On = CPU
     G, P, _ = points.shape
     maps = _randn(1, G, side, side, D, on=on)
     return cases.gather_encode(f"G = {G}, D = {D}, {side}², P = {P}, L = {L}", maps, points, L)
+
+
+def _correlate(name: str, L: int, D: int, N: int, goals: Goals, on: On = CPU) -> Case:
+    G = group(name)
+    acts, W = _randn(N, G.order, D, on=on), _randn(L, G.order, D, on=on) / (G.order * D) ** 0.5
+    return cases.group_correlate(f"{name}, N = {N}, D = {D}, {L} base latents", acts, W, G, goals)
 
 
 def _decode(

@@ -11,11 +11,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_examples_run_as_written(tmp_path, monkeypatch):
-    example, backends = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, *more = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len([line for line in example.splitlines() if "import" not in line]) <= 5
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "example.py").write_text(example + backends)
-    runpy.run_path("example.py")
+    (tmp_path / "example.py").write_text("".join([example, *more]))
+    made = runpy.run_path("example.py")
+    assert made["atoms"].config.n_latents == made["tied"].config.n_atoms
     assert "<html" in (tmp_path / "report.html").read_text()
 
 

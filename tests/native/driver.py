@@ -88,10 +88,10 @@ class Draw:
         N, K = self.size(40, 0, 1), self.size(20, 1, L)
         return self.randn(N, K).relu(), torch.randint(0, L, (N, K), generator=self.generator)
 
-    def maps(self) -> tuple[torch.Tensor, torch.Tensor, str]:
+    def maps(self, *group_orders: int) -> tuple[torch.Tensor, torch.Tensor, str]:
         """Maps [B, S, H, W, D], points [G, P, 2] within them up to their rim, an interpolation."""
         how = self.random.choice(("bilinear", "bspline"))
-        B, G, P, D = self.size(3, 1), self.size(6, 0, 1), self.size(20, 1), self.size(70, 1, 33)
+        B, G, P, D = self.size(3, 1), self.size(6, 1, *group_orders), self.size(20, 1), self.size(70, 1, 33)
         H, W = self.size(9, 3), self.size(9, 3)
         H, W = max(H, 3), max(W, 3)
         margin = 0.0 if how == "bilinear" else 1.0
@@ -173,15 +173,15 @@ def decode_loss(draw: Draw) -> tuple[str, Call]:
 
 
 def orbit_gather(draw: Draw) -> tuple[str, Call]:
-    maps, points, how = draw.maps()
+    maps, points, how = draw.maps(0)
     shapes = f"{tuple(maps.shape)}, {tuple(points.shape)}, {how}"
     return shapes, lambda: with_gradients(lambda m: ops.orbit_gather(m, points, how), maps)
 
 
 def orbit_encode(draw: Draw) -> tuple[str, Call]:
-    maps, points, how = draw.maps()
+    maps, points, how = draw.maps(0)
     G, D, L = len(points), maps.shape[-1], draw.size(130, 1, 33)
-    W_enc, b_enc = draw.randn(draw.random.choice((1, G)), D, L), draw.randn(L)
+    W_enc, b_enc = draw.randn(draw.random.choice((min(1, G), G)), D, L), draw.randn(L)
     relu = draw.random.random() < 0.5
     shapes = f"{tuple(maps.shape)}, {tuple(points.shape)}, {tuple(W_enc.shape)}, {how}, relu = {relu}"
     return shapes, lambda: with_gradients(

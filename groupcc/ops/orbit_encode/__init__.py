@@ -111,7 +111,7 @@ def orbit_encode(
     if W_enc.dim() != 3 or W_enc.shape[0] not in (min(1, G), G) or W_enc.shape[1] != D or W_enc.dtype != maps.dtype:
         raise argument_error(
             "W_enc",
-            expected=f"{maps.dtype} of shape [G or 1, D, L] = [{G} or 1, {D}, L]",
+            expected=f"{maps.dtype} of shape [G or 1, D, L] = [{G} or {min(1, G)}, {D}, L]",
             got=f"{W_enc.dtype} of shape {tuple(W_enc.shape)}",
             remedy="Maps, points and encoder must come from one group and one layer, in one dtype.",
         )

@@ -106,6 +106,11 @@ def forgotten(sources: dict[str, Path], builds: dict[str, list[Build]]) -> list[
     return problems
 
 
+def options(build: Build) -> dict[str, Any]:
+    """What a launch gives the compiler."""
+    return {"num_warps": build.num_warps, "num_stages": build.num_stages, "enable_fp_fusion": True}
+
+
 def compiled(module: str, index: int, target: str) -> Row:
     """Compiles one build of a module (from Triton's cache where it has it) and reads the binary."""
     build = load(module).builds()[index]
@@ -123,7 +128,7 @@ def compiled(module: str, index: int, target: str) -> Row:
         binary = triton.compile(
             ASTSource(function, build.signature, build.constexprs, divisible),
             target=gpu,
-            options={"num_warps": build.num_warps, "num_stages": build.num_stages},
+            options=options(build),
         )
         if target == build.targets[0]:
             check_ones(build, gpu)
@@ -146,7 +151,7 @@ def check_ones(build: Build, gpu: GPUTarget) -> None:
     A launch makes an integer of 1 a constexpr, a Python int without a tensor's methods; the interpreter does not.
     """
     backend = make_backend(gpu)
-    options = backend.parse_options({"num_warps": build.num_warps, "num_stages": build.num_stages})
+    parsed = backend.parse_options(options(build))
     integers = [name for name, kind in build.signature.items() if kind in ("i32", "i64")]
     for ones in [*([name] for name in integers), integers]:
         signature = build.signature | dict.fromkeys(ones, "constexpr")
@@ -154,9 +159,9 @@ def check_ones(build: Build, gpu: GPUTarget) -> None:
         context = ir.context()
         ir.load_dialects(context)
         backend.load_dialects(context)
-        functions, modules = backend.get_codegen_implementation(options), backend.get_module_map()
+        functions, modules = backend.get_codegen_implementation(parsed), backend.get_module_map()
         try:
-            source.make_ir(gpu, options, functions, modules, context)
+            source.make_ir(gpu, parsed, functions, modules, context)
         except Exception as error:
             raise ValueError(f"with {' = '.join(ones)} = 1: {error}") from error
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from triton import knobs
 
-__all__ = ["INTERPRETED", "TARGETS", "Build", "dot", "next_power_of_2", "tuned", "why_not"]
+__all__ = ["INTERPRETED", "TARGETS", "Build", "dot", "fused", "next_power_of_2", "tuned", "why_not"]
 
 INTERPRETED = bool(knobs.runtime.interpret)
 """Whether TRITON_INTERPRET=1 was set when this was imported: kernels then run on CPU tensors, slowly, for tests."""
@@ -91,16 +91,21 @@ def why_not(*tensors: torch.Tensor) -> str | None:
     return None
 
 
-def tuned(configs: Sequence[triton.Config], key: Sequence[str]) -> Callable[[Any], Any]:
-    """Decorates a kernel with a search over a few configurations, the winner cached on disk for each key and dtypes.
+fused = triton.heuristics({"enable_fp_fusion": lambda _: True})
+"""Decorates a kernel whose a·b + c is one instruction, rounded once: from Triton 3.10 on only where asked for."""
 
-    The arguments named in `key` should take few values: each new one is a new search. So where a number changes from
-    step to step, as that of dead latents does, the key is its next power of two. Under the interpreter, where time
-    means nothing, the first configuration runs.
+
+def tuned(configs: Sequence[triton.Config], key: Sequence[str]) -> Callable[[Any], Any]:
+    """Decorates a kernel with `fused` and a search over a few configurations.
+
+    The winner is cached on disk for each `key` and the tensors' dtypes. The arguments named in `key` should take few
+    values: each new one is a new search. So where a number changes from step to step, as that of dead latents does, the
+    key is its next power of two. Under the interpreter, where time means nothing, the first configuration runs.
     """
     if INTERPRETED:
         return triton.heuristics({name: lambda _, value=value: value for name, value in configs[0].kwargs.items()})
-    return triton.autotune(configs=list(configs), key=list(key), cache_results=True)
+    search = triton.autotune(configs=list(configs), key=list(key), cache_results=True)
+    return lambda kernel: search(fused(kernel))
 
 
 @triton.jit

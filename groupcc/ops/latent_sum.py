@@ -209,6 +209,7 @@ def _value_sums(weights: torch.Tensor, starts: torch.Tensor, L: int) -> torch.Te
 
 
 # weights [E], starts int64 [L + 1] → out [L].
+@gpu.fused
 @triton.jit
 def _value_sum(weights, starts, out, BLOCK_E: tl.constexpr):
     latent = tl.program_id(0)

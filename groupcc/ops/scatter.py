@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops.gpu import Build
+from groupcc.ops.gpu import Build, fused
 
 __all__ = ["builds", "scatter_acts"]
 
@@ -39,6 +39,7 @@ def builds() -> list[Build]:
     return found
 
 
+@fused
 @triton.jit
 def scatter_kernel(grad, acts, indices, d_pre, n, K, L, BLOCK: tl.constexpr):
     entries = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops.gpu import Build, next_power_of_2, why_not
+from groupcc.ops.gpu import Build, fused, next_power_of_2, why_not
 from groupcc.ops.order import (
     act_of_key,
     block_columns,
@@ -192,6 +192,7 @@ def _digits(histograms, wanted, DONE: tl.constexpr):
     return key
 
 
+@fused
 @triton.jit
 def maxima_kernel(pre, maxima, n, BLOCK: tl.constexpr, GROUP: tl.constexpr):
     first = tl.program_id(0).to(tl.int64) * BLOCK
@@ -201,6 +202,7 @@ def maxima_kernel(pre, maxima, n, BLOCK: tl.constexpr, GROUP: tl.constexpr):
     tl.store(maxima + groups, best, mask=groups * GROUP < n)
 
 
+@fused
 @triton.jit
 def histogram_kernel(
     source,
@@ -229,6 +231,7 @@ def histogram_kernel(
     tl.atomic_add(histograms + DONE * 256 + tl.arange(0, 256), counts.to(tl.int64), mask=counts > 0, sem="relaxed")
 
 
+@fused
 @triton.jit
 def gather_kernel(
     pre,
@@ -266,6 +269,7 @@ def gather_kernel(
     gather_row(pre, entries + start, L, key, ties, limit - start, BLOCK, V)
 
 
+@fused
 @triton.jit
 def shares_kernel(
     source,
@@ -300,6 +304,7 @@ def shares_kernel(
         tl.store(threshold, act_of_key(key, threshold.dtype.element_ty))
 
 
+@fused
 @triton.jit
 def rows_kernel(entries, starts, counts, chosen, acts, indices, K, BLOCK: tl.constexpr):
     """Writes the largest `chosen` of each row's entries in order, then act 0, index 0."""

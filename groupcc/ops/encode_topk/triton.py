@@ -26,7 +26,7 @@ import triton
 import triton.language as tl
 
 from groupcc.ops.backend import use_backend
-from groupcc.ops.gpu import Build, dot, next_power_of_2, why_not
+from groupcc.ops.gpu import Build, dot, fused, next_power_of_2, why_not
 from groupcc.ops.latent_sum import latent_sum, too_wide
 from groupcc.ops.order import count, entry_of, key_of, key_of_entry, write_largest
 from groupcc.ops.sparse_decode import sparse_decode
@@ -156,6 +156,7 @@ def _nvidia() -> bool:
 
 
 # sample [N, S], first int64 [N, rank] (indices of its largest) → entries int64 [N, SLOTS], counts [N], thresholds [N].
+@fused
 @triton.jit
 def seed_kernel(sample, first, entries, counts, thresholds, S, rank, SLOTS, SAMPLE: tl.constexpr, WIDTH: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
@@ -170,6 +171,7 @@ def seed_kernel(sample, first, entries, counts, thresholds, S, rank, SLOTS, SAMP
 
 
 # x [N, M], W [L, M], b [L], thresholds [N] → entries int64 [N, SLOTS] from counts[n] on, of latents not in the sample.
+@fused
 @triton.jit
 def screen_kernel(
     x,
@@ -243,6 +245,7 @@ def _append(
 
 
 # entries int64 [N, SLOTS], counts [N], thresholds [N] → acts [N, k], indices [N, k], redo bool [N].
+@fused
 @triton.jit
 def choose_kernel(entries, counts, thresholds, acts, indices, redo, k, SLOTS: tl.constexpr, KP: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)

@@ -1,6 +1,7 @@
-"""How much of a planted dictionary an untied "orbit" crosscoder recovers, and whether each stabilizer is exact.
+"""How much of a planted dictionary an "orbit" crosscoder recovers, and whether each stabilizer is exact.
 
     python benchmarks/planted_recovery.py                 # D8, 16 latents of 8 stabilizer kinds, seeds 0 to 4
+    python benchmarks/planted_recovery.py --pose nms --latents 24 --steps 200 --dead-after 2000   # tied
     python benchmarks/planted_recovery.py --seeds 0 1 --noise 0.1 --overlap 0.2
 
 One line a seed: distinct atoms, the share of them matched at a cosine above 0.95, latents that match an atom, the
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, train
+from groupcc.models.tied import translates
 from groupcc.zoo.planted import match, planted
 
 
@@ -38,7 +40,15 @@ def run(seed: int, args: argparse.Namespace) -> Row:
     acts, _ = truth.sample(args.samples, args.n_active, noise=args.noise, seed=seed + 1000)
     crosscoder = GroupCrosscoder(
         CrosscoderConfig(
-            group=args.group, d_in=args.d_in, n_latents=args.latents, k=args.k, encoder="orbit", dead_after=20_000
+            group=args.group,
+            d_in=args.d_in,
+            n_latents=args.latents,
+            k=args.k,
+            encoder="orbit",
+            dead_after=args.dead_after,
+            tied=args.pose is not None,
+            pose=args.pose,
+            pose_distance=0.0,  # planted latents are white over the group: neighbours have nothing in common
         ),
         seed=seed,
     )
@@ -50,10 +60,12 @@ def run(seed: int, args: argparse.Namespace) -> Row:
     )
     seconds = time.monotonic() - started
     recovery = match(crosscoder.W_dec, truth)
+    atoms = crosscoder.W_dec.detach() if args.pose is None else translates(crosscoder.W_dec.detach(), truth.group)
+    share = match(atoms, truth).share()
     atlas = analyze(crosscoder)
     exact = recovery.stabilizer_exact([stabilizer.mask for stabilizer in atlas.stabilizers])
     latents = len(recovery.recovered_latents())
-    return Row(seed, len(truth.atoms), recovery.share(), latents, exact, result.metrics["fvu"], seconds)
+    return Row(seed, len(truth.atoms), share, latents, exact, result.metrics["fvu"], seconds)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,6 +74,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--d-in", type=int, default=24)
     parser.add_argument("--planted", type=int, default=16, help="planted base latents")
     parser.add_argument("--latents", type=int, default=256, help="latents of the crosscoder")
+    parser.add_argument("--pose", choices=["max", "nms"], default=None, help="tied; --latents are base latents")
+    parser.add_argument("--dead-after", type=int, default=20_000)
     parser.add_argument("--n-active", type=int, default=3)
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--overlap", type=float, default=0.0)

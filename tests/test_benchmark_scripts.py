@@ -70,10 +70,11 @@ def test_decode_crossover(script, capsys):
     assert all(float(line.split()[3]) > 0 for line in lines[2:])
 
 
-def test_planted_recovery(script, capsys):
+@pytest.mark.parametrize("pose", [[], ["--pose", "nms", "--dead-after", "100"]])
+def test_planted_recovery(script, capsys, pose):
     planted_recovery = script("planted_recovery")
     sizes = "--group C4 --d-in 4 --planted 2 --latents 8 --k 2 --n-active 1 --samples 400 --steps 5 --batch-size 32"
-    planted_recovery.main([*sizes.split(), "--seeds", "0", "1", "--threads", str(torch.get_num_threads())])
+    planted_recovery.main([*sizes.split(), "--seeds", "0", "1", "--threads", str(torch.get_num_threads()), *pose])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines] == ["seed", "0", "1"]
     assert all(line[2].endswith("%") for line in lines[1:])

@@ -7,7 +7,7 @@ import torch
 
 import groupcc
 from groupcc.models import GroupCrosscoder
-from groupcc.models.poses import autocorrelation, local_maxima, neighbours, translation_table
+from groupcc.models.poses import autocorrelation, maxima, neighbours, select_poses, translation_table
 from groupcc.models.tied import translates
 from groupcc.zoo.planted import match, planted
 
@@ -165,15 +165,34 @@ def test_neighbours():
     assert wider[1].nonzero().flatten().tolist() == list(range(8))
 
 
-def test_local_maxima():
+def test_suppression():
+    """The strongest first, without its neighbours, then the strongest of the rest; equal ones by lower index."""
     group = groupcc.group("C6")
-    z = torch.tensor([[[3.0, 2.0, 1.0, 5.0, 5.0, 1.0]]])
-    near = torch.zeros(1, 6, dtype=torch.bool)
+    z = torch.tensor([[[3.0, 2.0, 1.0, 5.0, 5.0, 1.0], [4.0, 0.0, 0.0, 0.0, 0.0, 4.0]]])
+    near = torch.zeros(2, 6, dtype=torch.bool)
     near[0, [0, 1, 5]] = True
-    assert local_maxima(z, near, group)[0, 0].tolist() == [True, False, False, True, False, False]
-    alone = torch.zeros(1, 6, dtype=torch.bool)
-    alone[0, 0] = True
-    assert local_maxima(z, alone, group).all()
+    near[1, 0] = True
+    config = crosscoder(group="C6", n_latents=2, k=5, pose="nms").config
+    taken, values = maxima(z, near, group, config, torch.zeros(()), True)
+    assert taken.tolist() == [[3, 6, 11, 0, 7]]
+    assert values.tolist() == [[5, 4, 4, 3, 0]]
+    near[:] = True
+    assert maxima(z, near, group, config, torch.zeros(()), True)[1].tolist() == [[5, 4, *[float("-inf")] * 3]]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("sparsity", ["batchtopk", "l1"])
+def test_suppression_goes_on_while_something_could_be_chosen(sparsity, training):
+    """One row holds all that the batch chooses: more poses than k of it are taken."""
+    made = crosscoder(sparsity=sparsity, l1_coefficient=0.1, pose="nms", k=2, pose_distance=0.0).train(training)
+    made.threshold.fill_(0.5)
+    z = torch.zeros(3, 5, 8)
+    z[0] = torch.rand(5, 8, generator=torch.Generator().manual_seed(0)) + 1
+    latents, _, _ = select_poses(z, made.W_dec, made.group, made.config, made.threshold, training)
+    expected = 6 if sparsity == "batchtopk" and training else 40
+    assert int((latents.acts[0] > 0).sum()) == expected
+    active = latents.acts > 0
+    assert torch.equal(latents.acts[active], z[torch.where(active)[0], latents.indices[active], latents.poses[active]])
 
 
 def test_files(tmp_path):

@@ -133,7 +133,10 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
         "--tied", action="store_true", help="--latents are base latents, each present in every pose of the group"
     )
     options.add_argument(
-        "--pose", choices=["max", "nms"], default=None, help="tied: the strongest pose of each, or every local maximum"
+        "--pose",
+        choices=["max", "nms"],
+        default=None,
+        help="tied: the strongest of each, or by non-maximum suppression",
     )
     options.add_argument(
         "--dead-after", type=int, default=100_000, help="examples without firing that make a latent count as dead"

@@ -41,9 +41,9 @@ class CrosscoderConfig:
     - `tied`: the dictionary is closed under the group: its atoms are all translates R_h d_l of `n_latents` base
       latents, |G| times fewer parameters; `n_atoms` counts them. `k` then counts base latents in a pose.
     - `pose`: "max" (the default of a tied crosscoder) reads each base latent in its strongest pose; "nms" in every
-      pose that is a local maximum, none within `pose_distance` degrees of rotation of a stronger one, nor where the
-      atoms' cosine is `pose_similarity` or more: two copies of a shape are both found, and the equal poses of a
-      symmetric one count once. Untied, it takes the latents |G| at a time for the poses of one, as `untie` lays
+      pose that non-maximum suppression leaves, none within `pose_distance` degrees of rotation of a stronger one, nor
+      where the atoms' cosine is `pose_similarity` or more: two copies of a shape are both found, and the equal poses
+      of a symmetric one count once. Untied, it takes the latents |G| at a time for the poses of one, as `untie` lays
       them out; None takes each for itself.
     """
 

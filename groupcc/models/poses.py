@@ -9,7 +9,7 @@ from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 from groupcc.models.sparsity import select
 
-__all__ = ["autocorrelation", "neighbours", "select_poses", "translation_table"]
+__all__ = ["autocorrelation", "maxima", "neighbours", "select_poses", "translation_table"]
 
 
 def translation_table(group: Group, device: torch.device) -> torch.Tensor:
@@ -45,19 +45,57 @@ def neighbours(W_dec_LGD: torch.Tensor, group: Group, distance: float, similarit
     return beside | alike | close
 
 
-def local_maxima(z_NLG: torch.Tensor, near_LG: torch.Tensor, group: Group) -> torch.Tensor:
-    """Which poses are at least as strong as all their neighbours, a tie going to the lower index. bool [N, L, G]."""
-    cayley = torch.from_numpy(group.cayley.copy()).to(z_NLG.device)
-    index = torch.arange(group.order, device=z_NLG.device)
-    kept = torch.ones_like(z_NLG, dtype=torch.bool)
-    for u in near_LG.any(0).nonzero().flatten().tolist():
-        if u == group.identity:
-            continue
-        other = cayley[:, u]  # h ↦ hu
-        there = z_NLG[:, :, other]
-        beaten = (there > z_NLG) | ((there == z_NLG) & (other < index))
-        kept &= ~(beaten & near_LG[:, u, None])
-    return kept
+class _Suppression:
+    """Non-maximum suppression: takes each example's strongest pose, strikes out its neighbours, and goes on."""
+
+    def __init__(self, z_NLG: torch.Tensor, near_LG: torch.Tensor, group: Group) -> None:
+        self.left_NLG = z_NLG.detach().clone(memory_format=torch.contiguous_format)
+        self.best_NL = self.left_NLG.amax(2)
+        # Pose h strikes out h' where h⁻¹h' is near.
+        between = torch.from_numpy(group.cayley[group.inverse]).to(near_LG.device)
+        self.struck_LGG = near_LG[:, between]
+        self.rows = torch.arange(len(z_NLG), device=z_NLG.device)
+
+    def take(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next `count` of each example: l·G + h int64 [N, count], and their z, −inf where nothing is left."""
+        G = self.left_NLG.shape[2]
+        taken, values = [], []
+        for _ in range(count):
+            value_N, l_N = self.best_NL.max(1)
+            poses_NG = self.left_NLG[self.rows, l_N]
+            h_N = poses_NG.max(1).indices
+            taken.append(l_N * G + h_N)
+            values.append(value_N)
+            poses_NG.masked_fill_(self.struck_LGG[l_N, h_N], float("-inf"))
+            self.left_NLG[self.rows, l_N] = poses_NG
+            self.best_NL[self.rows, l_N] = poses_NG.amax(1)
+        return torch.stack(taken, 1), torch.stack(values, 1)
+
+
+@torch.no_grad()
+def maxima(
+    z_NLG: torch.Tensor,
+    near_LG: torch.Tensor,
+    group: Group,
+    config: CrosscoderConfig,
+    threshold: torch.Tensor,
+    training: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The poses l·G + h that are left by non-maximum suppression, falling, as many as `select` could choose: int64 and
+    their z, [N, R]; −inf where an example has fewer."""
+    N, L, G = z_NLG.shape
+    suppression = _Suppression(z_NLG, near_LG, group)
+    taken, values = suppression.take(min(config.k, L * G))
+    while config.sparsity != "topk" and N and values.shape[1] < L * G:
+        lowest = values.new_zeros(())
+        if config.sparsity == "batchtopk":
+            lowest = values.flatten().topk(N * config.k).values[-1] if training else threshold.to(values)
+        last = values[:, -1]
+        if bool(((last <= 0) | (last < lowest)).all()):
+            break
+        more = suppression.take(min(config.k, L * G - values.shape[1]))
+        taken, values = torch.cat([taken, more[0]], 1), torch.cat([values, more[1]], 1)
+    return taken, values
 
 
 def select_poses(
@@ -70,19 +108,17 @@ def select_poses(
 ) -> tuple[SparseLatents, None, torch.Tensor | None]:
     """Latents with poses from pre-activations z of every base latent in every pose, None, and the batch's threshold.
 
-    "max" takes each base latent in its strongest pose alone; "nms" every local maximum over the poses, so that one
-    base latent may be active several times. Then `select` chooses as config.sparsity says. The gradient of an act goes
-    to the pose that was selected.
+    "max" takes each base latent in its strongest pose alone; "nms" in every pose that non-maximum suppression leaves
+    (the strongest, then the strongest that is no neighbour of one taken, …), so that one base latent may be active
+    several times. Then `select` chooses as config.sparsity says. The gradient of an act goes to the pose selected.
     """
-    N, L, G = z_NLG.shape
     if config.pose == "max":
         strongest_NL, pose_NL = z_NLG.max(2)
         latents, _, batch_threshold = select(strongest_NL, config, threshold, training)
         return latents._replace(poses=pose_NL.gather(1, latents.indices)), None, batch_threshold
-    with torch.no_grad():
-        near_LG = neighbours(W_dec_LGD, group, config.pose_distance, config.pose_similarity)
-        kept = local_maxima(z_NLG, near_LG, group)
-    found = torch.where(kept, z_NLG, float("-inf")).reshape(N, L * G)
+    near_LG = neighbours(W_dec_LGD, group, config.pose_distance, config.pose_similarity)
+    taken, values = maxima(z_NLG, near_LG, group, config, threshold, training)
+    found = torch.where(values.isneginf(), values, z_NLG.flatten(1).gather(1, taken))
     latents, _, batch_threshold = select(found, config, threshold, training)
-    poses = latents.indices % G
-    return SparseLatents(latents.acts, latents.indices.div(G, rounding_mode="floor"), poses), None, batch_threshold
+    atoms, G = taken.gather(1, latents.indices), group.order
+    return SparseLatents(latents.acts, atoms.div(G, rounding_mode="floor"), atoms % G), None, batch_threshold

@@ -37,6 +37,7 @@ def use_extension(path: str) -> Any:
 _C = use_extension(sys.argv[1])
 import groupcc.ops as ops  # noqa: E402 (after the extension is in place)
 from groupcc.cli.bench.cases import agree  # noqa: E402
+from groupcc.groups import group  # noqa: E402
 from groupcc.ops import native  # noqa: E402
 from groupcc.ops.encode_topk import cpp as encode_topk_cpp  # noqa: E402
 
@@ -189,9 +190,23 @@ def orbit_encode(draw: Draw) -> tuple[str, Call]:
     )
 
 
+def group_correlate(draw: Draw) -> tuple[str, Call]:
+    if draw.dtype not in (torch.float32, torch.float64):  # there are no others
+        draw.dtype = torch.float32
+    G = group(draw.random.choice(("C1", "C2", "C5", "D1", "D3", "D4", "D7")))
+    N, L, D = draw.size(20, 0, 1), draw.size(70, 0, 1, 33), draw.size(130, 1, 33)
+    acts, W = draw.randn(N, G.order, D), draw.randn(L, G.order, D)
+    return f"{G}, {tuple(acts.shape)}, L = {L}", lambda: with_gradients(
+        lambda a, w: ops.group_correlate(a, w, G), acts, W
+    )
+
+
 CASES = {
     case.__name__: case
-    for case in (topk, batchtopk, encode_topk, sparse_decode, decode_loss, orbit_gather, orbit_encode)
+    for case in (
+        *(topk, batchtopk, encode_topk, sparse_decode, decode_loss),
+        *(orbit_gather, orbit_encode, group_correlate),
+    )
 }
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

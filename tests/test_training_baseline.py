@@ -169,3 +169,20 @@ def test_the_verdict_says_what_is_compared(encoder, sae_k, start):
     assert rows[0]["verdict"].startswith(start)
     assert ("encoder reads the activations of all transforms" in rows[0]["verdict"]) == (encoder == "orbit")
     assert "verdict" not in rows[1]
+
+
+def test_a_tied_crosscoder_has_a_row_and_a_verdict_of_its_own():
+    acts = data()
+    made = {}
+    for name, settings in (("crosscoder", {}), ("autoencoder", {}), ("tied", {"tied": True, "n_latents": 3})):
+        crosscoder = GroupCrosscoder(dataclasses.replace(CONFIG, k=2, encoder="orbit", **settings)).eval()
+        made[name] = (crosscoder, groupcc.analyze(crosscoder, acts))
+    tied, atlas = made["tied"]
+    rows = comparison(made, as_orbits(acts, G, D), SETTINGS)
+    assert [row["dictionary"] for row in rows] == list(made)
+    assert rows[2]["parameters"] == sum(parameter.numel() for parameter in tied.parameters()) < rows[0]["parameters"]
+    live = [s for s in atlas.stabilizers if s.kind != "dead"]
+    assert rows[2]["latents in them"] == sum(G // s.order for s in live if s.order < G)
+    assert f"3 base latents ({3 * G} atoms" in rows[2]["verdict"]
+    assert f"{3 - len(live)} of its base latents are dead" in rows[2]["verdict"]
+    assert "verdict" not in rows[1]

@@ -1,4 +1,4 @@
-"""What the crosscoder adds to a plain sparse autoencoder: one row each, and a sentence."""
+"""What the crosscoder adds to a plain sparse autoencoder, and tying its poses to the crosscoder: rows and sentences."""
 
 from __future__ import annotations
 
@@ -18,28 +18,43 @@ L0_SLACK = 0.05
 def comparison(
     dictionaries: dict[str, tuple[GroupCrosscoder, Atlas]], orbits: Orbits, settings: TrainConfig
 ) -> list[dict[str, Any]]:
-    """A row a dictionary, the crosscoder first, measured on the same held-out images; `verdict` in the first."""
+    """A row a dictionary, measured on the same held-out images: the crosscoder, the autoencoder, and perhaps a
+    pose-tied crosscoder. `verdict` in the first and in the last."""
     training, held_out = split_by_image(orbits, settings.held_out, settings.seed)
     indices = held_out if len(held_out) else training
     rows = []
     for name, (crosscoder, atlas) in dictionaries.items():
         metrics = evaluate(crosscoder, orbits, indices=indices)
         live = [s for s in atlas.stabilizers if s.kind != "dead"]
-        families = [f for f in range(len(atlas.families.references)) if len(atlas.families.members(f)) > 1]
+        copies = _copies(crosscoder, atlas)
         rows.append(
             {
                 "dictionary": name,
                 "FVU, upright": _rounded(metrics["fvu_per_block"][0]),
                 "FVU, all transforms": _rounded(metrics["fvu"]),
                 "L0": round(metrics["l0"], 2),
+                "parameters": sum(parameter.numel() for parameter in crosscoder.parameters()),
                 "live latents": len(live),
                 "with a symmetry": sum(s.order > 1 for s in live),
-                "families of two or more": len(families),
-                "latents in them": sum(len(atlas.families.members(f)) for f in families),
+                "families of two or more": len(copies),
+                "latents in them": sum(copies),
             }
         )
     encoder = next(iter(dictionaries.values()))[0].config.encoder
-    return [{"verdict": _verdict(rows[0], rows[1], encoder), **rows[0]}, *rows[1:]]
+    rows[0] = {"verdict": _verdict(rows[0], rows[1], encoder), **rows[0]}
+    for row, (crosscoder, _) in zip(rows, dictionaries.values(), strict=True):
+        if crosscoder.config.tied:
+            row["verdict"] = _tied_verdict(rows[0], row, crosscoder)
+    return rows
+
+
+def _copies(crosscoder: GroupCrosscoder, atlas: Atlas) -> list[int]:
+    """The size of each family of two or more: found by likeness, or given, |G|/|H| atoms for each live base latent."""
+    if crosscoder.config.tied:
+        G = crosscoder.group.order
+        return [G // s.order for s in atlas.stabilizers if s.kind != "dead" and s.order < G]
+    sizes = [len(atlas.families.members(f)) for f in range(len(atlas.families.references))]
+    return [size for size in sizes if size > 1]
 
 
 def _verdict(crosscoder: dict[str, Any], sae: dict[str, Any], encoder: str) -> str:
@@ -62,6 +77,19 @@ def _verdict(crosscoder: dict[str, Any], sae: dict[str, Any], encoder: str) -> s
         f"{upright_theirs:.1%}.{reads} Rotated copies of one another: {crosscoder['latents in them']} of the "
         f"crosscoder's latents, in {crosscoder['families of two or more']} families; {sae['latents in them']} of the "
         f"autoencoder's, in {sae['families of two or more']}."
+    )
+
+
+def _tied_verdict(untied: dict[str, Any], tied: dict[str, Any], crosscoder: GroupCrosscoder) -> str:
+    ours, theirs = tied["FVU, all transforms"], untied["FVU, all transforms"]
+    if None in (ours, theirs):
+        return "The held-out activations have no variance, so tying can't be judged."
+    base = crosscoder.config.n_latents
+    return (
+        f"With its poses tied, a dictionary of {base} base latents ({crosscoder.config.n_atoms:,} atoms, "
+        f"{tied['parameters']:,} parameters against {untied['parameters']:,}) misses {ours:.1%} of the variance under "
+        f"all transforms at L0 {tied['L0']:.1f}, the untied one {theirs:.1%} at {untied['L0']:.1f}; "
+        f"{base - tied['live latents']} of its base latents are dead, and every copy's family and pose are given."
     )
 
 

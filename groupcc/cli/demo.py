@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ __all__ = ["ByPhotograph", "crops", "run_demo"]
 LAYER = "mixed3b"
 INPUT_SIZE = 161
 STEPS = 3500
+TIED_STEPS = 1500  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
 
 
 def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
@@ -40,6 +42,7 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
     config = CrosscoderConfig(
         group=store.group.name, d_in=store.d_in, n_latents=256, k=8, encoder="orbit", dead_after=4_000
     )
+    tied = dataclasses.replace(config, n_latents=64, tied=True)
     settings = TrainConfig(
         steps=STEPS if steps is None else steps,
         batch_size=256,
@@ -60,6 +63,7 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
         title="Symmetries of a small vision net",
         baseline=True,
         training_orbits=ByPhotograph(store),
+        tied=(tied, dataclasses.replace(settings, steps=min(settings.steps, TIED_STEPS), lr=3e-3)),
     )
 
 

@@ -44,7 +44,7 @@ def train_crosscoder(
     out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, orbits: Orbits | None = None
 ) -> GroupCrosscoder:
     """The crosscoder under `out` (its files in `out/crosscoder`), trained on `orbits`: the store, or a view of it."""
-    with _stage("train"):
+    with _stage("train the pose-tied crosscoder" if config.tied else "train"):
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
         crosscoder.provenance = _provenance(store)
         result = groupcc.train(crosscoder, orbits or store, dataclasses.replace(settings, out=out))
@@ -112,21 +112,27 @@ def dictionary_to_report(
     title: str | None,
     baseline: bool,
     training_orbits: Orbits | None = None,
+    tied: tuple[CrosscoderConfig, TrainConfig] | None = None,
 ) -> None:
-    """Everything after the harvest: train, analyze, compare, report. `training_orbits`: a view of the store."""
+    """Everything after the harvest: train, analyze, compare, report. `training_orbits`: a view of the store.
+
+    `baseline`: compare with a plain sparse autoencoder, and with a pose-tied crosscoder of the settings `tied`.
+    """
     orbits: Orbits = training_orbits or store
     crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, orbits)
     atlas = analyze(out / "atlas", crosscoder, store, analysis)
     rows = None
     if baseline:
-        sae = train_baseline(out / "sae", orbits, config, settings)
+        others = {"plain SAE + regression": train_baseline(out / "sae", orbits, config, settings)}
+        if tied is not None:
+            others["pose-tied crosscoder"] = train_crosscoder(out / "tied", store, *tied, orbits)
         with _stage("compare"):
-            sae_atlas = groupcc.analyze(sae, store, **analysis)
-            rows = comparison(
-                {"group crosscoder": (crosscoder, atlas), "plain SAE + regression": (sae, sae_atlas)}, orbits, settings
-            )
+            analysed = {name: (other, groupcc.analyze(other, store, **analysis)) for name, other in others.items()}
+            rows = comparison({"group crosscoder": (crosscoder, atlas), **analysed}, orbits, settings)
             write_json(out / "comparison.json", rows)
-        print(f"   {rows[0]['verdict']}")
+        for row in rows:
+            if "verdict" in row:
+                print(f"   {row['verdict']}")
     report(
         out / "report.html",
         atlas,

@@ -21,6 +21,8 @@ BACKENDS = ("reference", "cpp", "triton")
 """Every backend's name. `auto`, the default, chooses among them."""
 
 _AUTO = {"cpu": "cpp", "cuda": "triton"}
+# Asked here: PyTorch 2.11 does not trace the question.
+_AUTOCAST = tuple(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
 _chosen: ContextVar[str | None] = ContextVar("groupcc_backend", default=None)
 _ops: dict[str, Op] = {}
 _logged: set[str] = set()
@@ -183,7 +185,7 @@ def _first_tensor(args: tuple[Any, ...]) -> torch.Tensor:
 
 def _without_autocast(like: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
     kind = like.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+    if kind in _AUTOCAST and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
     return contextlib.nullcontext()
 

@@ -33,6 +33,7 @@ def test_shapes():
     assert made.b_dec.shape == (1, 6)
     assert made.config.n_atoms == 40
     assert made.config.pose == "max"
+    assert "tied, pose=max" in repr(made)
     acts = orbits(made)
     out = made(acts)
     assert made.pre_acts(acts).shape == (9, 5, 8)

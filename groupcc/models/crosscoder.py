@@ -86,7 +86,8 @@ class GroupCrosscoder(nn.Module):
 
     def extra_repr(self) -> str:
         c = self.config
-        return f"{c.group}, d_in={c.d_in}, n_latents={c.n_latents}, {c.sparsity}, k={c.k}, encoder={c.encoder}"
+        tied = f", tied, pose={c.pose}" if c.tied else ""
+        return f"{c.group}, d_in={c.d_in}, n_latents={c.n_latents}, {c.sparsity}, k={c.k}, encoder={c.encoder}{tied}"
 
     @property
     def encoder_gain(self) -> float:

@@ -86,8 +86,8 @@ class GroupCrosscoder(nn.Module):
 
     def extra_repr(self) -> str:
         c = self.config
-        tied = f", tied, pose={c.pose}" if c.tied else ""
-        return f"{c.group}, d_in={c.d_in}, n_latents={c.n_latents}, {c.sparsity}, k={c.k}, encoder={c.encoder}{tied}"
+        poses = f", tied, pose={c.pose}" if c.tied else ""
+        return f"{c.group}, d_in={c.d_in}, n_latents={c.n_latents}, {c.sparsity}, k={c.k}, encoder={c.encoder}{poses}"
 
     @property
     def encoder_gain(self) -> float:

@@ -8,7 +8,7 @@ from groupcc import ops
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 
-__all__ = ["aux_loss", "encode", "l1_penalty", "select"]
+__all__ = ["aux_loss", "encode", "l1_penalty", "select", "share_left"]
 
 
 def encode(
@@ -71,5 +71,10 @@ def aux_loss(
         return power.new_zeros(())
     acts, chosen = ops.encode_topk(x_NM, W_enc_ML.t()[dead].t(), b_enc_L[dead], k)
     left_G, _ = ops.decode_loss(acts, dead[chosen], W_dec_LGD, None, -residual_NGD.detach())
+    return share_left(left_G.sum(), power)
+
+
+def share_left(left: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+    """left / power, the latter held fixed; 0 where it is 0. Scalars."""
     power = power.detach()
-    return torch.where(power == 0, 0, left_G.sum() / power.clamp_min(torch.finfo(power.dtype).tiny))
+    return torch.where(power == 0, 0, left / power.clamp_min(torch.finfo(power.dtype).tiny))

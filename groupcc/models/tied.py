@@ -8,6 +8,7 @@ from groupcc import ops
 from groupcc.groups import Group
 from groupcc.models.latents import SparseLatents
 from groupcc.models.poses import translation_table
+from groupcc.models.sparsity import share_left
 
 __all__ = ["aux_loss", "decode", "decode_loss", "pre_acts", "translates"]
 
@@ -66,7 +67,7 @@ def aux_loss(
     acts, chosen = ops.topk(strongest, k)
     latents = SparseLatents(acts, dead[chosen], pose.gather(1, chosen))
     left, _ = decode_loss(latents, W_dec_LGD, None, -residual_NGD.detach(), group)
-    return left / power.detach().clamp_min(torch.finfo(power.dtype).tiny)
+    return share_left(left, power)
 
 
 def _by_block(

@@ -89,7 +89,8 @@ def _tied_verdict(untied: dict[str, Any], tied: dict[str, Any], crosscoder: Grou
         f"With its poses tied, a dictionary of {base} base latents ({crosscoder.config.n_atoms:,} atoms, "
         f"{tied['parameters']:,} parameters against {untied['parameters']:,}) misses {ours:.1%} of the variance under "
         f"all transforms at L0 {tied['L0']:.1f}, the untied one {theirs:.1%} at {untied['L0']:.1f}; "
-        f"{base - tied['live latents']} of its base latents are dead, and every copy's family and pose are given."
+        f"{base - tied['live latents']} of its base latents are dead. Rotated copies are given, with their poses: "
+        f"{tied['latents in them']} atoms, in {tied['families of two or more']} families."
     )
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import groupcc
+from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder
-from groupcc.models.poses import autocorrelation, maxima, neighbours, select_poses, translation_table
+from groupcc.models.poses import autocorrelation, maxima, neighbours, select_poses
 from groupcc.models.tied import translates
 from groupcc.zoo.planted import match, planted
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
+from groupcc.groups.tables import translation_table
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 from groupcc.models.sparsity import select
 
-__all__ = ["autocorrelation", "maxima", "neighbours", "select_poses", "translation_table"]
-
-
-def translation_table(group: Group, device: torch.device) -> torch.Tensor:
-    """Row h holds where R_h takes each block from: (R_h d)_g = d[table[h, g]], table[h, g] = gh. int64 [G, G]."""
-    return torch.from_numpy(group.right_translation.copy()).to(device)
+__all__ = ["autocorrelation", "maxima", "neighbours", "select_poses"]
 
 
 def autocorrelation(W_LGD: torch.Tensor, group: Group) -> torch.Tensor:

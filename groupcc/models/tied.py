@@ -6,8 +6,8 @@ import torch
 
 from groupcc import ops
 from groupcc.groups import Group
+from groupcc.groups.tables import translation_table
 from groupcc.models.latents import SparseLatents
-from groupcc.models.poses import translation_table
 from groupcc.models.sparsity import share_left
 
 __all__ = ["aux_loss", "decode", "decode_loss", "pre_acts", "translates"]

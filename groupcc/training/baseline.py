@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from groupcc.groups.tables import translation_table
 from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits, as_orbits
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import split_by_image, translate_at_random
@@ -62,7 +63,7 @@ def train_sae(orbits: object, config: CrosscoderConfig, train_config: TrainConfi
     source = as_orbits(orbits, G.order, config.d_in)
     upright: Orbits = UprightOrbits(source)
     if train_config.augment:
-        table = torch.from_numpy(G.right_translation.copy())
+        table = translation_table(G)
         upright = _AugmentedUprightOrbits(source, table, train_config.seed)
     sae_config = dataclasses.replace(
         config, group="C1", encoder="identity", tied=False, pose=None, n_latents=config.n_atoms
@@ -87,7 +88,7 @@ def regress_decoder(
     G, D, L = crosscoder.group.order, config.d_in, config.n_latents
     source = as_orbits(orbits, G, D)
     indices, _ = split_by_image(source, train_config.held_out, train_config.seed)
-    table = torch.from_numpy(crosscoder.group.right_translation.copy())
+    table = translation_table(crosscoder.group)
     gram = torch.zeros(L + 1, L + 1, dtype=torch.float64)
     moment = torch.zeros(L + 1, G * D, dtype=torch.float64)
     for step, start in enumerate(range(0, len(indices), batch_size)):

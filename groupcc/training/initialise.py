@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from groupcc.errors import DataError
+from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, Orbits
 from groupcc.training.data import describe_examples, translate_at_random
 
@@ -87,7 +88,7 @@ def initialise_decoder(
     chosen = indices[torch.randperm(len(indices), generator=generator)[:L]]
     acts = orbits.take(chosen)
     if augment:
-        table = torch.from_numpy(crosscoder.group.right_translation.copy())
+        table = translation_table(crosscoder.group)
         acts = translate_at_random(acts, table, seed, 0)
     directions = acts - statistics.centre
     norms = directions.flatten(1).norm(dim=1)

@@ -14,6 +14,7 @@ import torch
 import groupcc
 from groupcc._files import canonical_hash, directory_lock
 from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error
+from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, Orbits, as_orbits
 from groupcc.models.device import move
 from groupcc.training import checkpoint as checkpoints
@@ -174,7 +175,7 @@ class _Loop:
         self.config, self.scale = config, scale
         self.variance = max(variance * scale**2, torch.finfo(torch.float32).tiny)
         self.device = crosscoder.W_dec.device
-        self.right_translation = torch.from_numpy(crosscoder.group.right_translation.copy())
+        self.right_translation = translation_table(crosscoder.group)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
         self.autocast: AbstractContextManager[object] = (
             torch.autocast(self.device.type, dtype=torch.bfloat16) if bf16 else nullcontext()

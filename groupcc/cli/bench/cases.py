@@ -13,6 +13,7 @@ from groupcc import ops
 from groupcc.cli.bench import peers
 from groupcc.cli.bench.timing import interleaved
 from groupcc.groups import Group, group
+from groupcc.groups.tables import translation_table
 from groupcc.ops.group_correlate.plan import saved_by_fourier
 from groupcc.ops.orbit_gather import sampling_taps
 
@@ -320,7 +321,7 @@ def group_correlate(variant: str, acts_NGD: torch.Tensor, W_LGD: torch.Tensor, G
     (N, _, D), L = acts_NGD.shape, W_LGD.shape[0]
 
     def expanded() -> Call:
-        translates = W_LGD[:, torch.from_numpy(G.right_translation.copy())].flatten(0, 1).flatten(1)
+        translates = W_LGD[:, translation_table(G)].flatten(0, 1).flatten(1)
         x, out = acts_NGD.flatten(1), acts_NGD.new_empty(N, L * G.order)
         return lambda: torch.mm(x, translates.t(), out=out).view(N, L, G.order)
 

@@ -9,6 +9,7 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
+from groupcc.groups.tables import translation_table
 from groupcc.ops.backend import Op, current_backend
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 from groupcc.ops.group_correlate.plan import LEAST_SAVING, saved_by_fourier
@@ -68,8 +69,7 @@ _group_correlate.register_autograd(_gradients, setup_context=_setup)
 def _plain(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.Tensor:
     """In PyTorch: the direct sum where the reference was asked for, or where the transform would not pay."""
     if current_backend() == "reference" or saved_by_fourier(group) < LEAST_SAVING:
-        table = torch.from_numpy(group.right_translation.copy()).to(acts.device)
-        return group_correlate_reference(acts, W, table)
+        return group_correlate_reference(acts, W, translation_table(group, acts.device))
     return group_correlate_fourier(acts, W, group)
 
 

@@ -9,7 +9,7 @@ from backends import COMPILED, running
 import groupcc
 from groupcc import ops
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
-from groupcc.ops.group_correlate.plan import saved_by_fourier
+from groupcc.ops.group_correlate.plan import plan_of, saved_by_fourier
 
 GROUPS = [f"{kind}{n}" for kind in "CD" for n in (*range(1, 13), 32)]
 
@@ -137,6 +137,24 @@ def test_any_strides():
     acts, W = random(group)
     strided = acts.permute(2, 1, 0).contiguous().permute(2, 1, 0), W.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     torch.testing.assert_close(ops.group_correlate(*strided, group), ops.group_correlate(acts, W, group))
+
+
+def test_tables_made_in_inference_or_for_another_device_serve_later():
+    """They are kept for the next call, which may need gradients, whatever PyTorch's default device was."""
+    group = groupcc.group("D10")
+    acts, W = (x.requires_grad_() for x in random(group))
+    for way in ("PyTorch", *COMPILED[-1:]):
+        plan_of.cache_clear()
+        if COMPILED:
+            cpp = ops.registered_ops()["group_correlate"].load("cpp")
+            cpp._elements.cache_clear()
+            cpp._coefficients.cache_clear()
+        with torch.inference_mode(), torch.device("meta"):
+            by(way, acts.detach(), W.detach(), group)
+        z = by(way, acts, W, group)
+        torch.testing.assert_close(z, direct(acts, W, group))
+        for gradient in torch.autograd.grad(z.sum(), (acts, W)):
+            assert gradient.isfinite().all()
 
 
 def test_backends(monkeypatch):

@@ -116,7 +116,7 @@ def _transform(
 @lru_cache(maxsize=256)
 def _elements(N: int, G: int, width: int) -> _Layout:
     """[N, G, width]."""
-    return _Layout(width * torch.arange(G), torch.full((G,), G * width), N * G * width)
+    return _Layout(width * torch.arange(G, device="cpu"), torch.full((G,), G * width, device="cpu"), N * G * width)
 
 
 def _acts(plan: Plan, N: int, D: int) -> _Layout:
@@ -136,8 +136,9 @@ def _coefficients(sizes: tuple[tuple[int, int, int], ...], N: int, width: int) -
     """[B, outer, N, inner, width] for every (B, outer, inner), one after another; rows are (b, outer, inner)."""
     offsets, strides, begin = [], [], 0
     for B, outer, inner in sizes:
-        block = torch.arange(B * outer)[:, None] * (N * inner * width) + torch.arange(inner) * width
+        first = torch.arange(B * outer, device="cpu")[:, None] * (N * inner * width)
+        block = first + torch.arange(inner, device="cpu") * width
         offsets.append(begin + block.flatten())
-        strides.append(torch.full((B * outer * inner,), inner * width))
+        strides.append(torch.full((B * outer * inner,), inner * width, device="cpu"))
         begin += B * outer * inner * N * width
     return _Layout(torch.cat(offsets), torch.cat(strides), begin)

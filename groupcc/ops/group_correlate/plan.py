@@ -34,12 +34,13 @@ def plan_of(group: Group, dtype: torch.dtype, device: torch.device) -> Plan:
     def rows(matrices: list[torch.Tensor]) -> torch.Tensor:
         return torch.cat([matrix.flatten(0, 2) for matrix in matrices]).to(device, dtype)
 
-    return Plan(
-        rows([torch.from_numpy(block.left) for block in blocks]),
-        rows([torch.from_numpy(block.right).transpose(1, 2) for block in blocks]),
-        rows([torch.from_numpy(block.inverse) for block in blocks]),
-        tuple((block.right.shape[0], block.right.shape[1], block.right.shape[2]) for block in blocks),
-    )
+    with torch.inference_mode(False):  # kept, and autograd saves no tensor of inference
+        return Plan(
+            rows([torch.from_numpy(block.left) for block in blocks]),
+            rows([torch.from_numpy(block.right).transpose(1, 2) for block in blocks]),
+            rows([torch.from_numpy(block.inverse) for block in blocks]),
+            tuple((block.right.shape[0], block.right.shape[1], block.right.shape[2]) for block in blocks),
+        )
 
 
 def saved_by_fourier(group: Group) -> float:

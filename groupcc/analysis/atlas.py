@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from groupcc._files import atomic_directory, atomic_write, read_json, save_tensors, sha256_file, write_json
+from groupcc._files import atomic_write
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.dial import Dial, read_dial
-from groupcc.analysis.families import Families, given_families
+from groupcc.analysis.families import Families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import KINDS, Stabilizer
-from groupcc.errors import DataError, argument_error
+from groupcc.errors import argument_error
 from groupcc.groups import Group
 
 if TYPE_CHECKING:
@@ -27,11 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Atlas"]
 
-FORMAT = "groupcc-atlas"
-FORMAT_VERSION = 1
-JSON_FILE, TENSOR_FILE = "atlas.json", "atlas.safetensors"
-COMPANIONS = ("table.csv", "table.json", "inputs.json")
-"""What the command line writes beside them; saving again removes it, as it belongs to the atlas before."""
+PARTS = ("scaling",)
+"""The optional parts: each has `columns` for the table, and `tensors` and `from_tensors` for the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +153,11 @@ class Atlas:
                     "frequency": None if self.frequency is None else float(self.frequency[latent]),
                     "mean_act": None if self.mean_act is None else float(self.mean_act[latent]),
                     **({} if self.duplicates is None else self._tied_columns(latent, self.duplicates)),
-                    **({} if self.scaling is None else self.scaling.columns(latent)),
                 }
             )
+            for name in PARTS:
+                part = getattr(self, name)
+                rows[-1] |= {} if part is None else part.columns(latent)
         return rows
 
     def _tied_columns(self, latent: int, duplicates: Families) -> dict[str, Any]:
@@ -216,119 +213,13 @@ class Atlas:
 
         ArgumentError where it holds other files than an atlas and its tables: they would be lost.
         """
-        directory = Path(directory)
-        with atomic_directory(directory, own=(JSON_FILE, TENSOR_FILE, *COMPANIONS)) as temporary:
-            save_tensors(self._tensors(), temporary / TENSOR_FILE)
-            write_json(
-                temporary / JSON_FILE,
-                {
-                    "format": FORMAT,
-                    "format_version": FORMAT_VERSION,
-                    "config": self.config.to_dict(),
-                    "tolerance": self.tolerance,
-                    "family_threshold": self.families.threshold,
-                    "references": self._searched.references,
-                    "stabilizers": [
-                        {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
-                        for s in self.stabilizers
-                    ],
-                    "metrics": self.metrics,
-                    "tensors_sha256": sha256_file(temporary / TENSOR_FILE),
-                },
-            )
-        return directory
+        from groupcc.analysis.atlas_file import save_atlas
+
+        return save_atlas(self, Path(directory))
 
     @classmethod
     def load(cls, directory: str | Path) -> Atlas:
         """Reads what `save` wrote. DataError where something is missing, damaged or of another version."""
-        from groupcc.models import CrosscoderConfig
+        from groupcc.analysis.atlas_file import load_atlas
 
-        directory = Path(directory)
-        try:
-            values = read_json(directory / JSON_FILE)
-            if values.get("format") != FORMAT or values.get("format_version") != FORMAT_VERSION:
-                raise DataError(
-                    f"{directory / JSON_FILE} is format {values.get('format')!r} version "
-                    f"{values.get('format_version')!r}; this groupcc reads {FORMAT!r} version {FORMAT_VERSION}. "
-                    "Run the analysis again."
-                )
-            if sha256_file(directory / TENSOR_FILE) != values["tensors_sha256"]:
-                raise DataError(f"{directory / TENSOR_FILE} is damaged. Run the analysis again.")
-            tensors = load_file(directory / TENSOR_FILE)
-            config = CrosscoderConfig.from_dict(values["config"])
-            return cls._from(config, values, tensors)
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
-            raise DataError(f"{directory} holds no readable atlas ({error}). Run the analysis again.") from error
-
-    @property
-    def _searched(self) -> Families:
-        """The families that were searched for. Those that are given follow from the stabilizers and have no file."""
-        return self.families if self.duplicates is None else self.duplicates
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        searched = self._searched
-        tensors = {
-            "autocorrelation": self.autocorrelation,
-            "block_norms": self.block_norms,
-            "spectrum": self.spectrum,
-            "dead": self.dead,
-            "similarity": self.similarities,
-            "family_labels": searched.labels,
-            "family_poses": searched.poses,
-            "family_turns": searched.turns,
-            "family_mirrored": searched.mirrored,
-            "family_similarity": searched.similarity_to_reference,
-        }
-        optional = {
-            "frequency": self.frequency,
-            "mean_act": self.mean_act,
-            "pose_counts": self.pose_counts,
-            "residual_share": self.residual_share,
-        }
-        if self.top_examples is not None:
-            top = self.top_examples
-            optional |= {"top_indices": top.indices, "top_acts": top.acts, "top_poses": top.poses}
-        if self.scaling is not None:
-            optional |= self.scaling.tensors()
-        tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
-        return {name: tensor.contiguous() for name, tensor in tensors.items()}
-
-    @classmethod
-    def _from(cls, config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Atlas:
-        from groupcc.analysis.stabilizers import restore_stabilizer
-        from groupcc.groups import group
-
-        G = group(config.group)
-        stabilizers = [restore_stabilizer(G, **fields) for fields in values["stabilizers"]]
-        searched = Families(
-            tensors["family_labels"],
-            tensors["family_poses"],
-            tensors["family_turns"],
-            tensors["family_mirrored"],
-            tensors["family_similarity"],
-            list(values["references"]),
-            values["family_threshold"],
-        )
-        top = None
-        if "top_indices" in tensors:
-            top = TopExamples(tensors["top_indices"], tensors["top_acts"], tensors.get("top_poses"))
-        return cls(
-            config,
-            G,
-            tensors["autocorrelation"],
-            tensors["block_norms"],
-            stabilizers,
-            values["tolerance"],
-            given_families(G, stabilizers, searched.threshold) if config.tied else searched,
-            tensors["spectrum"],
-            tensors["dead"],
-            tensors["similarity"],
-            tensors.get("frequency"),
-            tensors.get("mean_act"),
-            values["metrics"],
-            top,
-            searched if config.tied else None,
-            tensors.get("pose_counts"),
-            tensors.get("residual_share"),
-            Scaling.from_tensors(tensors),
-        )
+        return load_atlas(Path(directory))

@@ -1,0 +1,140 @@
+"""Atlas files: a directory of `atlas.json` and `atlas.safetensors`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from groupcc._files import atomic_directory, read_json, save_tensors, sha256_file, write_json
+from groupcc.analysis.activity import TopExamples
+from groupcc.analysis.atlas import PARTS, Atlas
+from groupcc.analysis.families import Families, given_families
+from groupcc.analysis.scaling import Scaling
+from groupcc.analysis.stabilizers import restore_stabilizer
+from groupcc.errors import DataError
+from groupcc.groups import group
+from groupcc.models import CrosscoderConfig
+
+__all__ = ["load_atlas", "save_atlas"]
+
+FORMAT = "groupcc-atlas"
+FORMAT_VERSION = 1
+JSON_FILE, TENSOR_FILE = "atlas.json", "atlas.safetensors"
+COMPANIONS = ("table.csv", "table.json", "inputs.json")
+"""What the command line writes beside them; saving again removes it, as it belongs to the atlas before."""
+
+
+def save_atlas(atlas: Atlas, directory: Path) -> Path:
+    """See [`Atlas.save`][groupcc.analysis.Atlas.save]."""
+    with atomic_directory(directory, own=(JSON_FILE, TENSOR_FILE, *COMPANIONS)) as temporary:
+        save_tensors(_tensors(atlas), temporary / TENSOR_FILE)
+        write_json(
+            temporary / JSON_FILE,
+            {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "config": atlas.config.to_dict(),
+                "tolerance": atlas.tolerance,
+                "family_threshold": atlas.families.threshold,
+                "references": _searched(atlas).references,
+                "stabilizers": [
+                    {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
+                    for s in atlas.stabilizers
+                ],
+                "metrics": atlas.metrics,
+                "tensors_sha256": sha256_file(temporary / TENSOR_FILE),
+            },
+        )
+    return directory
+
+
+def load_atlas(directory: Path) -> Atlas:
+    """See [`Atlas.load`][groupcc.analysis.Atlas.load]."""
+    try:
+        values = read_json(directory / JSON_FILE)
+        if values.get("format") != FORMAT or values.get("format_version") != FORMAT_VERSION:
+            raise DataError(
+                f"{directory / JSON_FILE} is format {values.get('format')!r} version "
+                f"{values.get('format_version')!r}; this groupcc reads {FORMAT!r} version {FORMAT_VERSION}. "
+                "Run the analysis again."
+            )
+        if sha256_file(directory / TENSOR_FILE) != values["tensors_sha256"]:
+            raise DataError(f"{directory / TENSOR_FILE} is damaged. Run the analysis again.")
+        return _atlas(CrosscoderConfig.from_dict(values["config"]), values, load_file(directory / TENSOR_FILE))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        raise DataError(f"{directory} holds no readable atlas ({error}). Run the analysis again.") from error
+
+
+def _searched(atlas: Atlas) -> Families:
+    """The families that were searched for. Those that are given follow from the stabilizers and have no file."""
+    return atlas.families if atlas.duplicates is None else atlas.duplicates
+
+
+def _tensors(atlas: Atlas) -> dict[str, torch.Tensor]:
+    searched = _searched(atlas)
+    tensors = {
+        "autocorrelation": atlas.autocorrelation,
+        "block_norms": atlas.block_norms,
+        "spectrum": atlas.spectrum,
+        "dead": atlas.dead,
+        "similarity": atlas.similarities,
+        "family_labels": searched.labels,
+        "family_poses": searched.poses,
+        "family_turns": searched.turns,
+        "family_mirrored": searched.mirrored,
+        "family_similarity": searched.similarity_to_reference,
+    }
+    optional = {
+        "frequency": atlas.frequency,
+        "mean_act": atlas.mean_act,
+        "pose_counts": atlas.pose_counts,
+        "residual_share": atlas.residual_share,
+    }
+    if atlas.top_examples is not None:
+        top = atlas.top_examples
+        optional |= {"top_indices": top.indices, "top_acts": top.acts, "top_poses": top.poses}
+    for part in (getattr(atlas, name) for name in PARTS):
+        optional |= {} if part is None else part.tensors()
+    tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Atlas:
+    G = group(config.group)
+    stabilizers = [restore_stabilizer(G, **fields) for fields in values["stabilizers"]]
+    searched = Families(
+        tensors["family_labels"],
+        tensors["family_poses"],
+        tensors["family_turns"],
+        tensors["family_mirrored"],
+        tensors["family_similarity"],
+        list(values["references"]),
+        values["family_threshold"],
+    )
+    top = None
+    if "top_indices" in tensors:
+        top = TopExamples(tensors["top_indices"], tensors["top_acts"], tensors.get("top_poses"))
+    return Atlas(
+        config=config,
+        group=G,
+        autocorrelation=tensors["autocorrelation"],
+        block_norms=tensors["block_norms"],
+        stabilizers=stabilizers,
+        tolerance=values["tolerance"],
+        families=given_families(G, stabilizers, searched.threshold) if config.tied else searched,
+        spectrum=tensors["spectrum"],
+        dead=tensors["dead"],
+        similarities=tensors["similarity"],
+        frequency=tensors.get("frequency"),
+        mean_act=tensors.get("mean_act"),
+        metrics=values["metrics"],
+        top_examples=top,
+        duplicates=searched if config.tied else None,
+        pose_counts=tensors.get("pose_counts"),
+        residual_share=tensors.get("residual_share"),
+        scaling=Scaling.from_tensors(tensors),
+    )

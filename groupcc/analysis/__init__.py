@@ -6,14 +6,18 @@ from groupcc.analysis.blocks import analyze, check_options
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
 from groupcc.analysis.families import FAMILY_THRESHOLD, Families, find_families
 from groupcc.analysis.interpolation import interpolate
+from groupcc.analysis.mirrors import CHIRALITIES, Mirrors, find_mirrors
 from groupcc.analysis.power import spectrum
+from groupcc.analysis.responses import measure_responses
 from groupcc.analysis.scaling import SCALING_ERROR, VERDICTS, Scaling, measure_scaling
 from groupcc.analysis.similarity import block_norms, block_similarity
 from groupcc.analysis.stabilizers import KINDS, Stabilizer, find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
 from groupcc.analysis.translation import autocorrelation, translate
+from groupcc.analysis.tuning import Tuning, half_width, measure_tuning, rotation_period
 
 __all__ = [
+    "CHIRALITIES",
     "DIAL_KINDS",
     "FAMILY_THRESHOLD",
     "GAP_ERROR",
@@ -26,9 +30,11 @@ __all__ = [
     "Dial",
     "DialRing",
     "Families",
+    "Mirrors",
     "Scaling",
     "Stabilizer",
     "TopExamples",
+    "Tuning",
     "analyze",
     "autocorrelation",
     "block_norms",
@@ -36,11 +42,16 @@ __all__ = [
     "calibrate_tolerance",
     "check_options",
     "find_families",
+    "find_mirrors",
     "find_stabilizers",
+    "half_width",
     "interpolate",
     "measure_activity",
+    "measure_responses",
     "measure_scaling",
+    "measure_tuning",
     "read_dial",
+    "rotation_period",
     "spectrum",
     "translate",
 ]

@@ -17,6 +17,7 @@ from groupcc.analysis.dial import Dial, read_dial
 from groupcc.analysis.families import Families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import KINDS, Stabilizer
+from groupcc.analysis.tuning import Tuning
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Atlas"]
 
-PARTS = ("scaling",)
+PARTS = ("scaling", "tuning")
 """The optional parts: each has `columns` for the table, and `tensors` and `from_tensors` for the file."""
 
 
@@ -42,6 +43,7 @@ class Atlas:
     - `similarities` float16 [L, G, G]: see `similarity`.
     - With orbits: `frequency` [L], `mean_act` [L] (where active), `metrics` and `top_examples`; else None.
     - `scaling`: what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]; if asked for.
+    - `tuning`: period, chirality and tuning curve, [`Tuning`][groupcc.analysis.Tuning]; None in files from before it.
 
     Of a tied crosscoder the latents are base latents, and `families` holds one family for each live one, with the
     number of its distinct poses (`Families.atoms`). Apart from these, which are given:
@@ -70,6 +72,7 @@ class Atlas:
     pose_counts: torch.Tensor | None = None
     residual_share: torch.Tensor | None = None
     scaling: Scaling | None = None
+    tuning: Tuning | None = None
 
     @property
     def n_latents(self) -> int:
@@ -125,6 +128,7 @@ class Atlas:
         Of a tied crosscoder also: `atoms`, the distinct poses; `residual_share`; the base latent that has the same
         shape, if any (`duplicate_of`, its pose relative to that and their cosine); what the dial says, see `Dial`.
         With `scaling`: its verdict, how many blocks have each, and the median of β; see `Scaling.columns`.
+        With `tuning`: period, width, chirality and mirror partner; see `Tuning.columns`.
         """
         sizes = self.families.sizes
         rows = []

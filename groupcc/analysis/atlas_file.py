@@ -15,6 +15,7 @@ from groupcc.analysis.atlas import PARTS, Atlas
 from groupcc.analysis.families import Families, given_families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import restore_stabilizer
+from groupcc.analysis.tuning import Tuning
 from groupcc.errors import DataError
 from groupcc.groups import group
 from groupcc.models import CrosscoderConfig
@@ -137,4 +138,5 @@ def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, 
         pose_counts=tensors.get("pose_counts"),
         residual_share=tensors.get("residual_share"),
         scaling=Scaling.from_tensors(tensors),
+        tuning=Tuning.from_tensors(tensors),
     )

@@ -15,7 +15,9 @@ from groupcc.analysis.similarity import block_norms, block_similarity, check_dec
 from groupcc.analysis.stabilizers import find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
 from groupcc.analysis.translation import autocorrelation
+from groupcc.analysis.tuning import measure_tuning
 from groupcc.errors import argument_error
+from groupcc.models import as_orbits
 
 if TYPE_CHECKING:
     from groupcc.models import GroupCrosscoder
@@ -86,6 +88,18 @@ def analyze(
     )
     step = latent_step(len(W_dec_LGD), group, crosscoder.config.d_in)
     similarity = torch.cat([block_similarity(block).half().cpu() for block in W_dec_LGD.split(step)])
+    tuning = measure_tuning(
+        crosscoder,
+        W_dec_LGD,
+        C_LG,
+        stabilizers,
+        dead,
+        tolerance=used,
+        threshold=family_threshold,
+        pose_counts=activity.pose_counts if activity else None,
+        orbits=None if orbits is None else as_orbits(orbits, group.order, crosscoder.config.d_in),
+        examples=activity.top_examples if activity else None,
+    )
     return Atlas(
         config=crosscoder.config,
         group=group,
@@ -105,6 +119,7 @@ def analyze(
         pose_counts=activity.pose_counts if activity else None,
         residual_share=crosscoder.residual_share().cpu() if crosscoder.config.tied else None,
         scaling=measure_scaling(crosscoder, orbits, batch_size=batch_size, progress=progress) if scaling else None,
+        tuning=tuning,
     )
 
 

@@ -10,7 +10,7 @@ BUILT := pyproject.toml setup.py $(wildcard csrc/*)
 demo: $(VENV)/demo.stamp
 	$(BIN)/groupcc demo --out runs/demo
 
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp $(VENV)/axe.stamp
 	$(BIN)/python -m pytest
 
 # The tests of single ops choose every backend themselves; the rest of the suite runs on each named one in turn.
@@ -48,4 +48,9 @@ $(VENV)/demo.stamp: $(BUILT) | $(BIN)/python
 
 $(VENV)/dev.stamp: $(BUILT) | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	touch $@
+
+# For the report's accessibility test, which says that it is skipped where there is no npm, no network or no Chromium.
+$(VENV)/axe.stamp: | $(BIN)/python
+	-npm install --no-audit --no-fund --loglevel=error --prefix $(VENV)/axe axe-core@4.14.1
 	touch $@

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -73,6 +75,52 @@ def shape_atlas(
     acts = torch.linspace(3, 1, top).expand(len(blocks), -1)
     frequency = torch.linspace(0.01, 0.2, len(blocks)).where(~atlas.dead, 0.0)
     return replace(atlas, top_examples=TopExamples(indices, acts), frequency=frequency, mean_act=10 * frequency)
+
+
+def repeated_atlas(times: int) -> Atlas:
+    """The atlas of 40 latents `times` times over: what a large page costs does not lie in what its latents are."""
+    one = shape_atlas("D16", {"line": 10, "curve": 15, "spiral": 15}, top=1)
+
+    def repeat(values: torch.Tensor) -> torch.Tensor:
+        return values.repeat((times, *[1] * (values.ndim - 1)))
+
+    searched = ("poses", "turns", "mirrored", "similarity_to_reference")
+    families = replace(
+        one.families,
+        labels=torch.cat([one.families.labels + i * len(one.families) for i in range(times)]),
+        references=[reference + 40 * i for i in range(times) for reference in one.families.references],
+        **{name: repeat(getattr(one.families, name)) for name in searched},
+    )
+    fields = ("autocorrelation", "block_norms", "spectrum", "dead", "similarities", "frequency", "mean_act")
+    return replace(
+        one,
+        config=replace(one.config, n_latents=40 * times),
+        stabilizers=one.stabilizers * times,
+        families=families,
+        top_examples=None,
+        **{name: repeat(getattr(one, name)) for name in fields},
+    )
+
+
+def page_data(text: str) -> dict:
+    """What a page's script draws latents from."""
+    (block,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(block)
+
+
+def drawn(text: str) -> str:
+    """A page as it is with every latent's card drawn and opened, pictures in place; rings and bars are not drawn."""
+    data = page_data(text)
+    cards = "".join(
+        f'<details class="latent k-{kind}" id="latent-{latent}"><summary>{row}</summary>{body}</details>'
+        for latent, kind, row, body in zip(
+            data["latents"], data["columns"]["kind"], data["rows"], data["bodies"], strict=True
+        )
+    )
+    text = re.sub(r'<script type="application/json" id="data">.*?</script>', "", text, flags=re.DOTALL)
+    text = text.replace('<div id="list"></div>', f'<div id="list">{cards}</div>')
+    source = "data:image/jpeg;base64,{}".format
+    return re.sub(r'data-patch="(\d+)"', lambda found: f'src="{source(data["patches"][int(found[1])])}"', text)
 
 
 class PictureStore:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from report_samples import PictureStore, shape_atlas
+from report_samples import PictureStore, drawn, shape_atlas
 
 from groupcc.activations import harvest
 from groupcc.analysis import analyze
@@ -63,7 +63,7 @@ class Page(HTMLParser):
 
 
 def read(path: Path) -> Page:
-    text = path.read_text(encoding="utf-8")
+    text = drawn(path.read_text(encoding="utf-8"))
     page = Page(text)
     assert page.problems == []
     ids = Counter(attrs["id"] for _, attrs in page.tags if "id" in attrs)
@@ -251,12 +251,12 @@ def test_caps_are_stated(tmp_path: Path) -> None:
     atlas = shape_atlas("D16", {"circle": 4, "line": 30, "curve": 12, "spiral": 1}, top=2)
     options = {"max_latents": 8, "max_latents_per_family": 5, "max_families": 1, "max_patches": 1}
     page = read(write_report(tmp_path / "r.html", atlas, PictureStore(), **options))
-    assert "This page details 8 of 47 live latents, some of every kind; 39 are left out." in page.words
+    assert "8 of the 47 live latents, some of every kind, have patches and a map of their blocks;" in page.words
     assert 'atlas.write_table("table.csv")' in page.words
-    assert len(page.with_class("latent")) == 8
-    kinds = {attrs["id"] for attrs in page.with_class("kind")}
+    assert len(page.with_class("latent")) == 47
+    assert len(page.with_class("heat")) == 8
+    kinds = {attrs["id"] for tag, attrs in page.tags if tag == "button" and "id" in attrs and attrs.get("data-kind")}
     assert kinds == {"kind-invariant", "kind-180", "kind-mirror", "kind-none"}
-    assert "None of these is among" not in page.words
     assert len(page.with_class("family")) == 1
     assert "25 of them are not shown." in page.words
     assert "1 smaller family is not shown here." in page.words
@@ -328,8 +328,8 @@ def test_the_clearest_latents_of_a_kind_come_first(tmp_path: Path) -> None:
     spectrum = atlas.spectrum.clone()
     spectrum[:, 0] = 1 - modulation
     atlas = dataclasses.replace(atlas, spectrum=spectrum)
-    text = write_report(tmp_path / "page.html", atlas).read_text(encoding="utf-8")
-    order = [int(number) for number in re.findall(r'<details class="latent" id="latent-(\d+)"', text)]
+    text = drawn(write_report(tmp_path / "page.html", atlas).read_text(encoding="utf-8"))
+    order = [int(number) for number in re.findall(r'<details class="latent [^"]*" id="latent-(\d+)"', text)]
     assert len(order) == atlas.n_latents
     for kind in set(atlas.kinds):
         shown = [latent for latent in order if atlas.kinds[latent] == kind]

@@ -35,12 +35,11 @@ RING_NAMES = ("Turned by", "Mirrored, then turned by")
 
 @dataclass(frozen=True)
 class DialView:
-    """A base latent's dial: its shapes (`cells`, drawn once), two figures that use them, and the same in words.
+    """A base latent's dial: a small figure, a large one that uses the small one's shapes, and the same in words.
 
     `counts`: for each ring its name and the firings pose by pose.
     """
 
-    cells: Markup
     small: Markup
     large: Markup
     sentence: str
@@ -56,9 +55,8 @@ def dial_view(latent: int, dial: Dial, group: Group) -> DialView | None:
     cells = Markup('<g id="dial-{}">{}</g>').format(latent, pose_dial(dial, group))
     label = f"Poses in which latent {latent} fired. {sentence}"
     return DialView(
-        cells=cells,
-        small=pose_dial_figure(latent, f"Dial of latent {latent}: {sentence}"),
-        large=pose_dial_figure(latent, label, large=True),
+        small=pose_dial_figure(cells, f"Dial of latent {latent}: {sentence}"),
+        large=pose_dial_figure(Markup('<use href="#dial-{}"/>').format(latent), label, large=True),
         sentence=sentence,
         counts=[(name, _counts(ring)) for name, ring in zip(RING_NAMES, dial.rings, strict=False)],
         has_gaps=dial.kind == "gaps",

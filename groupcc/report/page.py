@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from groupcc import __version__
 from groupcc._files import atomic_write
 from groupcc.errors import argument_error, is_whole
 from groupcc.groups.algebra import format_degrees
+from groupcc.report.cards import choices, data_block, page_order, sorts
 from groupcc.report.dials import gap_rule
 from groupcc.report.guide import annotated_ring, guide_group, guide_shapes
 from groupcc.report.numbers import count_noun, number, percent, shown, two_decimals
 from groupcc.report.pictures import PatchBook
 from groupcc.report.svg import block_plot, scale_css
-from groupcc.report.views import LatentView, Reader, select_latents
+from groupcc.report.views import Reader, select_latents
 from groupcc.report.words import family_sizes, headline, kinds_for
 
 __all__ = ["write_report"]
@@ -37,6 +39,9 @@ _METRIC_WORDS = {
     "n_examples": ("Examples", "image positions these figures were measured on"),
 }
 _TABLES = ("table.csv", "atlas/table.csv")
+_ASSETS = {".js": ("theme", "figures", "list"), ".css": ("base", "latents", "media")}
+DEAD_NAMED = 200
+"""Dead latents whose numbers the page lists."""
 _ICONS = {
     "invariant": "circle",
     "90": "cross",
@@ -82,8 +87,8 @@ def write_report(
             key `verdict` is a sentence, shown above the table; that of `report` the address of the row's own report.
         provenance: what was analysed. `model`, `layer`, `n_images`, `n_examples` also go in the heading; every other
             key is listed at the end.
-        max_latents: latents that get a card. They are taken from every kind in turn, most often active first, and
-            the page says how many were left out.
+        max_latents: latents that get patches and a block map, which make the file large; every live latent has its
+            card. They are taken from every kind in turn, most often active first, and the page says how many.
         max_families, max_latents_per_family: families shown (largest first), members shown in each (evenly over the
             poses).
         max_patches: most activating patches of a latent.
@@ -110,42 +115,46 @@ def write_report(
     _check_orbits(atlas, orbits)
     patches = PatchBook(atlas, orbits if max_patches else None)
     reader = Reader(atlas, patches, max_patches=max_patches)
-    detailed = select_latents(reader.kinds, reader.frequency, max_latents)
-    families = reader.families(limit=max_families, max_members=max_latents_per_family, detailed=set(detailed))
-    on_page = sorted({*detailed, *(m.latent for f in families for m in f.members)})
+    detailed = set(select_latents(reader.kinds, reader.frequency, max_latents))
+    families = reader.families(limit=max_families, max_members=max_latents_per_family)
     linked = {family.family for family in families}
-    views = [reader.latent(latent, linked) for latent in detailed]
+    ordered = page_order(reader)
+    views = [reader.latent(latent, linked, detailed=latent in detailed) for latent in ordered]
     facts = _facts(atlas, orbits, provenance)
     counts = Counter(reader.kinds)
-    live = len(reader.kinds) - counts["dead"]
+    kinds = kinds_for(atlas.group, set(counts))
     measured = {**(atlas.metrics or {}), **(metrics or {})}
-    script = _environment().get_template("script.js").render()
+    script, style = _assets(".js"), _assets(".css")
+    drawn = {
+        "group": atlas.group,
+        "icon_names": _ICONS,
+        "tied": reader.tied,
+        "smallest_turn": format_degrees(360 / atlas.group.n),
+    }
     page = (
         _environment()
         .get_template("report.html")
         .render(
+            **drawn,
             title=title if title is not None else _default_title(facts),
             version=__version__,
             policy=_policy(script),
-            style=Markup(_environment().get_template("style.css").render()) + scale_css(),
+            style=Markup(style) + scale_css(),
             script=Markup(script),
-            group=atlas.group,
-            icon_names=_ICONS,
-            smallest_turn=format_degrees(360 / atlas.group.n),
+            data=data_block(_environment(), reader, views, {kind.key: kind.title for kind in kinds}, drawn),
+            sorts=sorts(reader.table, ordered),
+            choices=choices(reader.table, ordered),
             subtitle=_subtitle(atlas, facts),
             headline=headline(atlas),
-            kinds=[(kind, counts[kind.key]) for kind in kinds_for(atlas.group, set(counts))],
-            live=live,
-            sections=_sections(views, atlas, counts, reader.modulation),
+            kinds=[(kind, counts[kind.key]) for kind in kinds],
+            live=len(ordered),
+            dead=[latent for latent, kind in enumerate(reader.kinds) if kind == "dead"][:DEAD_NAMED],
             families=families,
             families_left_out=len(family_sizes(atlas)) - len(families),
-            latents_left_out=live - len(detailed),
-            n_cards=len(detailed),
+            n_detailed=len(detailed),
             table=next((name for name in _TABLES if (path.parent / name).is_file()), None),
-            rings=[reader.ring_cells(latent) for latent in on_page],
-            tied=reader.tied,
             residual=reader.residual_share is not None,
-            dials=[view.dial.cells for view in views if view.dial is not None],
+            has_dials=any(view.dial is not None for view in views),
             gap_rule=gap_rule(),
             guide=guide_shapes(guide_group(atlas.group)),
             guide_name=guide_group(atlas.group).name,
@@ -177,6 +186,15 @@ def _check_orbits(atlas: Any, orbits: Any | None) -> None:
         return
     remedy = "Give the store that was analysed, or none, for a page without patches."
     raise argument_error("orbits", expected=expected, got=got, remedy=remedy)
+
+
+@lru_cache
+def _assets(suffix: str) -> str:
+    """The page's script (in a scope of its own) or its style, from its files."""
+    found = files("groupcc.report").joinpath("assets")
+    parts = [found.joinpath(name + suffix).read_text(encoding="utf-8") for name in _ASSETS[suffix]]
+    text = "".join(parts)
+    return f'(function () {{\n"use strict";\n{text}}})();\n' if suffix == ".js" else text
 
 
 @lru_cache(maxsize=1)
@@ -235,23 +253,6 @@ def _subtitle(atlas: Any, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Latents" if atlas.duplicates is None else "Base latents", int(atlas.n_latents)),
     ]
     return [(label, shown(value)) for label, value in pairs if value is not None]
-
-
-def _sections(
-    views: list[LatentView], atlas: Any, counts: Mapping[str, int], modulation: np.ndarray | None
-) -> list[dict[str, Any]]:
-    """Latents by kind, in page order. The clearest come first: those that change most, of the invariant ones least."""
-    found = []
-    for kind in kinds_for(atlas.group, set(counts)):
-        if not counts[kind.key]:
-            continue
-        cards = [view for view in views if view.kind.key == kind.key]
-        if modulation is not None:
-            sign = 1.0 if kind.key == "invariant" else -1.0
-            cards = [cards[i] for i in np.argsort([sign * modulation[view.latent] for view in cards], kind="stable")]
-        dead = [i for i, k in enumerate(atlas.kinds) if str(k) == "dead"] if kind.key == "dead" else []
-        found.append({"kind": kind, "count": counts[kind.key], "cards": cards, "dead": dead[:200]})
-    return found
 
 
 def _metric_rows(measured: Mapping[str, Any]) -> list[tuple[str, str, str]]:

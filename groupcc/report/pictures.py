@@ -6,7 +6,6 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,21 +26,24 @@ _HEAT_MAP_LIMIT = 128
 
 @dataclass(frozen=True)
 class Patch:
-    """One picture: its data URI, the text in its place, and what is written under it."""
+    """One picture: its number among `PatchBook.sources`, the text in its place, and what is written under it."""
 
-    source: str
+    number: int
     alt: str
     caption: str = ""
 
 
-def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+def _base64(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 class PatchBook:
-    """The most activating patches of every latent, encoded once each; empty where the atlas or the store has none."""
+    """The most activating patches of every latent, encoded once each; empty where the atlas or the store has none.
+
+    `sources`: the pictures asked for so far, JPEG in base64, by number.
+    """
 
     def __init__(self, atlas: Any, orbits: Any | None) -> None:
         self._atlas = atlas
@@ -49,7 +51,8 @@ class PatchBook:
         if self._orbits is not None:
             self._indices = array(atlas.top_examples.indices)
             self._acts = array(atlas.top_examples.acts)
-        self._encode = lru_cache(maxsize=4096)(self._encode_uncached)
+        self._numbers: dict[tuple[int, int], int] = {}
+        self.sources: list[str] = []
 
     def __bool__(self) -> bool:
         return self._orbits is not None
@@ -80,12 +83,19 @@ class PatchBook:
         x, y = (round(float(v)) for v in found.xy)
         return f"of {found.name} around ({x}, {y})"
 
-    def _encode_uncached(self, example: int, element: int) -> str:
-        pixels = array(self._orbits.patch(example, element=element))  # type: ignore[union-attr]
-        image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+    def _encode(self, example: int, element: int) -> int:
+        if (example, element) not in self._numbers:
+            pixels = array(self._orbits.patch(example, element=element))  # type: ignore[union-attr]
+            self._numbers[example, element] = self.add(pixels)
+        return self._numbers[example, element]
+
+    def add(self, pixels_HWC: np.ndarray) -> int:
+        """The number of one more picture, uint8 [H, W, 3]."""
+        image = Image.fromarray(np.ascontiguousarray(pixels_HWC, dtype=np.uint8))
         if image.size != (PATCH_SIDE, PATCH_SIDE):
             image = image.resize((PATCH_SIDE, PATCH_SIDE), Image.Resampling.LANCZOS)
-        return _data_uri(image, "JPEG", quality=75, optimize=True)
+        self.sources.append(_base64(image, "JPEG", quality=75, optimize=True))
+        return len(self.sources) - 1
 
 
 def heat_map(similarity_GG: np.ndarray) -> str:
@@ -100,7 +110,8 @@ def heat_map(similarity_GG: np.ndarray) -> str:
     signs = range(-LEVELS, LEVELS + 1)
     image.putdata(steps.astype(np.uint8).ravel().tolist())
     image.putpalette([c for step in signs for c in (NEGATIVE if step < 0 else POSITIVE)])
-    return _data_uri(image, "PNG", transparency=bytes(round(255 * abs(s) / LEVELS) for s in signs), optimize=True)
+    opacity = bytes(round(255 * abs(s) / LEVELS) for s in signs)
+    return f"data:image/png;base64,{_base64(image, 'PNG', transparency=opacity, optimize=True)}"
 
 
 def element_words(group: Group, element: int) -> str:

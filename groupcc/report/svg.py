@@ -25,6 +25,8 @@ __all__ = [
     "pose_dial_figure",
     "ring",
     "ring_figure",
+    "ring_rims",
+    "ring_sectors",
     "scale_css",
 ]
 
@@ -87,26 +89,34 @@ def _radii(group: Group) -> tuple[tuple[float, float], tuple[float, float]]:
     return (190, 320), (345, 470)
 
 
+def ring_rims(group: Group) -> Markup:
+    """The outlines of a ring's bands."""
+    radii = [radius for band in _radii(group) for radius in band if radius]
+    return Markup("").join(Markup('<circle class="rim" r="{}"/>').format(int(radius)) for radius in radii)
+
+
+def ring_sectors(group: Group) -> list[str]:
+    """The path of each element's cell in a ring, both ends of its mirror line for a reflection."""
+    (low, high), (outer_low, outer_high) = _radii(group)
+    gap = 0.94 if group.n <= 32 else 1.0
+    found = []
+    for g in range(group.order):
+        if not group.reflections[g]:
+            found.append(_sector(low, high, 90 + math.degrees(group.angles[g]), gap * 360 / group.n))
+        else:
+            ends = (_sector(outer_low, outer_high, group.axes[g] + end, gap * 180 / group.n) for end in (0, 180))
+            found.append("".join(ends))
+    return found
+
+
 def ring(values_G: np.ndarray, group: Group) -> Markup:
     """The 2n-gon of a function on the group, as shapes in a box of −500 … 500.
 
     Inner ring: the rotation by θ at θ counter-clockwise from the top. Outer ring: each reflection at both ends of
     its mirror line, where that line lies in the image. Values −1 … 1 on the shared colour scale.
     """
-    (low, high), (outer_low, outer_high) = _radii(group)
-    sectors = []
-    steps = [level(float(v)) for v in values_G]
-    gap = 0.94 if group.n <= 32 else 1.0
-    for g in range(group.order):
-        name = level_class(steps[g])
-        if not group.reflections[g]:
-            sectors.append((name, _sector(low, high, 90 + math.degrees(group.angles[g]), gap * 360 / group.n)))
-        else:
-            for end in (0, 180):
-                sectors.append((name, _sector(outer_low, outer_high, group.axes[g] + end, gap * 180 / group.n)))
-    rims = [low, high] + ([outer_low, outer_high] if outer_high else [])
-    outlines = Markup("").join(Markup('<circle class="rim" r="{}"/>').format(int(r)) for r in rims)
-    return outlines + _cells(sectors)
+    names = [level_class(level(float(value))) for value in values_G]
+    return ring_rims(group) + _cells(zip(names, ring_sectors(group), strict=True))
 
 
 def ring_figure(
@@ -192,15 +202,15 @@ def pose_dial(dial: Dial, group: Group) -> Markup:
     return _cells(sorted(sectors, key=lambda sector: sector[0] not in ("track", "void"))) + circles
 
 
-def pose_dial_figure(latent: int, label: str, *, large: bool = False) -> Markup:
-    """The shapes of `pose_dial`, drawn once on the page as `dial-<latent>`, as an image; a large one names angles."""
+def pose_dial_figure(cells: Markup, label: str, *, large: bool = False) -> Markup:
+    """The shapes of `pose_dial` as an image; a large one names angles."""
     hand = Markup('<path class="hand" d="M0 85L0 -85M-34 -46L0 -85L34 -46"/>')
     places = (("0°", 0, -522), ("90°", -560, 16), ("180°", 0, 556), ("270°", 570, 16)) if large else ()
     marks = Markup("").join(Markup('<text x="{}" y="{}">{}</text>').format(x, y, words) for words, x, y in places)
     box = "-640 -580 1280 1160" if large else "-505 -505 1010 1010"
-    return Markup(
-        '<svg class="poses{}" viewBox="{}" role="img" aria-label="{}"><use href="#dial-{}"/>{}{}</svg>'
-    ).format(" large" if large else "", box, label, latent, hand, marks)
+    return Markup('<svg class="poses{}" viewBox="{}" role="img" aria-label="{}">{}{}{}</svg>').format(
+        " large" if large else "", box, label, cells, hand, marks
+    )
 
 
 def bars(values_G: np.ndarray, group: Group, label: str) -> Markup:

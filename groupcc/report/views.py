@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.dials import DialView, dial_view
 from groupcc.report.numbers import array, number, percent, two_decimals
 from groupcc.report.pictures import Patch, PatchBook, element_words, heat_map, telling_elements
-from groupcc.report.svg import bars, dial, level, level_class, ring, ring_figure
+from groupcc.report.svg import dial, level, level_class, ring_figure
 from groupcc.report.words import Kind, family_words, kind_of, pose_words, scaling_words, shape_hint, stabilizer_words
 
-__all__ = ["FamilyView", "LatentView", "MemberView", "Reader", "Transformed", "select_latents"]
+__all__ = ["FamilyView", "LatentView", "MemberView", "Reader", "Transformed", "power_by_frequency", "select_latents"]
 
 FAINT = 0.15
 """Share of a latent's power that changes with the transform below which the page says that it is faint."""
@@ -59,8 +60,9 @@ class LatentView:
     ring: Markup
     large_ring: Markup
     heat_map: str
-    bars: Markup
+    bars_label: str
     bars_words: str
+    spectrum_label: str
     evidence: list[Evidence]
     first: list[Patch]
     more: list[Patch]
@@ -88,7 +90,6 @@ class MemberView:
     patch: Patch | None
     turned_back: Patch | None
     ring: Markup
-    linked: bool
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,8 @@ class Reader:
         self.matches = array(self.found.similarity_to_reference).astype(np.float64)
         self.sizes = Counter(self.labels[self.labels >= 0].tolist())
         self.frequency = None if atlas.frequency is None else array(atlas.frequency).astype(np.float64)
+        self.power = power_by_frequency(np.nan_to_num(array(atlas.spectrum).astype(np.float64)), self.group)
+        self.table = atlas.table()
         self.mean_act = None if atlas.mean_act is None else array(atlas.mean_act).astype(np.float64)
 
         modulation = getattr(atlas, "modulation", None)
@@ -151,25 +154,20 @@ class Reader:
     def small_ring(self, latent: int) -> Markup:
         """A latent's ring as a thumbnail."""
         label = f"Ring of latent {latent}: {stabilizer_words(self.stabilizers[latent], self.group)}"
-        return ring_figure(Markup('<use href="#ring-{}"/>').format(latent), self.group, label)
+        return ring_figure(_ring_cells(latent), self.group, label)
 
-    def ring_cells(self, latent: int) -> Markup:
-        """The shapes that `small_ring` and the large ring use."""
-        cells = ring(self.correlation[latent], self.group)
-        return Markup('<g id="ring-{}">{}</g>').format(latent, cells)
-
-    def latent(self, latent: int, linked_families: set[int]) -> LatentView:
-        """A latent's card, with a link to its family where that is on the page."""
+    def latent(self, latent: int, linked_families: set[int], *, detailed: bool) -> LatentView:
+        """A latent's card, with a link to its family where that is on the page; patches and block map if detailed."""
         stabilizer = self.stabilizers[latent]
         sentence = stabilizer_words(stabilizer, self.group)
-        examples = self.patches.examples(latent, self.max_patches)
+        examples = self.patches.examples(latent, self.max_patches if detailed else 0)
         upright = [self.patches.upright(i, act) for i, act in examples]
         axes = self.axes(latent)
         norms = self.norms[latent]
         top, mean = float(norms.max(initial=0.0)), float(norms.mean()) if norms.size else 0.0
         spread = f"Weakest block {percent(norms.min() / top)} of the strongest." if top > 0 else "All blocks are zero."
         large = ring_figure(
-            Markup('<use href="#ring-{}"/>').format(latent),
+            _ring_cells(latent),
             self.group,
             f"Autocorrelation of latent {latent} over the group. {sentence}",
             axes,
@@ -185,9 +183,10 @@ class Reader:
             score=two_decimals(float(stabilizer.score)) if int(array(stabilizer.mask).sum()) > 1 else "",
             ring=self.small_ring(latent),
             large_ring=large,
-            heat_map=heat_map(array(self.atlas.similarity(latent))),
-            bars=bars(norms, self.group, f"Block norms of latent {latent}: mean {number(mean)}, largest {number(top)}"),
+            heat_map=heat_map(array(self.atlas.similarity(latent))) if detailed else "",
+            bars_label=f"Block norms of latent {latent}: mean {number(mean)}, largest {number(top)}",
             bars_words=spread,
+            spectrum_label=self._spectrum_label(latent),
             evidence=self._evidence(latent, axes),
             first=upright[:FIRST_PATCHES],
             more=upright[FIRST_PATCHES:],
@@ -202,6 +201,11 @@ class Reader:
             atoms=int(self.atlas.families.atoms[latent]) if self.tied else None,
             turned_back=self._turned_back(latent, len(examples)),
         )
+
+    def _spectrum_label(self, latent: int) -> str:
+        shares = self.power[latent]
+        strongest = [f"{percent(shares[k])} at {k}" for k in np.argsort(-shares, kind="stable")[:3] if shares[k] > 0]
+        return f"Share of power of latent {latent} by repeats in a full turn: {', '.join(strongest) or 'none'}"
 
     def _turned_back(self, latent: int, limit: int) -> list[Patch]:
         """A base latent's strongest patches, each turned back by the pose that it was found in."""
@@ -246,12 +250,12 @@ class Reader:
             )
         return found
 
-    def families(self, *, limit: int, max_members: int, detailed: set[int]) -> list[FamilyView]:
+    def families(self, *, limit: int, max_members: int) -> list[FamilyView]:
         """The `limit` largest families of at least two members, the members in pose order."""
         by_size = sorted((-size, family) for family, size in self.sizes.items() if size > 1)
-        return [self._family(family, max_members, detailed) for _, family in by_size[:limit]]
+        return [self._family(family, max_members) for _, family in by_size[:limit]]
 
-    def _family(self, family: int, max_members: int, detailed: set[int]) -> FamilyView:
+    def _family(self, family: int, max_members: int) -> FamilyView:
         group = self.group
         members = [int(m) for m in self.found.members(family)]
         reference = int(self.found.references[family])
@@ -281,12 +285,12 @@ class Reader:
             dial=None
             if self.tied
             else dial(occupied, group, f"Orientations of family {family}: {words}", mirrored=mirrored),
-            members=[self._member(m, named[m], detailed) for m in chosen],
+            members=[self._member(m, named[m]) for m in chosen],
             left_out=len(members) - len(chosen),
             wide=len(chosen) > NARROW_MEMBERS,
         )
 
-    def _member(self, latent: int, named: tuple[int, str, float], detailed: set[int]) -> MemberView:
+    def _member(self, latent: int, named: tuple[int, str, float]) -> MemberView:
         element, words, _ = named
         examples = self.patches.examples(latent, 1)
         turned_back = None
@@ -303,8 +307,20 @@ class Reader:
             patch=self.patches.upright(*examples[0]) if examples else None,
             turned_back=turned_back,
             ring=self.small_ring(latent),
-            linked=latent in detailed,
         )
+
+
+def _ring_cells(latent: int) -> Markup:
+    """Where the script draws a latent's ring."""
+    return Markup('<g data-ring="{}"></g>').format(latent)
+
+
+def power_by_frequency(spectrum_LR: np.ndarray, group: Group) -> np.ndarray:
+    """Share of power at each angular frequency 0 … n/2, [L, n//2 + 1]: the irreps of one frequency together."""
+    found = np.zeros((len(spectrum_LR), group.n // 2 + 1))
+    for column, irrep in enumerate(group.irreps()):
+        found[:, irrep.frequency] += spectrum_LR[:, column]
+    return found
 
 
 def select_latents(kinds: list[str], frequency: np.ndarray | None, limit: int) -> list[int]:

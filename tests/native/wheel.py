@@ -92,7 +92,11 @@ def check_contents(wheel: Path, printed: str) -> None:
     for name in names:
         assert name.split("/")[0] == "groupcc" or ".dist-info/" in name, f"{wheel.name} holds {name}"
         assert not name.endswith((".cpp", ".h", ".o")), f"{wheel.name} holds {name}"
-    tracked = {name for name in run("git", "ls-files", "groupcc", cwd=ROOT).splitlines() if name.endswith(".py")}
+    tracked = {
+        name
+        for name in run("git", "ls-files", "groupcc", cwd=ROOT).splitlines()
+        if name.endswith((".py", ".html", ".css", ".js"))
+    }
     assert tracked <= set(names), f"{wheel.name} lacks {sorted(tracked - set(names))}"
     compiled = [line for line in printed.splitlines() if " -c " in line and "_kernels.cpp" in line]
     assert compiled, "the build did not compile the kernels"

@@ -1,0 +1,140 @@
+"""The data that the page's script draws latents from: compact, each picture once, nothing that it could not show."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from groupcc.report.svg import LEVELS, level, ring_rims, ring_sectors
+from groupcc.report.views import LatentView, Reader
+from groupcc.report.words import KIND_KEYS
+
+__all__ = ["FILTERS", "SORTS", "Choice", "choices", "data_block", "letters", "page_order", "sorts"]
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNO"
+"""One for each step of the colour scale; none needs escaping in HTML or JSON."""
+
+SORTS = {
+    "frequency": ("Most often active", "down"),
+    "mean_act": ("Strongest when active", "down"),
+    "modulation": ("Changes most with the transform", "down"),
+    "score": ("Best agreement", "down"),
+    "family_size": ("Largest family", "down"),
+    "axis_degrees": ("Mirror line’s angle", "up"),
+    "turn_degrees": ("Pose in its family", "up"),
+    "decoder_norm": ("Largest decoder", "down"),
+    "residual_share": ("Most power not shared by its poses", "down"),
+}
+"""Columns of the table that the page offers to sort by: words, and which way up."""
+
+FILTERS = {"stabilizer": "Stabilizer", "dial": "Orientation dial", "scaling": "Blocks in the data"}
+"""Columns of the table with a few values that the page offers to choose by."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A filter: a column, its words, and the values with how many latents have each."""
+
+    column: str
+    words: str
+    values: list[tuple[str, int]]
+
+
+def letters(values: Iterable[float], top: float) -> str:
+    """Values 0 … `top` as one letter each, for a drawing; 0 for NaN and where `top` is 0."""
+    steps = len(LETTERS) - 1
+    shares = (float(value) / top if top > 0 and math.isfinite(value) else 0.0 for value in values)
+    return "".join(LETTERS[round(steps * min(1.0, max(0.0, share)))] for share in shares)
+
+
+def data_block(
+    environment: Environment,
+    reader: Reader,
+    views: list[LatentView],
+    kind_words: dict[str, str],
+    context: dict[str, Any],
+) -> Markup:
+    """The page's JSON, safe inside a script element; `views` in page order."""
+    macros = environment.get_template("parts.html").make_module(context)
+    latents = [view.latent for view in views]
+    rows = reader.table
+    columns = {
+        name: [_plain(rows[latent][name]) for latent in latents]
+        for name in (rows[0] if rows else {})
+        if any(rows[latent][name] is not None for latent in latents)
+    }
+    values = {
+        "letters": LETTERS,
+        "levels": LEVELS,
+        "turns": reader.group.n,
+        "rims": str(ring_rims(reader.group)),
+        "sectors": ring_sectors(reader.group),
+        "latents": latents,
+        "rings": ["".join(LETTERS[level(float(c)) + LEVELS] for c in reader.correlation[i]) for i in latents],
+        "norms": [letters(reader.norms[i], float(reader.norms[i].max(initial=0.0))) for i in latents],
+        "spectra": [letters(reader.power[i], float(reader.power[i].max(initial=0.0))) for i in latents],
+        "kindWords": kind_words,
+        "columns": columns or {"kind": []},
+        "rows": [_one_line(macros.latent_row(view)) for view in views],  # type: ignore[attr-defined]
+        "bodies": [_one_line(macros.latent_body(view)) for view in views],  # type: ignore[attr-defined]
+        "patches": reader.patches.sources,
+    }
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
+
+
+def page_order(reader: Reader) -> list[int]:
+    """Every live latent, kind by kind. The clearest come first: those that change most, of the invariant ones least."""
+    order = {key: place for place, key in enumerate(KIND_KEYS)}
+    live = [latent for latent, kind in enumerate(reader.kinds) if kind != "dead"]
+
+    def clearest(latent: int) -> tuple[int, float]:
+        change = 0.0 if reader.modulation is None else float(reader.modulation[latent])
+        kind = reader.kinds[latent]
+        return order.get(kind, len(order)), change if kind == "invariant" else -change
+
+    return sorted(live, key=clearest)
+
+
+def sorts(table: list[dict[str, Any]], latents: list[int]) -> list[tuple[str, str]]:
+    """(value, words) of the orders that tell the latents shown apart."""
+    found = []
+    for name, (words, way) in SORTS.items():
+        if len({table[latent].get(name) for latent in latents} - {None}) > 1:
+            found.append((f"{name} {way}", words))
+    return found
+
+
+def choices(table: list[dict[str, Any]], latents: list[int]) -> list[Choice]:
+    """The filters that tell the latents shown apart."""
+    found = []
+    for column, words in FILTERS.items():
+        values = [table[latent].get(column) for latent in latents]
+        names = sorted({str(value) for value in values if value is not None}, key=_natural)
+        if len(names) > 1:
+            found.append(Choice(column, words, [(name, sum(str(v) == name for v in values)) for name in names]))
+    return found
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """D2 before D16."""
+    letters, digits = re.fullmatch(r"(.*?)(\d*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    return letters, int(digits or 0)
+
+
+def _plain(value: Any) -> Any:
+    """A table's value as JSON has it, numbers with four digits."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else None
+    return value
+
+
+def _one_line(text: Any) -> str:
+    return re.sub(r"\s*\n\s*", " ", str(text)).strip()

@@ -13,7 +13,7 @@ import torch
 
 from groupcc.analysis import analyze
 from groupcc.analysis.activity import TopExamples
-from groupcc.analysis.atlas import Atlas
+from groupcc.analysis.atlas import PARTS, Atlas
 from groupcc.groups import Group, group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 
@@ -98,6 +98,7 @@ def repeated_atlas(times: int) -> Atlas:
         stabilizers=one.stabilizers * times,
         families=families,
         top_examples=None,
+        **dict.fromkeys(PARTS),
         **{name: repeat(getattr(one, name)) for name in fields},
     )
 

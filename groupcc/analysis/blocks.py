@@ -11,7 +11,7 @@ from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.families import FAMILY_THRESHOLD, find_families, given_families
 from groupcc.analysis.power import spectrum
 from groupcc.analysis.scaling import measure_scaling
-from groupcc.analysis.similarity import block_norms, block_similarity, check_decoder, latent_step
+from groupcc.analysis.similarity import block_norms, block_similarity, check_decoder, check_weights, latent_step
 from groupcc.analysis.stabilizers import find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
 from groupcc.analysis.translation import autocorrelation
@@ -52,7 +52,7 @@ def analyze(
 
     Reads `W_dec`, `config`, `group`, `encode` and `decode`, and of a tied one `residual_share`; changes nothing.
     Deterministic on the CPU.
-    ArgumentError for NaN or infinite weights, naming the first such latent.
+    ArgumentError for NaN or infinite weights, naming them, and of the decoder the first such latent.
     """
     check_options(tolerance=tolerance, family_threshold=family_threshold)
     if top < 1 or batch_size < 1:
@@ -70,6 +70,7 @@ def analyze(
         )
     group = crosscoder.group
     W_dec_LGD = check_decoder(crosscoder.W_dec, group)
+    check_weights(crosscoder)
     norms = block_norms(W_dec_LGD).cpu()
     dead = norms.amax(1) == 0
     activity = None

@@ -186,6 +186,4 @@ def _units(W_dec_LGD: torch.Tensor, latents: torch.Tensor, step: int) -> Iterato
     """(first of them, decoders scaled to norm 1) of some latents at a time."""
     for start in range(0, len(latents), step):
         block = W_dec_LGD[latents[start : start + step].to(W_dec_LGD.device)]
-        # Scaled first: the squares of tiny weights would leave the range of fp32.
-        block = block / block.abs().amax(dim=(1, 2), keepdim=True)
         yield start, block / block.flatten(1).norm(dim=1)[:, None, None]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 
-__all__ = ["block_norms", "block_similarity", "check_decoder"]
+if TYPE_CHECKING:
+    from groupcc.models import GroupCrosscoder
+
+__all__ = ["block_norms", "block_similarity", "check_decoder", "check_weights"]
 
 MAX_BLOCK_NUMBERS = 1 << 24
 """Numbers that a blocked computation holds at once in its largest temporary (64 MiB in fp32)."""
+
+DAMAGED = "The checkpoint is damaged or the training diverged; go back to an earlier checkpoint."
 
 
 def check_decoder(W_dec_LGD: torch.Tensor, group: Group) -> torch.Tensor:
@@ -42,9 +49,21 @@ def check_decoder(W_dec_LGD: torch.Tensor, group: Group) -> torch.Tensor:
             "W_dec",
             expected="finite numbers",
             got=f"NaN or infinity in {len(bad)} latents, first in latent {int(bad[0])}",
-            remedy="The checkpoint is damaged or the training diverged; go back to an earlier checkpoint.",
+            remedy=DAMAGED,
         )
     return W_dec
+
+
+def check_weights(crosscoder: GroupCrosscoder) -> None:
+    """ArgumentError where a parameter or buffer of the crosscoder holds NaN or infinity, naming it."""
+    for name, tensor in crosscoder.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise argument_error(
+                name,
+                expected="finite numbers",
+                got=f"NaN or infinity in {int((~tensor.isfinite()).sum())} of {tensor.numel()} numbers",
+                remedy=DAMAGED,
+            )
 
 
 def block_norms(W_dec_LGD: torch.Tensor) -> torch.Tensor:

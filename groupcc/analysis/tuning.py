@@ -133,8 +133,7 @@ def measure_tuning(
         response = measure_responses(crosscoder, orbits, examples)
         top = response[:, :1]
         fires = live & (top[:, 0] > 0)
-        scaled = torch.where(top > 0, response / torch.where(top > 0, top, 1.0), 0.0)
-        response_depth, response_width = _describe(scaled.double(), tolerance, fires)
+        response_depth, response_width = _describe((response / top).double(), tolerance, fires)
     return Tuning(
         period=rotation_period(C_LG, group, stabilizers, tolerance),
         depth=depth,

@@ -301,7 +301,7 @@ def test_an_untied_atlas_has_none_of_it(tmp_path):
     acts = torch.randn(20, 8, 64, generator=torch.Generator().manual_seed(0))
     atlas = analyze(untied, acts)
     assert atlas.duplicates is atlas.pose_counts is atlas.families.atoms is atlas.dial(0) is None
-    assert not {"atoms", "dial", "duplicate_of"} & set(atlas.table()[0])
+    assert not {"atoms", "dial", "duplicate_pose"} & set(atlas.table()[0])
     assert atlas.top_examples.poses is None
     again = Atlas.load(atlas.save(tmp_path / "atlas"))
     assert again.duplicates is again.top_examples.poses is None

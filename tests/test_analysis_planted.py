@@ -181,7 +181,7 @@ def test_families_in_blocks_and_of_copies(monkeypatch):
     truth = planted("D4", d_in=24, n_latents=12, seed=6)
     W = torch.cat([blurred(truth.atoms, 0.97, 1), torch.zeros(2, 8, 24)])
     whole = find_families(W, truth.group)
-    monkeypatch.setattr("groupcc.analysis.families.MAX_PAIR_NUMBERS", 8 * 49)
+    monkeypatch.setattr("groupcc.analysis.neighbours.MAX_PAIR_NUMBERS", 8 * 49)
     blocked = find_families(W, truth.group)
     for name in ("labels", "poses", "turns", "mirrored"):
         assert torch.equal(getattr(whole, name), getattr(blocked, name))

@@ -3,10 +3,13 @@
 from groupcc.analysis.activity import Activity, TopExamples, measure_activity
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.blocks import analyze, check_options
+from groupcc.analysis.clustering import FAMILY_METHODS, FamilyMethod
+from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
-from groupcc.analysis.families import FAMILY_THRESHOLD, Families, find_families
+from groupcc.analysis.families import DUPLICATE_SIMILARITY, FAMILY_THRESHOLD, Families, find_families
 from groupcc.analysis.interpolation import interpolate
 from groupcc.analysis.mirrors import CHIRALITIES, Mirrors, find_mirrors
+from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, NeighbourGraph, find_neighbours
 from groupcc.analysis.power import spectrum
 from groupcc.analysis.responses import measure_responses
 from groupcc.analysis.scaling import SCALING_ERROR, VERDICTS, Scaling, measure_scaling
@@ -19,18 +22,24 @@ from groupcc.analysis.tuning import Tuning, half_width, measure_tuning, rotation
 __all__ = [
     "CHIRALITIES",
     "DIAL_KINDS",
+    "DUPLICATE_SIMILARITY",
+    "FAMILY_METHODS",
     "FAMILY_THRESHOLD",
     "GAP_ERROR",
     "GAP_RATE",
     "KINDS",
+    "NEIGHBOUR_FLOOR",
     "SCALING_ERROR",
     "VERDICTS",
     "Activity",
     "Atlas",
+    "Coverage",
     "Dial",
     "DialRing",
     "Families",
+    "FamilyMethod",
     "Mirrors",
+    "NeighbourGraph",
     "Scaling",
     "Stabilizer",
     "TopExamples",
@@ -43,6 +52,7 @@ __all__ = [
     "check_options",
     "find_families",
     "find_mirrors",
+    "find_neighbours",
     "find_stabilizers",
     "half_width",
     "interpolate",
@@ -50,6 +60,7 @@ __all__ = [
     "measure_responses",
     "measure_scaling",
     "measure_tuning",
+    "read_coverage",
     "read_dial",
     "rotation_period",
     "spectrum",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 
 from groupcc._files import atomic_write
 from groupcc.analysis.activity import TopExamples
+from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import Dial, read_dial
 from groupcc.analysis.families import Families
 from groupcc.analysis.scaling import Scaling
@@ -28,6 +30,15 @@ __all__ = ["Atlas"]
 
 PARTS = ("scaling", "tuning")
 """The optional parts: each has `columns` for the table, and `tensors` and `from_tensors` for the file."""
+
+FAMILY_COLUMNS = (
+    "cycle_error",
+    "covered",
+    "largest_gap_degrees",
+    "covered_mirrored",
+    "largest_gap_degrees_mirrored",
+)
+"""What the table says of a latent's family."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +133,31 @@ class Atlas:
             return None
         return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask)
 
+    def coverage(self, family: int) -> Coverage | None:
+        """In which orientations a family's shape has a detector, and which are missing; None of a tied crosscoder,
+        whose every pose has one, and of an atlas from before this was measured.
+
+        See [`read_coverage`][groupcc.analysis.read_coverage].
+        """
+        if self.families.covered is None:
+            return None
+        poses = self.families.poses[self.families.labels == family].numpy()
+        mask = self.stabilizers[self.families.references[family]].mask
+        return read_coverage(self.families.covered[family].numpy(), poses, self.group, mask)
+
     def table(self) -> list[dict[str, Any]]:
         """One row a latent, plain values: kind, stabilizer, family, pose, norm, activity; None where unknown.
 
-        Of a tied crosscoder also: `atoms`, the distinct poses; `residual_share`; the base latent that has the same
+        Unless tied: the latent with the same shape in the same pose, if any (`duplicate_of`); and of families of two or
+        more how consistent their poses are (`cycle_error`) and what of their orientations is covered, see `Coverage`.
+        Of a tied crosscoder: `atoms`, the distinct poses; `residual_share`; the base latent that has the same
         shape, if any (`duplicate_of`, its pose relative to that and their cosine); what the dial says, see `Dial`.
         With `scaling`: its verdict, how many blocks have each, and the median of β; see `Scaling.columns`.
         With `tuning`: period, width, chirality and mirror partner; see `Tuning.columns`.
         """
         sizes = self.families.sizes
+        family_columns = [self._family_columns(family) for family in range(len(sizes))]
+        no_family = dict.fromkeys(FAMILY_COLUMNS)
         rows = []
         for latent, stabilizer in enumerate(self.stabilizers):
             family = int(self.families.labels[latent])
@@ -156,13 +183,28 @@ class Atlas:
                     "decoder_norm": round(float(self.block_norms[latent].norm()), 6),
                     "frequency": None if self.frequency is None else float(self.frequency[latent]),
                     "mean_act": None if self.mean_act is None else float(self.mean_act[latent]),
-                    **({} if self.duplicates is None else self._tied_columns(latent, self.duplicates)),
+                    **(
+                        {"duplicate_of": self._duplicate_of(latent), **(no_family if dead else family_columns[family])}
+                        if self.duplicates is None
+                        else self._tied_columns(latent, self.duplicates)
+                    ),
                 }
             )
             for name in PARTS:
                 part = getattr(self, name)
                 rows[-1] |= {} if part is None else part.columns(latent)
         return rows
+
+    def _duplicate_of(self, latent: int) -> int | None:
+        found = -1 if self.families.duplicate_of is None else int(self.families.duplicate_of[latent])
+        return None if found < 0 else found
+
+    def _family_columns(self, family: int) -> dict[str, Any]:
+        coverage = self.coverage(family)
+        if coverage is None or sum(int(ring.counts.sum()) for ring in coverage.rings) < 2:
+            return dict.fromkeys(FAMILY_COLUMNS)
+        error = float("nan") if self.families.cycle_error is None else float(self.families.cycle_error[family])
+        return {"cycle_error": None if math.isnan(error) else round(error, 5), **coverage.columns()}
 
     def _tied_columns(self, latent: int, duplicates: Families) -> dict[str, Any]:
         dial = self.dial(latent)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from groupcc._files import atomic_directory, read_json, save_tensors, sha256_file, write_json
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
+from groupcc.analysis.clustering import FAMILY_METHODS
 from groupcc.analysis.families import Families, given_families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import restore_stabilizer
@@ -41,6 +42,7 @@ def save_atlas(atlas: Atlas, directory: Path) -> Path:
                 "config": atlas.config.to_dict(),
                 "tolerance": atlas.tolerance,
                 "family_threshold": atlas.families.threshold,
+                "family_method": _searched(atlas).method,
                 "references": _searched(atlas).references,
                 "stabilizers": [
                     {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
@@ -76,18 +78,13 @@ def _searched(atlas: Atlas) -> Families:
 
 
 def _tensors(atlas: Atlas) -> dict[str, torch.Tensor]:
-    searched = _searched(atlas)
     tensors = {
         "autocorrelation": atlas.autocorrelation,
         "block_norms": atlas.block_norms,
         "spectrum": atlas.spectrum,
         "dead": atlas.dead,
         "similarity": atlas.similarities,
-        "family_labels": searched.labels,
-        "family_poses": searched.poses,
-        "family_turns": searched.turns,
-        "family_mirrored": searched.mirrored,
-        "family_similarity": searched.similarity_to_reference,
+        **_searched(atlas).tensors(),
     }
     optional = {
         "frequency": atlas.frequency,
@@ -107,15 +104,9 @@ def _tensors(atlas: Atlas) -> dict[str, torch.Tensor]:
 def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Atlas:
     G = group(config.group)
     stabilizers = [restore_stabilizer(G, **fields) for fields in values["stabilizers"]]
-    searched = Families(
-        tensors["family_labels"],
-        tensors["family_poses"],
-        tensors["family_turns"],
-        tensors["family_mirrored"],
-        tensors["family_similarity"],
-        list(values["references"]),
-        values["family_threshold"],
-    )
+    # An atlas of before there was another method has no name for it.
+    method = values.get("family_method", FAMILY_METHODS[0])
+    searched = Families.from_tensors(tensors, list(values["references"]), values["family_threshold"], method)
     top = None
     if "top_indices" in tensors:
         top = TopExamples(tensors["top_indices"], tensors["top_acts"], tensors.get("top_poses"))

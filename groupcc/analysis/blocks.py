@@ -8,6 +8,7 @@ import torch
 
 from groupcc.analysis.activity import measure_activity
 from groupcc.analysis.atlas import Atlas
+from groupcc.analysis.clustering import FamilyMethod, check_family_method
 from groupcc.analysis.families import FAMILY_THRESHOLD, find_families, given_families
 from groupcc.analysis.power import spectrum
 from groupcc.analysis.scaling import measure_scaling
@@ -32,6 +33,7 @@ def analyze(
     *,
     tolerance: float | Literal["auto"] = "auto",
     family_threshold: float = FAMILY_THRESHOLD,
+    family_method: FamilyMethod = "star",
     top: int = 8,
     batch_size: int = 1024,
     scaling: bool = False,
@@ -43,6 +45,7 @@ def analyze(
       as dead, as do latents with a decoder of zeros.
     - `tolerance`: a stabilizer's elements have C ≥ 1 − tolerance; "auto" is `calibrate_tolerance`.
     - `family_threshold`: least similarity max_h cos(d_l, R_h d_ref) of a family's members to its reference.
+    - `family_method`: how families are told apart, "star", "hdbscan" or "threshold"; see `find_families`.
     - `top`: most activating examples kept for each latent; `batch_size`: orbits encoded at once.
     - `scaling`: whether to measure what the data has in each block (`Atlas.scaling`, see `measure_scaling`); needs
       `orbits`.
@@ -54,7 +57,7 @@ def analyze(
     Deterministic on the CPU.
     ArgumentError for NaN or infinite weights, naming them, and of the decoder the first such latent.
     """
-    check_options(tolerance=tolerance, family_threshold=family_threshold)
+    check_options(tolerance=tolerance, family_threshold=family_threshold, family_method=family_method)
     if top < 1 or batch_size < 1:
         raise argument_error("top", expected="top and batch_size at least 1", got=(top, batch_size), remedy="Raise it.")
     if not isinstance(getattr(crosscoder, "W_dec", None), torch.Tensor):
@@ -86,6 +89,7 @@ def analyze(
         threshold=family_threshold,
         dead=dead,
         stabilizers=stabilizers,
+        method=family_method,
     )
     step = latent_step(len(W_dec_LGD), group, crosscoder.config.d_in)
     similarity = torch.cat([block_similarity(block).half().cpu() for block in W_dec_LGD.split(step)])
@@ -124,8 +128,13 @@ def analyze(
     )
 
 
-def check_options(*, tolerance: float | Literal["auto"] = "auto", family_threshold: float = FAMILY_THRESHOLD) -> None:
-    """ArgumentError for a tolerance or threshold that `analyze` would refuse, before anything else has been done."""
+def check_options(
+    *,
+    tolerance: float | Literal["auto"] = "auto",
+    family_threshold: float = FAMILY_THRESHOLD,
+    family_method: FamilyMethod = "star",
+) -> None:
+    """ArgumentError for an option that `analyze` would refuse, before anything else has been done."""
     if tolerance != "auto" and not 0.0 <= tolerance < 1.0:
         raise argument_error(
             "tolerance", expected='"auto" or a number in [0, 1)', got=tolerance, remedy="0.15 suits most dictionaries."
@@ -134,3 +143,4 @@ def check_options(*, tolerance: float | Literal["auto"] = "auto", family_thresho
         raise argument_error(
             "family_threshold", expected="a cosine in (0, 1]", got=family_threshold, remedy="The default is 0.75."
         )
+    check_family_method(family_method)

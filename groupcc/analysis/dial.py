@@ -14,7 +14,7 @@ from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups.algebra import BoolArray, IntArray
 
-__all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "read_dial"]
+__all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "pose_rings", "read_dial"]
 
 GAP_RATE = 0.25
 """In a gap a latent fires less often than this, as a multiple of its mean rate."""
@@ -31,8 +31,8 @@ DIAL_KINDS: tuple[DialKind, ...] = ("even", "uneven", "gaps", "few", "one")
 class DialRing:
     """The unmirrored or the mirrored poses of one latent, by rising turn.
 
-    - `counts` int64 [m]: firings in the pose turned by 0, `step`, 2·`step`, … degrees, which comes round after m of
-      them. `gaps` bool [m]: which lie in a gap.
+    - `counts` int64 [m]: firings (in a `Coverage`: members) in the pose turned by 0, `step`, 2·`step`, … degrees,
+      which comes round after m of them. `gaps` bool [m]: which lie in a gap.
     - `step`: 360°/n.
     """
 
@@ -122,7 +122,7 @@ def read_dial(
         if not 0.0 < value < 1.0:
             raise argument_error(name, expected="a number in (0, 1)", got=value, remedy="Leave it out for the default.")
     counts = np.asarray(counts_G, dtype=np.int64)
-    folded = [counts[coset].sum(1) for coset in _cosets(group, stabilizer.tobytes())]
+    folded = [counts[coset].sum(1) for coset in pose_rings(group, stabilizer.tobytes())]
     m, rings = len(folded[0]), len(folded)
     poses, firings = m * rings, int(sum(ring.sum() for ring in folded))
     mean, step = firings / poses, 360.0 / group.n
@@ -146,7 +146,7 @@ def read_dial(
 
 
 @lru_cache(maxsize=1024)
-def _cosets(group: Group, stabilizer: bytes) -> list[IntArray]:
+def pose_rings(group: Group, stabilizer: bytes) -> list[IntArray]:
     """The elements of each distinct pose, by ring: [m, |H|] each."""
     mask = np.frombuffer(stabilizer, dtype=np.bool_)
     elements = np.flatnonzero(mask)

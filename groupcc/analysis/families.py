@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
-from groupcc.analysis.fourier import GroupFourier
-from groupcc.analysis.poses import best_equivalent, turn
+from groupcc.analysis.clustering import FamilyMethod, check_family_method, cluster, stars
+from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, Correlations, NeighbourGraph, live_latents
+from groupcc.analysis.poses import best_equivalent, consistent, turn
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.analysis.synchronisation import synchronise
+from groupcc.analysis.translation import autocorrelation
 from groupcc.groups import Group
+from groupcc.groups.algebra import FloatArray, IntArray
 
-__all__ = ["FAMILY_THRESHOLD", "Families", "find_families", "given_families"]
+__all__ = ["DUPLICATE_SIMILARITY", "FAMILY_THRESHOLD", "Families", "find_families", "given_families"]
 
 FAMILY_THRESHOLD = 0.75
 """Default least similarity of a family's members to its reference: two copies, each learned at cosine 0.87."""
 
-MAX_PAIR_NUMBERS = 1 << 24
-"""Cosines held at once: latents × latents × |G| (64 MiB in fp32)."""
+DUPLICATE_SIMILARITY = 0.95
+"""Least similarity of two latents in one pose that are one detector learned twice."""
 
-CANDIDATES = 32
-"""References tried in one pass over the dictionary."""
+
+FILE_NAMES = {
+    "family_labels": "labels",
+    "family_poses": "poses",
+    "family_turns": "turns",
+    "family_mirrored": "mirrored",
+    "family_similarity": "similarity_to_reference",
+    "family_cycle_error": "cycle_error",
+    "family_cycle_degrees": "cycle_degrees",
+    "family_covered": "covered",
+    "family_duplicate_of": "duplicate_of",
+}
+REQUIRED = ("labels", "poses", "turns", "mirrored", "similarity_to_reference")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +49,22 @@ class Families:
     - `references`: one latent for each family, its best connected one; the others are posed relative to it.
     - `poses` int64 [L]: h with d_l ≈ R_h d_reference, so member l looks like the reference's shape transformed by h.
       Of the equivalent elements hH (H the reference's stabilizer) the most similar, the smallest where several are;
-      always a rotation where the reference has a mirror of its own.
+      always a rotation where the reference has a mirror of its own. Consistent around the family: where what the
+      other members say outweighs what was measured against the reference, theirs (see `synchronise`).
     - `turns` float32 [L]: the pose as an angle in degrees, counter-clockwise as seen, by which the reference's shape
       is turned (after mirroring x → −x where `mirrored` bool [L]). Interpolated between the elements, so within about
       a degree for smooth shapes. In [0, 360/m) where the reference's stabilizer has m rotations; 0 where it has all.
-    - `similarity_to_reference` float32 [L]: max_h cos(d_l, R_h d_reference), never below `threshold`; 0 for dead ones.
+    - `similarity_to_reference` float32 [L]: max_h cos(d_l, R_h d_reference); 0 for dead ones. Never below `threshold`
+      where `method` is "star".
+    - `method`: how they were found, one of `FAMILY_METHODS`.
+    - `cycle_error`, `cycle_degrees` float32 [families]: share of the pairs of a family whose own relative pose differs
+      from that of their `poses` by more than a step of 360°/n, and the mean difference; NaN where nothing can differ.
+    - `covered` bool [families, G]: whether the reference's shape, transformed by h, has a detector: a member whose
+      cosine with R_h d_reference reaches `threshold`, or whose pose it is. See `Atlas.coverage`.
+    - `duplicate_of` int64 [L]: the latent that has the same shape in the same pose (similarity at least
+      `DUPLICATE_SIMILARITY` at an element of its stabilizer), so that one of the two is not needed; −1 where none.
+      Rotated copies are no duplicates.
+    - `neighbours`: the graph that they were found in; not kept in an atlas's file.
     - `atoms` int64 [L]: of a tied crosscoder the distinct poses |G|/|H| that each base latent stands for, 0 for dead
       ones; None where a latent stands for itself.
     """
@@ -49,6 +77,12 @@ class Families:
     references: list[int]
     threshold: float
     atoms: torch.Tensor | None = None
+    method: FamilyMethod = "star"
+    cycle_error: torch.Tensor | None = None
+    cycle_degrees: torch.Tensor | None = None
+    covered: torch.Tensor | None = None
+    duplicate_of: torch.Tensor | None = None
+    neighbours: NeighbourGraph | None = None
 
     def __len__(self) -> int:
         return len(self.references)
@@ -57,6 +91,22 @@ class Families:
         """Latents of a family in pose order: by rising turn, mirrored ones after the others; ties by index."""
         found = (self.labels == family).nonzero()[:, 0].tolist()
         return sorted(found, key=lambda latent: (bool(self.mirrored[latent]), float(self.turns[latent]), latent))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What was found, by the names that an atlas saves it under."""
+        found = {file: getattr(self, name) for file, name in FILE_NAMES.items()}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: dict[str, torch.Tensor], references: list[int], threshold: float, method: FamilyMethod
+    ) -> Families:
+        """From what `tensors` returned, among others, and what has no tensor."""
+        found: dict[str, Any] = {name: tensors.get(file) for file, name in FILE_NAMES.items()}
+        missing = [file for file, name in FILE_NAMES.items() if name in REQUIRED and found[name] is None]
+        if missing:
+            raise KeyError(missing[0])
+        return cls(references=references, threshold=threshold, method=method, **found)
 
     @property
     def sizes(self) -> list[int]:
@@ -98,122 +148,103 @@ def find_families(
     threshold: float = FAMILY_THRESHOLD,
     dead: torch.Tensor | None = None,
     stabilizers: list[Stabilizer] | None = None,
+    method: FamilyMethod = "star",
 ) -> Families:
-    """Groups latents around references by the similarity max_h cos(d_i, R_h d_j) ≥ threshold.
+    """Groups latents by the similarity max_h cos(d_i, R_h d_j), and says in which pose each is.
 
-    Star clustering (Aslam, Pelekhov and Rus 2004) of the graph of similar pairs: of the latents not yet in a family,
-    the one with the largest sum of similarities to its neighbours becomes the next reference, and its neighbours join
-    it; a latent near several references belongs to the most similar. Connected components would chain: on a trained
-    net they joined edges to others with a cosine of 0.06. Here every member is like its reference, so one pose relative
-    to it says all, and poses are consistent within a family.
+    All pairs are compared once (`find_neighbours`); those with a similarity of `NEIGHBOUR_FLOOR` (or `threshold`, where
+    that is lower) make a graph, which all else is read off. `method` says how it is clustered, see `cluster`. By
+    default stars, in which every member is like its reference: connected components chain, on a trained net they
+    joined edges to others with a cosine of 0.06.
 
-    `stabilizers` (one a latent) tell which poses are equivalent; without them every latent counts as C1. Cosines are
-    computed in blocks through the Fourier transform on the group: all pairs once, then each reference of several
-    members against all. Memory is one more copy of the decoder and bounded blocks. Deterministic on the CPU.
+    Each member's pose is measured against its reference, and made consistent around the family (`synchronise`).
+    `stabilizers` (one a latent) tell which poses are equivalent; without them every latent counts as C1. Memory is one
+    more copy of the decoder, the graph, and bounded blocks. Deterministic on the CPU. ArgumentError for another method.
     """
-    latents = len(W_dec_LGD)
-    norms = W_dec_LGD.flatten(1).norm(dim=1)
-    alive = norms > 0 if dead is None else (norms > 0) & ~dead.to(norms.device)
-    live_indices = alive.nonzero()[:, 0]
-    live = live_indices.tolist()
-    fourier = GroupFourier(group, W_dec_LGD)
-    coefficients = fourier.empty(len(live), W_dec_LGD)
-    start = 0
-    for index in live_indices.split(latent_step(max(latents, 1), group, W_dec_LGD.shape[2])):
-        stop = start + len(index)
-        unit = W_dec_LGD[index] / norms[index, None, None]
-        for rows, found in zip(fourier.rows(coefficients, start, stop), fourier.forward(unit), strict=True):
-            rows.copy_(found)
-        start = stop
-    head = _stars(_Similarities(fourier, coefficients, group, len(live)), threshold)
+    check_family_method(method)
+    live = live_latents(W_dec_LGD, dead)
+    correlations = Correlations(W_dec_LGD, group, live)
+    graph = correlations.neighbours(min(threshold, NEIGHBOUR_FLOOR))
+    labels, references = _largest_first(cluster(graph, threshold, method), live.cpu().numpy())
+    of_reference = np.append(references, -1)[labels]
 
-    heads, size = head.unique(return_counts=True)
-    heads = heads[size.argsort(descending=True, stable=True)]
-    rank = torch.zeros(len(live), dtype=torch.int64)
-    rank[heads] = torch.arange(len(heads))
-    labels = torch.full((latents,), -1, dtype=torch.int64)
-    labels[live] = rank[head]
-    families = Families(
-        labels=labels,
-        poses=torch.zeros(latents, dtype=torch.int64),
-        turns=torch.zeros(latents),
-        mirrored=torch.zeros(latents, dtype=torch.bool),
-        similarity_to_reference=alive.float().cpu(),
-        references=[live[i] for i in heads.tolist()],
+    cosine_LG = _cosines(correlations, W_dec_LGD, labels, references)
+    reference_stabilizer = [stabilizers[i] if stabilizers and i >= 0 else None for i in of_reference.tolist()]
+    measured = np.zeros(len(labels), dtype=np.int64)
+    others = np.flatnonzero((labels >= 0) & (of_reference != np.arange(len(labels))))
+    for latent in others.tolist():
+        measured[latent] = best_equivalent(group, cosine_LG[latent], reference_stabilizer[latent])
+    found = synchronise(graph, labels, references, group, stabilizers, measured)
+
+    poses, turns = measured.copy(), np.zeros(len(labels))
+    for latent in others.tolist():
+        cosine, stabilizer = cosine_LG[latent], reference_stabilizer[latent]
+        agreed = int(found.poses[latent])
+        if agreed >= 0 and cosine.max() < graph.floor:
+            # Too unlike its reference for anything to be read off: what its neighbours say is all there is.
+            poses[latent], turns[latent] = agreed, 360.0 * (agreed % group.n) / group.n
+            continue
+        if agreed >= 0:
+            poses[latent] = consistent(group, cosine, int(measured[latent]), agreed, stabilizer)
+        turns[latent] = turn(group, cosine, int(poses[latent]), stabilizer)
+    covered = np.zeros((len(references), group.order), dtype=np.bool_)
+    near = (cosine_LG >= threshold) | (np.arange(group.order) == poses[:, None])
+    np.logical_or.at(covered, labels[labels >= 0], near[labels >= 0])
+    similarity = np.where(labels >= 0, np.where(of_reference == np.arange(len(labels)), 1.0, cosine_LG.max(1)), 0.0)
+    return Families(
+        labels=torch.from_numpy(labels),
+        poses=torch.from_numpy(poses),
+        turns=torch.from_numpy(turns).float(),
+        mirrored=torch.from_numpy(group.reflections[poses]),
+        similarity_to_reference=torch.from_numpy(similarity).float(),
+        references=references.tolist(),
         threshold=threshold,
+        method=method,
+        cycle_error=torch.from_numpy(found.cycle_error).float(),
+        cycle_degrees=torch.from_numpy(found.cycle_degrees).float(),
+        covered=torch.from_numpy(covered),
+        duplicate_of=torch.from_numpy(_duplicates(graph, stabilizers, group)),
+        neighbours=graph,
     )
-    for i in heads.tolist():
-        members = (head == i).nonzero()[:, 0]
-        members = members[members != i]
-        if len(members):
-            stabilizer = stabilizers[live[i]] if stabilizers else None
-            cosines = fourier.correlate(fourier.select(coefficients, members), fourier.rows(coefficients, i, i + 1))
-            _pose(families, group, [live[m] for m in members.tolist()], cosines[:, 0], stabilizer)
-    return families
 
 
-def _stars(similarities: _Similarities, threshold: float) -> torch.Tensor:
-    """The reference of each latent, itself for references; int64 [L]."""
-    strength = similarities.strength(threshold)
-    head = torch.arange(len(strength))
-    best = torch.full((len(strength),), -1.0)
-    covered = strength == 0  # alike to no other
-    is_head = covered.clone()
-    order = strength.argsort(descending=True, stable=True)
-    while len(order := order[~covered[order]]):
-        # Some of these will be covered by others before their turn comes; one at a time would be slower still.
-        candidates = order[:CANDIDATES]
-        rows = similarities.rows(candidates)
-        for candidate, similarity in zip(candidates.tolist(), rows, strict=True):
-            if covered[candidate]:
-                continue
-            near = similarity >= threshold
-            joins = near & (similarity > best) & ~is_head
-            head[joins], best[joins] = candidate, similarity[joins]
-            head[candidate], is_head[candidate] = candidate, True
-            covered |= near
-            covered[candidate] = True
-    return head
+def _largest_first(head: IntArray, live: IntArray) -> tuple[IntArray, IntArray]:
+    """Labels (−1 for those not live) and references, families by falling size, ties by reference."""
+    heads, size = np.unique(head[live], return_counts=True)
+    references = heads[np.argsort(-size, kind="stable")]
+    rank = np.full(len(head), -1)
+    rank[references] = np.arange(len(references))
+    labels = np.full(len(head), -1)
+    labels[live] = rank[head[live]]
+    return labels, references
 
 
-class _Similarities:
-    """max_h cos(d_i, R_h d_j), computed in blocks when asked for."""
-
-    def __init__(self, fourier: GroupFourier, coefficients: list[torch.Tensor], group: Group, latents: int) -> None:
-        self.fourier, self.coefficients, self.latents = fourier, coefficients, latents
-        self.step = max(1, min(latents, int((MAX_PAIR_NUMBERS / group.order) ** 0.5)))
-
-    def rows(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Of the latents at int64 [n] with all: [n, L] on the CPU."""
-        others = self.fourier.select(self.coefficients, chosen)
-        return torch.cat([self._block(others, start) for start in range(0, self.latents, self.step)], dim=1)
-
-    def strength(self, threshold: float) -> torch.Tensor:
-        """For each latent the sum of its similarities to others, of those that reach the threshold; [L] on the CPU."""
-        total = torch.zeros(self.latents)
-        for start in range(0, self.latents, self.step):
-            rows = self.fourier.rows(self.coefficients, start, start + self.step)
-            for other in range(start, self.latents, self.step):
-                similarity = self._block(rows, other)
-                similarity = torch.where(similarity >= threshold, similarity, 0.0)
-                if other == start:
-                    similarity.fill_diagonal_(0.0)
-                else:
-                    total[other : other + self.step] += similarity.sum(0)
-                total[start : start + self.step] += similarity.sum(1)
-        return total
-
-    def _block(self, rows: list[torch.Tensor], start: int) -> torch.Tensor:
-        others = self.fourier.rows(self.coefficients, start, start + self.step)
-        return self.fourier.correlate(rows, others).amax(2).cpu()
+def _cosines(correlations: Correlations, W_dec_LGD: torch.Tensor, labels: IntArray, references: IntArray) -> FloatArray:
+    """cos(d_l, R_h d_reference) of each live latent, float64 [L, G]."""
+    group = correlations.group
+    cosine_LG = np.zeros((len(labels), group.order))
+    by_family = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[by_family], np.arange(len(references)), side="right")
+    sizes = np.bincount(labels[labels >= 0], minlength=len(references))
+    for family in np.flatnonzero(sizes > 1).tolist():
+        members = by_family[ends[family] - sizes[family] : ends[family]]
+        cosine_LG[members] = correlations.with_reference(torch.from_numpy(members), int(references[family]))
+    alone = references[sizes == 1]
+    for index in torch.from_numpy(alone).split(latent_step(max(len(alone), 1), group, W_dec_LGD.shape[2])):
+        cosine_LG[index.numpy()] = autocorrelation(W_dec_LGD[index.to(W_dec_LGD.device)], group).double().cpu().numpy()
+    return cosine_LG
 
 
-def _pose(
-    families: Families, group: Group, members: list[int], cosine_MG: torch.Tensor, stabilizer: Stabilizer | None
-) -> None:
-    for latent, cosine in zip(members, cosine_MG.double().cpu().numpy(), strict=True):
-        h = best_equivalent(group, cosine, stabilizer)
-        families.poses[latent] = h
-        families.turns[latent] = turn(group, cosine, h, stabilizer)
-        families.mirrored[latent] = bool(group.reflections[h])
-        families.similarity_to_reference[latent] = float(cosine.max())
+def _duplicates(graph: NeighbourGraph, stabilizers: list[Stabilizer] | None, group: Group) -> IntArray:
+    """`Families.duplicate_of`, by stars of the pairs that are in one pose."""
+    same = np.eye(1, group.order, dtype=np.bool_).repeat(len(graph), 0)
+    if stabilizers and len(graph):
+        same = np.stack([stabilizer.mask for stabilizer in stabilizers])
+    # As either latent has it: two readings of one stabilizer may differ.
+    j = graph.neighbours
+    mirror = np.asarray((same & group.reflections).any(1))
+    alike = same[j, np.where(mirror[j], graph.rotations, graph.poses)]
+    i = graph.rows()
+    alike |= same[i, group.inverse[np.where(mirror[i], graph.rotations, graph.poses)]]
+    head = stars(graph.subgraph(alike & (graph.similarity >= np.float32(DUPLICATE_SIMILARITY))))
+    return np.where(head == np.arange(len(graph)), -1, head)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from groupcc.groups import Group
@@ -19,7 +21,9 @@ class GroupFourier:
 
     def __init__(self, group: Group, like: torch.Tensor) -> None:
         self.dims = [irrep.dim for irrep in group.irreps()]
-        self._matrices = [torch.tensor(irrep.matrices).to(like) for irrep in group.irreps()]
+        # Row (ρ, p, k) gives x̂(ρ)[k, p].
+        analysis = [torch.tensor(irrep.matrices).to(like).permute(2, 1, 0).flatten(0, 1) for irrep in group.irreps()]
+        self._analysis = torch.cat(analysis)  # [Σ d², G]
         rows = [
             torch.tensor(irrep.matrices * irrep.power_weight(group.order)).to(like).flatten(1).T
             for irrep in group.irreps()
@@ -28,11 +32,10 @@ class GroupFourier:
 
     def forward(self, W_LGD: torch.Tensor) -> list[torch.Tensor]:
         """x̂(ρ) of each latent, for each irrep as a matrix [L·d, d·D] whose row (l, p) holds x̂(ρ)[:, p]."""
-        coefficients = []
-        for dim, matrices in zip(self.dims, self._matrices, strict=True):
-            x_hat = torch.einsum("lgc,gkp->lpkc", W_LGD, matrices)
-            coefficients.append(x_hat.reshape(len(W_LGD) * dim, dim * W_LGD.shape[2]))
-        return coefficients
+        parts = torch.matmul(self._analysis, W_LGD).split([dim * dim for dim in self.dims], dim=1)
+        return [
+            part.reshape(len(W_LGD) * dim, dim * W_LGD.shape[2]) for dim, part in zip(self.dims, parts, strict=True)
+        ]
 
     def empty(self, latents: int, like_LGD: torch.Tensor) -> list[torch.Tensor]:
         """Room for what `forward` gives of that many latents."""
@@ -51,9 +54,27 @@ class GroupFourier:
         ]
 
     def correlate(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        """⟨a_i, R_h b_j⟩ from the coefficients of `forward`: [La, Lb, G]."""
-        products = []
+        """⟨a_i, R_h b_j⟩ from the coefficients of `forward`: [La, Lb, G], whose planes [La, Lb] are contiguous."""
+        La, Lb = len(a[0]) // self.dims[0], len(b[0]) // self.dims[0]
+        z_hat = a[0].new_empty(len(self._synthesis), La, Lb)
+        start = 0
         for dim, a_hat, b_hat in zip(self.dims, a, b, strict=True):
-            z_hat = (a_hat @ b_hat.T).view(len(a_hat) // dim, dim, len(b_hat) // dim, dim)
-            products.append(z_hat.permute(0, 2, 1, 3).flatten(2))
-        return torch.cat(products, dim=2) @ self._synthesis
+            product = a_hat.new_empty(len(a_hat), len(b_hat))
+            _multiply(a_hat, b_hat.T, product)
+            planes = z_hat[start : start + dim * dim].view(dim, dim, La, Lb)
+            planes.copy_(product.view(La, dim, Lb, dim).permute(1, 3, 0, 2))
+            start += dim * dim
+        z = z_hat.new_empty(self._synthesis.shape[1], La * Lb)
+        _multiply(self._synthesis.T, z_hat.flatten(1), z)
+        return z.view(-1, La, Lb).permute(1, 2, 0)
+
+
+def _multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    """out = a b, on the CPU by the faster library where the extension is there to tell which that is."""
+    if out.device.type == "cpu":
+        with contextlib.suppress(ImportError):
+            from groupcc.ops.cpu_products import bmm
+
+            return bmm(a[None], b[None], out[None])
+    torch.mm(a, b, out=out)
+    return None

@@ -10,7 +10,7 @@ from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray
 
-__all__ = ["best_equivalent", "turn"]
+__all__ = ["best_equivalent", "consistent", "turn"]
 
 POSE_SLACK = 0.01
 """Of equivalent poses whose cosines are within this of the best, the smallest element is taken."""
@@ -30,6 +30,20 @@ def best_equivalent(group: Group, cosine_G: FloatArray, stabilizer: Stabilizer |
         rotations = options[~group.reflections[options]]
         options = np.concatenate([(rotations + shift) % group.n for shift in (-1, 0, 1)])
     options = np.unique(options)
+    cosines = cosine_G[options]
+    return int(options[np.argmax(cosines >= cosines.max() - POSE_SLACK)])
+
+
+def consistent(group: Group, cosine_G: FloatArray, measured: int, agreed: int, stabilizer: Stabilizer | None) -> int:
+    """The `measured` pose where it is within a step of the `agreed` one or of an equivalent, else the best that is."""
+    n = group.n
+    rotations = np.zeros(1, dtype=np.int64)
+    if stabilizer is not None:
+        rotations = np.flatnonzero(stabilizer.mask & ~group.reflections)
+    steps = (agreed % n + np.concatenate([rotations + shift for shift in (-1, 0, 1)])) % n
+    options = np.unique(steps + agreed // n * n)
+    if measured in options:
+        return measured
     cosines = cosine_G[options]
     return int(options[np.argmax(cosines >= cosines.max() - POSE_SLACK)])
 

@@ -190,6 +190,12 @@ def _analysis(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--family-threshold", type=float, default=None, help="cosine from which latents are a family")
     options.add_argument(
+        "--family-method",
+        default="star",
+        metavar="METHOD",
+        help="star: every member is like one of them; hdbscan: by density; threshold: whatever a chain of pairs links",
+    )
+    options.add_argument(
         "--scaling", action="store_true", help="measure on the orbits whether empty blocks are absent or were shrunk"
     )
 

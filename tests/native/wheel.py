@@ -26,7 +26,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "wheel"
 # Triton 3.6, which belongs to PyTorch 2.11, has an interpreter that NumPy 2.4 breaks.
-TEST_PACKAGES = ("pytest", "hypothesis", "numpy<2.4", "pillow", "safetensors", "jinja2", "tqdm", "scikit-image")
+TEST_PACKAGES = (
+    "pytest", "hypothesis", "numpy<2.4", "pillow", "safetensors", "jinja2", "tqdm", "scikit-image", "scikit-learn",
+)  # fmt: skip
 
 TRAINS = """
 import logging, pathlib, sys

@@ -1,0 +1,76 @@
+"""Coverage of a family: in which orientations its shape has a detector, and where none is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from groupcc.analysis.dial import DialRing, pose_rings
+from groupcc.groups import Group
+from groupcc.groups.algebra import BoolArray, IntArray
+
+__all__ = ["Coverage", "read_coverage"]
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """Which of the distinct poses of a family's shape have a detector: what `read_coverage` returns.
+
+    - `turned`: the poses that are rotations. `mirrored`: the others; None where each equals a rotation (C_n, and
+      where the shape has a mirror). Their `counts` are members in that pose, their `gaps` the poses without a detector.
+    """
+
+    turned: DialRing
+    mirrored: DialRing | None
+
+    @property
+    def rings(self) -> tuple[DialRing, ...]:
+        """The ring of rotations, and that of the mirrored poses where there is one."""
+        return (self.turned,) if self.mirrored is None else (self.turned, self.mirrored)
+
+    @property
+    def n_poses(self) -> int:
+        """|G|/|H|, the number of distinct poses."""
+        return sum(len(ring.counts) for ring in self.rings)
+
+    @property
+    def covered(self) -> float:
+        """Share of all distinct poses that have a detector."""
+        return 1.0 - sum(int(ring.gaps.sum()) for ring in self.rings) / self.n_poses
+
+    @property
+    def gaps(self) -> list[tuple[bool, float, float]]:
+        """(mirrored, first turn, last turn) in degrees of each run of missing detectors, both ends missing too.
+
+        The last is below the first where the run passes 0.
+        """
+        return [
+            (ring is self.mirrored, first * ring.step, (first + length - 1) % len(ring.counts) * ring.step)
+            for ring in self.rings
+            for first, length in ring.runs
+        ]
+
+    def columns(self) -> dict[str, float | None]:
+        """What `Atlas.table` says of it."""
+        mirrored = self.mirrored
+        return {
+            "covered": round(self.turned.covered, 5),
+            "largest_gap_degrees": round(self.turned.largest_gap, 2),
+            "covered_mirrored": round(mirrored.covered, 5) if mirrored else None,
+            "largest_gap_degrees_mirrored": round(mirrored.largest_gap, 2) if mirrored else None,
+        }
+
+
+def read_coverage(covered_G: BoolArray, poses: IntArray, group: Group, stabilizer: BoolArray) -> Coverage:
+    """The coverage of a family whose reference has stabilizer H (bool [G]).
+
+    `covered_G` says which transforms h of the reference's shape have a detector (`Families.covered`), `poses` int64
+    [members] where the members are. Equivalent poses hH count as one, with a detector where any of them has one.
+    """
+    there = np.bincount(poses, minlength=group.order)
+    rings = [
+        DialRing(there[coset].sum(1), np.asarray(~covered_G[coset].any(1)), 360.0 / group.n)
+        for coset in pose_rings(group, stabilizer.tobytes())
+    ]
+    return Coverage(rings[0], rings[1] if len(rings) > 1 else None)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from groupcc.analysis import analyze
+from groupcc.analysis import Families, analyze
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
 from groupcc.groups import Group, group
@@ -85,10 +85,10 @@ def repeated_atlas(times: int) -> Atlas:
         return values.repeat((times, *[1] * (values.ndim - 1)))
 
     searched = ("poses", "turns", "mirrored", "similarity_to_reference")
-    families = replace(
-        one.families,
+    families = Families(
         labels=torch.cat([one.families.labels + i * len(one.families) for i in range(times)]),
         references=[reference + 40 * i for i in range(times) for reference in one.families.references],
+        threshold=one.families.threshold,
         **{name: repeat(getattr(one.families, name)) for name in searched},
     )
     fields = ("autocorrelation", "block_norms", "spectrum", "dead", "similarities", "frequency", "mean_act")

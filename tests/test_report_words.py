@@ -15,7 +15,7 @@ from groupcc.report import summary
 from groupcc.report.guide import guide_group, guide_shapes
 from groupcc.report.numbers import number, percent, shown, two_decimals
 from groupcc.report.pictures import element_words, heat_map, telling_elements
-from groupcc.report.svg import LEVELS, bars, level, level_class, ring, scale_css
+from groupcc.report.svg import LEVELS, bar_paths, level, level_class, ring, scale_css
 from groupcc.report.views import select_latents
 from groupcc.report.words import family_words, pose_words, shape_hint, stabilizer_words
 
@@ -148,9 +148,9 @@ def test_heat_map_shows_the_matrix() -> None:
 
 
 def test_bars_are_as_tall_as_their_values() -> None:
-    G = group("C4")
-    heights = re.findall(r"M\d+ (\d+)h", str(bars(np.array([1.0, 0.5, 0.0, 0.25]), G, "norms")))
-    assert [104 - int(h) for h in heights] == [100, 50, 0, 25]
+    first, second = bar_paths(np.array([1.0, 0.5, 0.0, 0.25]), 3)
+    assert re.findall(r"M(\d+) (\d+)h", first) == [("0", "4"), ("8", "54"), ("16", "104")]
+    assert re.findall(r"M(\d+) (\d+)h", second) == [("32", "79")]
 
 
 def test_telling_elements_and_their_names() -> None:

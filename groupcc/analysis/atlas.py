@@ -247,6 +247,28 @@ class Atlas:
             )
         return path
 
+    def dataframe(self) -> Any:
+        """`table()` as a pandas DataFrame, one row a latent, indexed by it; `kind` is an ordered category.
+
+        ArgumentError where pandas is not installed (`pip install 'groupcc[pandas]'`).
+        """
+        try:
+            import pandas
+        except ImportError:
+            remedy = "pip install 'groupcc[pandas]', or use table(), whose rows are plain dicts."
+            raise argument_error(
+                "dataframe", expected="pandas to be installed", got="no such package", remedy=remedy
+            ) from None
+        frame = pandas.DataFrame(self.table()).set_index("latent")
+        frame["kind"] = pandas.Categorical(frame["kind"], categories=KINDS, ordered=True)
+        return frame
+
+    def figure(self, path: str | Path, what: str = "kinds", **options: Any) -> Path:
+        """Writes a figure for a paper as .svg or .pdf; see `groupcc.report.write_figure`."""
+        from groupcc.report import write_figure  # as in `report`
+
+        return write_figure(self, path, what, **options)
+
     def report(self, path: str | Path, orbits: Any = None, **options: Any) -> Any:
         """Writes the HTML report; see `groupcc.report.write_report`."""
         # The report stands above the analysis, which must not need it to be imported.

@@ -98,16 +98,21 @@ class PatchBook:
         return len(self.sources) - 1
 
 
-def heat_map(similarity_GG: np.ndarray) -> str:
-    """Block similarity as a PNG, one pixel an entry, on the ring's colour scale; 0 is see-through."""
+def heat_map(similarity_GG: np.ndarray, *, see_through: bool = True) -> str:
+    """Block similarity as a PNG, one pixel an entry, on the ring's colour scale; 0 is see-through, or white."""
     values = np.nan_to_num(np.asarray(similarity_GG, dtype=np.float32))
     if values.shape[0] > _HEAT_MAP_LIMIT:
         small = Image.fromarray(values).resize((_HEAT_MAP_LIMIT, _HEAT_MAP_LIMIT), Image.Resampling.BOX)
         values = np.asarray(small)
     steps = np.rint(np.clip(values, -1, 1) * LEVELS).astype(np.int64) + LEVELS
+    signs = range(-LEVELS, LEVELS + 1)
+    if not see_through:
+        colours = np.array([NEGATIVE if step < 0 else POSITIVE for step in signs])
+        mixed = 255 + (colours - 255) * (np.abs(signs)[:, None] / LEVELS)
+        pixels = mixed.round().astype(np.uint8)[steps].repeat(8, axis=0).repeat(8, axis=1)
+        return f"data:image/png;base64,{_base64(Image.fromarray(pixels), 'PNG', optimize=True)}"
     image = Image.fromarray(steps.astype(np.uint8))
     image = image.convert("P") if image.mode != "P" else image
-    signs = range(-LEVELS, LEVELS + 1)
     image.putdata(steps.astype(np.uint8).ravel().tolist())
     image.putpalette([c for step in signs for c in (NEGATIVE if step < 0 else POSITIVE)])
     opacity = bytes(round(255 * abs(s) / LEVELS) for s in signs)

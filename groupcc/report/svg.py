@@ -17,9 +17,10 @@ __all__ = [
     "LEVELS",
     "NEGATIVE",
     "POSITIVE",
-    "bars",
+    "bar_paths",
     "block_plot",
     "dial",
+    "dial_cells",
     "level",
     "pose_dial",
     "pose_dial_figure",
@@ -160,8 +161,8 @@ def ring_figure(
     )
 
 
-def dial(occupied_G: np.ndarray, group: Group, label: str, *, mirrored: bool) -> Markup:
-    """Which poses a family covers: the turn by θ at θ counter-clockwise from the top; mirrored poses outside."""
+def dial_cells(occupied_G: np.ndarray, group: Group, *, mirrored: bool) -> Markup:
+    """The cells of `dial`, in a box of −500 … 500."""
     sectors = []
     for g in range(group.order):
         if group.reflections[g] and not mirrored:
@@ -169,10 +170,15 @@ def dial(occupied_G: np.ndarray, group: Group, label: str, *, mirrored: bool) ->
         low, high = (360, 470) if group.reflections[g] else (200, 330)
         path = _sector(low, high, 90 + math.degrees(group.angles[g]), 0.8 * 360 / group.n)
         sectors.append(("on" if occupied_G[g] else "off", path))
+    return _cells(sectors)
+
+
+def dial(cells: Markup, label: str, *, mirrored: bool) -> Markup:
+    """Which poses a family covers: the turn by θ at θ counter-clockwise from the top; mirrored poses outside."""
     reach = 490 if mirrored else 350
     hand = Markup('<path class="hand" d="M0 150L0 -150M-50 -90L0 -150L50 -90"/>')
     return Markup('<svg class="dial" viewBox="{} {} {} {}" role="img" aria-label="{}">{}{}</svg>').format(
-        -reach, -reach, 2 * reach, 2 * reach, label, _cells(sectors), hand
+        -reach, -reach, 2 * reach, 2 * reach, label, cells, hand
     )
 
 
@@ -213,22 +219,14 @@ def pose_dial_figure(cells: Markup, label: str, *, large: bool = False) -> Marku
     )
 
 
-def bars(values_G: np.ndarray, group: Group, label: str) -> Markup:
-    """Block norms as small bars from 0: rotations, a gap, reflections. Height relative to the largest."""
-    values = np.nan_to_num(np.asarray(values_G, dtype=float))
-    top = float(values.max()) if values.size and values.max() > 0 else 1.0
-    step = 8
-    parts: dict[str, list[str]] = {"turn": [], "mirror": []}
-    for g, value in enumerate(values):
-        x = step * g + (step if group.reflections[g] else 0)
-        height = round(100 * value / top)
-        parts["mirror" if group.reflections[g] else "turn"].append(f"M{x} {104 - height}h{step - 2}V104h-{step - 2}z")
-    width = step * (group.order + 1)
-    paths = Markup("").join(Markup('<path class="{}" d="{}"/>').format(k, "".join(v)) for k, v in parts.items() if v)
-    return Markup(
-        '<svg class="bars" viewBox="0 0 {} 106" preserveAspectRatio="none" role="img" aria-label="{}">{}'
-        '<path class="base" d="M0 104.5H{}"/></svg>'
-    ).format(width, label, paths, width)
+def bar_paths(heights: np.ndarray, gap: int) -> tuple[str, str]:
+    """Bars of heights 0 … 1 as two paths, 8 wide each and 100 high on a base at 104: those before bar `gap`, and the
+    others one bar's width further."""
+    paths = ["", ""]
+    for i, height in enumerate(heights):
+        second = int(i >= gap)
+        paths[second] += f"M{8 * (i + second)} {104 - round(100 * float(height))}h6V104h-6z"
+    return paths[0], paths[1]
 
 
 def block_plot(values_G: Sequence[float], group: Group, label: str) -> Markup:

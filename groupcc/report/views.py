@@ -14,7 +14,7 @@ from groupcc.groups.algebra import format_degrees
 from groupcc.report.dials import DialView, dial_view
 from groupcc.report.numbers import array, number, percent, two_decimals
 from groupcc.report.pictures import Patch, PatchBook, element_words, heat_map, telling_elements
-from groupcc.report.svg import dial, level, level_class, ring_figure
+from groupcc.report.svg import dial, dial_cells, level, level_class, ring_figure
 from groupcc.report.words import Kind, family_words, kind_of, pose_words, scaling_words, shape_hint, stabilizer_words
 
 __all__ = ["FamilyView", "LatentView", "MemberView", "Reader", "Transformed", "power_by_frequency", "select_latents"]
@@ -101,6 +101,7 @@ class FamilyView:
     hint: str
     sentence: str
     dial: Markup | None
+    dial_cells: Markup | None
     members: list[MemberView]
     left_out: int
     wide: bool
@@ -273,6 +274,7 @@ class Reader:
         words = family_words(len(members), len(covered), n_orientations)
         if self.tied:
             words = f"{len(members)} base latents for one shape; each has all its orientations by itself."
+        cells = None if self.tied else dial_cells(occupied, group, mirrored=mirrored)
         keep = np.unique(np.linspace(0, len(members) - 1, min(max_members, len(members))).round().astype(int))
         chosen = [members[i] for i in keep]
         kind = Counter(self.kinds[m] for m in members).most_common(1)[0][0]
@@ -282,9 +284,8 @@ class Reader:
             kind=kind_of(kind, group),
             hint=hints.most_common(1)[0][0],
             sentence=words,
-            dial=None
-            if self.tied
-            else dial(occupied, group, f"Orientations of family {family}: {words}", mirrored=mirrored),
+            dial=None if cells is None else dial(cells, f"Orientations of family {family}: {words}", mirrored=mirrored),
+            dial_cells=cells,
             members=[self._member(m, named[m]) for m in chosen],
             left_out=len(members) - len(chosen),
             wide=len(chosen) > NARROW_MEMBERS,

@@ -4,6 +4,7 @@ from groupcc.analysis.activity import Activity, TopExamples, measure_activity
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.blocks import analyze, check_options
 from groupcc.analysis.clustering import FAMILY_METHODS, FamilyMethod
+from groupcc.analysis.contribution import SPARE, Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
 from groupcc.analysis.families import DUPLICATE_SIMILARITY, FAMILY_THRESHOLD, Families, find_families
@@ -30,9 +31,11 @@ __all__ = [
     "KINDS",
     "NEIGHBOUR_FLOOR",
     "SCALING_ERROR",
+    "SPARE",
     "VERDICTS",
     "Activity",
     "Atlas",
+    "Contribution",
     "Coverage",
     "Dial",
     "DialRing",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from groupcc.analysis.contribution import Contribution, ContributionSums
 from groupcc.models import GroupCrosscoder, Orbits, as_orbits
 from groupcc.models.metrics import MetricSums, batch_starts
 
@@ -33,6 +34,7 @@ class Activity:
     """What `measure_activity` found.
 
     - `frequency` [L]: share of examples in which a latent is active. `mean_act` [L]: its mean act where active, else 0.
+    - `contribution`: what each latent explains where it fires, and which are spare.
     - `pose_counts` int64 [L, G]: how often each base latent of a tied crosscoder fired in each pose; else None.
     - `metrics` over these examples: fvu, fvu_per_block, explained_variance, l0, dead_fraction, n_examples.
     """
@@ -41,6 +43,7 @@ class Activity:
     mean_act: torch.Tensor
     top_examples: TopExamples
     metrics: dict[str, Any]
+    contribution: Contribution
     pose_counts: torch.Tensor | None = None
 
 
@@ -63,7 +66,7 @@ def measure_activity(
     L, G = crosscoder.config.n_latents, crosscoder.group.order
     source = as_orbits(orbits, G, crosscoder.config.d_in)
     everything = torch.arange(len(source))
-    sums = MetricSums(source, everything, L)
+    sums, contributions = MetricSums(source, everything, L), ContributionSums(crosscoder)
     total_act = torch.zeros(L, dtype=torch.float64)
     present = torch.zeros(L, dtype=torch.int64)
     pose_counts = torch.zeros(L * G, dtype=torch.int64) if crosscoder.config.tied else None
@@ -74,7 +77,9 @@ def measure_activity(
         for start in batch_starts(len(source), batch_size, "analyze", progress):
             acts = source.take(everything[start : start + batch_size])
             latents = crosscoder.encode(acts.to(crosscoder.W_dec.device))
-            sums.add(acts, crosscoder.decode(latents), latents)
+            reconstruction = crosscoder.decode(latents)
+            sums.add(acts, reconstruction, latents)
+            contributions.add(acts, reconstruction, latents)
             active = latents.acts > 0
             which = latents.indices[active].cpu()
             strength = latents.acts[active].float().cpu()
@@ -98,6 +103,7 @@ def measure_activity(
         mean_act.float(),
         best.spread_out(source, top, min_distance, with_poses=pose_counts is not None),
         sums.metrics(),
+        contributions.result(),
         None if pose_counts is None else pose_counts.view(L, G),
     )
 

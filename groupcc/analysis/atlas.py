@@ -14,6 +14,7 @@ import torch
 
 from groupcc._files import atomic_write
 from groupcc.analysis.activity import TopExamples
+from groupcc.analysis.contribution import Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import Dial, read_dial
 from groupcc.analysis.families import Families
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Atlas"]
 
-PARTS = ("scaling", "tuning")
+PARTS = ("contribution", "scaling", "tuning")
 """The optional parts: each has `columns` for the table, and `tensors` and `from_tensors` for the file."""
 
 FAMILY_COLUMNS = (
@@ -53,6 +54,8 @@ class Atlas:
     - `dead` bool [L]: decoder of zeros, or never fired on the orbits given.
     - `similarities` float16 [L, G, G]: see `similarity`.
     - With orbits: `frequency` [L], `mean_act` [L] (where active), `metrics` and `top_examples`; else None.
+    - `contribution`: with orbits, what each latent explains where it fires, and which are spare,
+      [`Contribution`][groupcc.analysis.Contribution].
     - `scaling`: what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]; if asked for.
     - `tuning`: period, chirality and tuning curve, [`Tuning`][groupcc.analysis.Tuning]; None in files from before it.
 
@@ -84,6 +87,7 @@ class Atlas:
     residual_share: torch.Tensor | None = None
     scaling: Scaling | None = None
     tuning: Tuning | None = None
+    contribution: Contribution | None = None
 
     @property
     def n_latents(self) -> int:
@@ -152,6 +156,7 @@ class Atlas:
         more how consistent their poses are (`cycle_error`) and what of their orientations is covered, see `Coverage`.
         Of a tied crosscoder: `atoms`, the distinct poses; `residual_share`; the base latent that has the same
         shape, if any (`duplicate_of`, its pose relative to that and their cosine); what the dial says, see `Dial`.
+        With `contribution`: its share, and whether the latent is spare; see `Contribution.columns`.
         With `scaling`: its verdict, how many blocks have each, and the median of β; see `Scaling.columns`.
         With `tuning`: period, width, chirality and mirror partner; see `Tuning.columns`.
         """
@@ -162,7 +167,7 @@ class Atlas:
         for latent, stabilizer in enumerate(self.stabilizers):
             family = int(self.families.labels[latent])
             pose = int(self.families.poses[latent])
-            dead = bool(self.dead[latent])
+            alone = family < 0
             rows.append(
                 {
                     "latent": latent,
@@ -172,19 +177,19 @@ class Atlas:
                     "axis_degrees": None if stabilizer.axis is None else round(stabilizer.axis, 2),
                     "score": round(stabilizer.score, 5),
                     "modulation": round(float(self.modulation[latent]), 5),
-                    "family": None if dead else family,
-                    "family_size": None if dead else sizes[family],
-                    "pose": None if dead else self.group.element_names[pose],
-                    "turn_degrees": None if dead else round(float(self.families.turns[latent]), 2),
-                    "mirrored": None if dead else bool(self.families.mirrored[latent]),
+                    "family": None if alone else family,
+                    "family_size": None if alone else sizes[family],
+                    "pose": None if alone else self.group.element_names[pose],
+                    "turn_degrees": None if alone else round(float(self.families.turns[latent]), 2),
+                    "mirrored": None if alone else bool(self.families.mirrored[latent]),
                     "similarity_to_reference": (
-                        None if dead else round(float(self.families.similarity_to_reference[latent]), 5)
+                        None if alone else round(float(self.families.similarity_to_reference[latent]), 5)
                     ),
                     "decoder_norm": round(float(self.block_norms[latent].norm()), 6),
                     "frequency": None if self.frequency is None else float(self.frequency[latent]),
                     "mean_act": None if self.mean_act is None else float(self.mean_act[latent]),
                     **(
-                        {"duplicate_of": self._duplicate_of(latent), **(no_family if dead else family_columns[family])}
+                        {"duplicate_of": self._duplicate_of(latent), **(no_family if alone else family_columns[family])}
                         if self.duplicates is None
                         else self._tied_columns(latent, self.duplicates)
                     ),
@@ -208,8 +213,8 @@ class Atlas:
 
     def _tied_columns(self, latent: int, duplicates: Families) -> dict[str, Any]:
         dial = self.dial(latent)
-        dead = bool(self.dead[latent])
-        original = None if dead else duplicates.references[int(duplicates.labels[latent])]
+        label = int(duplicates.labels[latent])
+        original = None if label < 0 else duplicates.references[label]
         copy = original not in (None, latent)
         assert self.families.atoms is not None
         told = dial if dial and dial.kind != "few" else None

@@ -13,6 +13,7 @@ from groupcc._files import atomic_directory, read_json, save_tensors, sha256_fil
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
 from groupcc.analysis.clustering import FAMILY_METHODS
+from groupcc.analysis.contribution import Contribution
 from groupcc.analysis.families import Families, given_families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import restore_stabilizer
@@ -130,4 +131,5 @@ def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, 
         residual_share=tensors.get("residual_share"),
         scaling=Scaling.from_tensors(tensors),
         tuning=Tuning.from_tensors(tensors),
+        contribution=Contribution.from_tensors(tensors),
     )

@@ -42,7 +42,8 @@ def analyze(
     """Reads each latent's symmetry from its decoder blocks, and with `orbits` what it responds to.
 
     - `orbits`: a store, or a tensor [M, G, D]; None analyses the weights alone. Latents that never fire on them count
-      as dead, as do latents with a decoder of zeros.
+      as dead, as do latents with a decoder of zeros. Spare ones, which fire and explain next to nothing
+      (`Contribution`), are in no family and have no say in the tolerance.
     - `tolerance`: a stabilizer's elements have C ≥ 1 − tolerance; "auto" is `calibrate_tolerance`.
     - `family_threshold`: least similarity max_h cos(d_l, R_h d_ref) of a family's members to its reference.
     - `family_method`: how families are told apart, "star", "hdbscan" or "threshold"; see `find_families`.
@@ -80,14 +81,15 @@ def analyze(
     if orbits is not None:
         activity = measure_activity(crosscoder, orbits, top=top, batch_size=batch_size, progress=progress)
         dead = dead | (activity.frequency == 0)
+    left_out = dead if activity is None else dead | activity.contribution.spare
     C_LG = autocorrelation(W_dec_LGD, group).cpu()
-    used = calibrate_tolerance(C_LG[~dead], group) if tolerance == "auto" else float(tolerance)
+    used = calibrate_tolerance(C_LG[~left_out], group) if tolerance == "auto" else float(tolerance)
     stabilizers = find_stabilizers(C_LG, group, used, dead)
     found = find_families(
         W_dec_LGD,
         group,
         threshold=family_threshold,
-        dead=dead,
+        dead=left_out,
         stabilizers=stabilizers,
         method=family_method,
     )
@@ -125,6 +127,7 @@ def analyze(
         residual_share=crosscoder.residual_share().cpu() if crosscoder.config.tied else None,
         scaling=measure_scaling(crosscoder, orbits, batch_size=batch_size, progress=progress) if scaling else None,
         tuning=tuning,
+        contribution=activity.contribution if activity else None,
     )
 
 

@@ -45,7 +45,8 @@ REQUIRED = ("labels", "poses", "turns", "mirrored", "similarity_to_reference")
 class Families:
     """Latents grouped into families, the largest first (ties: by lowest reference).
 
-    - `labels` int64 [L]: family of each latent; a latent alike to no other is a family of one; −1 for dead ones.
+    - `labels` int64 [L]: family of each latent; a latent alike to no other is a family of one; −1 for dead and spare
+      ones, which are left out.
     - `references`: one latent for each family, its best connected one; the others are posed relative to it.
     - `poses` int64 [L]: h with d_l ≈ R_h d_reference, so member l looks like the reference's shape transformed by h.
       Of the equivalent elements hH (H the reference's stabilizer) the most similar, the smallest where several are;
@@ -54,8 +55,8 @@ class Families:
     - `turns` float32 [L]: the pose as an angle in degrees, counter-clockwise as seen, by which the reference's shape
       is turned (after mirroring x → −x where `mirrored` bool [L]). Interpolated between the elements, so within about
       a degree for smooth shapes. In [0, 360/m) where the reference's stabilizer has m rotations; 0 where it has all.
-    - `similarity_to_reference` float32 [L]: max_h cos(d_l, R_h d_reference); 0 for dead ones. Never below `threshold`
-      where `method` is "star".
+    - `similarity_to_reference` float32 [L]: max_h cos(d_l, R_h d_reference); 0 for those left out. Never below
+      `threshold` where `method` is "star".
     - `method`: how they were found, one of `FAMILY_METHODS`.
     - `cycle_error`, `cycle_degrees` float32 [families]: share of the pairs of a family whose own relative pose differs
       from that of their `poses` by more than a step of 360°/n, and the mean difference; NaN where nothing can differ.
@@ -158,8 +159,9 @@ def find_families(
     joined edges to others with a cosine of 0.06.
 
     Each member's pose is measured against its reference, and made consistent around the family (`synchronise`).
-    `stabilizers` (one a latent) tell which poses are equivalent; without them every latent counts as C1. Memory is one
-    more copy of the decoder, the graph, and bounded blocks. Deterministic on the CPU. ArgumentError for another method.
+    Those in `dead` [L] are left out. `stabilizers` (one a latent) tell which poses are equivalent; without them every
+    latent counts as C1. Memory is one more copy of the decoder, the graph, and bounded blocks. Deterministic on the
+    CPU. ArgumentError for another method.
     """
     check_family_method(method)
     live = live_latents(W_dec_LGD, dead)

@@ -291,6 +291,12 @@ def headline(atlas: Any) -> list[str]:
         sentences.append("No two of them were found to be copies of one another.")
     if counts["dead"] and live:
         sentences.append(f"{counts['dead']} more never fired and {'is' if counts['dead'] == 1 else 'are'} left out.")
+    contribution = getattr(atlas, "contribution", None)
+    if contribution is not None and (spare := int(contribution.spare.sum())):
+        verb, explain, belong = ("is", "explains", "is") if spare == 1 else ("are", "explain", "are")
+        sentences.append(
+            f"{spare} {verb} spare: active, but {explain} next to nothing, and {belong} left out of families."
+        )
     return sentences
 
 

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from groupcc import ops
     from groupcc.activations import Lattice, OrbitStore, harvest, measure_lattice
-    from groupcc.analysis import Atlas, analyze
+    from groupcc.analysis import Atlas, analyze, compare_atlases
     from groupcc.groups import Group, cyclic, dihedral, group
     from groupcc.models import CrosscoderConfig, GroupCrosscoder, SparseLatents
     from groupcc.ops import use_backend
@@ -29,6 +29,7 @@ _HOMES = {
     "SparseLatents": "models",
     "TrainConfig": "training",
     "analyze": "analysis",
+    "compare_atlases": "analysis",
     "cyclic": "groups",
     "dihedral": "groups",
     "evaluate": "training",
@@ -50,6 +51,7 @@ __all__ = [
     "SparseLatents",
     "TrainConfig",
     "analyze",
+    "compare_atlases",
     "cyclic",
     "dihedral",
     "evaluate",

@@ -249,7 +249,7 @@ def test_a_terminal_that_lacks_letters(workplace):
 
 
 def test_every_command_has_help(capsys):
-    for command in ("demo", "run", "harvest", "train", "analyze", "report", "bench", "doctor"):
+    for command in ("demo", "run", "harvest", "train", "analyze", "report", "compare", "bench", "doctor"):
         with pytest.raises(SystemExit) as done:
             build_parser().parse_args([command, "--help"])
         assert done.value.code == 0

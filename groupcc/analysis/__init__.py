@@ -4,6 +4,7 @@ from groupcc.analysis.activity import Activity, TopExamples, measure_activity
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.blocks import analyze, check_options
 from groupcc.analysis.clustering import FAMILY_METHODS, FamilyMethod
+from groupcc.analysis.comparison import Comparison, FamilyPair, compare_atlases
 from groupcc.analysis.contribution import SPARE, Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
@@ -35,12 +36,14 @@ __all__ = [
     "VERDICTS",
     "Activity",
     "Atlas",
+    "Comparison",
     "Contribution",
     "Coverage",
     "Dial",
     "DialRing",
     "Families",
     "FamilyMethod",
+    "FamilyPair",
     "Mirrors",
     "NeighbourGraph",
     "Scaling",
@@ -53,6 +56,7 @@ __all__ = [
     "block_similarity",
     "calibrate_tolerance",
     "check_options",
+    "compare_atlases",
     "find_families",
     "find_mirrors",
     "find_neighbours",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from groupcc._files import atomic_write
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.contribution import Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
@@ -20,6 +16,7 @@ from groupcc.analysis.dial import Dial, read_dial
 from groupcc.analysis.families import Families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import KINDS, Stabilizer
+from groupcc.analysis.tables import write_rows
 from groupcc.analysis.tuning import Tuning
 from groupcc.errors import argument_error
 from groupcc.groups import Group
@@ -236,21 +233,8 @@ class Atlas:
 
     def write_table(self, path: str | Path) -> Path:
         """Writes `table()` as .csv or .json, by the suffix, in one rename."""
-        path = Path(path)
         rows = self.table()
-        if path.suffix.lower() == ".json":
-            atomic_write(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
-        elif path.suffix.lower() == ".csv":
-            text = io.StringIO()
-            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            atomic_write(path, text.getvalue())
-        else:
-            raise argument_error(
-                "path", expected="a name that ends in .csv or .json", got=str(path), remedy="The suffix decides."
-            )
-        return path
+        return write_rows(path, rows, list(rows[0]))
 
     def dataframe(self) -> Any:
         """`table()` as a pandas DataFrame, one row a latent, indexed by it; `kind` is an ordered category.

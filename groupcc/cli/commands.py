@@ -73,6 +73,12 @@ def report(args: argparse.Namespace) -> None:
     stages.report(args.out, Atlas.load(args.atlas), store, title=args.title)
 
 
+def compare(args: argparse.Namespace) -> None:
+    from groupcc.cli import stages
+
+    stages.compare(args.a, args.b, args.out)
+
+
 def bench(args: argparse.Namespace) -> None:
     from groupcc.cli.bench import run_bench
 
@@ -99,6 +105,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": train,
     "analyze": analyze,
     "report": report,
+    "compare": compare,
     "bench": bench,
     "doctor": doctor,
 }

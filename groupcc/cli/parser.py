@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         _trained, _orbits(required=False), _analysis, _directory("directory of the atlas"),
     )  # fmt: skip
     command("report", "write an atlas as one HTML page", _report)
+    command("compare", "compare two runs: families that appear, vanish or change their symmetry", _compare)
     command("bench", "time the ops here: every backend against the reference", _bench)
     command("doctor", "say which backends run here, and why others don't")
     return parser
@@ -226,6 +227,16 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--orbits", type=Path, default=None, metavar="DIR", help="the orbit store, for image patches")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
     parser.add_argument("--title", default=None, help="heading of the report")
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    for name in "ab":
+        parser.add_argument(
+            name, type=Path, metavar=name.upper(), help="a run's directory, or that of an atlas (then counts alone)"
+        )
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="FILE", help="write every family there, .csv or .json"
+    )
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from groupcc.errors import DataError
 from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
 from groupcc.training import TrainConfig, regress_decoder, train_sae
 
-__all__ = ["analyze", "dictionary_to_report", "harvest", "open_orbits", "report", "train_crosscoder"]
+__all__ = ["analyze", "compare", "dictionary_to_report", "harvest", "open_orbits", "report", "train_crosscoder"]
 
 
 @contextmanager
@@ -100,6 +100,26 @@ def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -
         provenance = options.pop("provenance", None) or (_provenance(store) if store is not None else None)
         write_report(path, atlas, store, provenance=provenance, **options)
     print(f"\n{summary(atlas)}\n\nThe report: {path}")
+
+
+def compare(a: Path, b: Path, out: Path | None) -> None:
+    """Two runs, or two atlases, on the terminal; every family in `out`."""
+    runs = [_read_run(path) for path in (a, b)]
+    crosscoders = [crosscoder for _, crosscoder in runs if crosscoder is not None]
+    found = groupcc.compare_atlases(
+        runs[0][0], runs[1][0], (crosscoders[0], crosscoders[1]) if len(crosscoders) == 2 else None
+    )
+    if out is not None:
+        found.write_table(out)
+    print(found.summary((str(a), str(b))))
+
+
+def _read_run(path: Path) -> tuple[Atlas, GroupCrosscoder | None]:
+    """The atlas of a run, or the one in `path` itself; and the run's crosscoder, where there is one."""
+    atlas = Atlas.load(path / "atlas" if (path / "atlas").is_dir() else path)
+    places = (path / "crosscoder" / "crosscoder", path / "crosscoder")
+    place = next((place for place in places if (place / "cfg.json").is_file()), None)
+    return atlas, None if place is None else GroupCrosscoder.from_pretrained(place)
 
 
 def dictionary_to_report(

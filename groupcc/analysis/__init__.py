@@ -3,15 +3,19 @@
 from groupcc.analysis.activity import Activity, TopExamples, measure_activity
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.blocks import analyze, check_options
+from groupcc.analysis.broken import BROKEN_SHARES, Broken, find_broken
 from groupcc.analysis.clustering import FAMILY_METHODS, FamilyMethod
 from groupcc.analysis.comparison import Comparison, FamilyPair, compare_atlases
 from groupcc.analysis.contribution import SPARE, Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
+from groupcc.analysis.evidence import CONFIDENT, Estimate, Evidence
 from groupcc.analysis.families import DUPLICATE_SIMILARITY, FAMILY_THRESHOLD, Families, find_families
 from groupcc.analysis.interpolation import interpolate
 from groupcc.analysis.mirrors import CHIRALITIES, Mirrors, find_mirrors
+from groupcc.analysis.misses import Limit, NearMiss
 from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, NeighbourGraph, find_neighbours
+from groupcc.analysis.null import Null
 from groupcc.analysis.power import spectrum
 from groupcc.analysis.responses import measure_responses
 from groupcc.analysis.scaling import SCALING_ERROR, VERDICTS, Scaling, measure_scaling
@@ -22,7 +26,9 @@ from groupcc.analysis.translation import autocorrelation, translate
 from groupcc.analysis.tuning import Tuning, half_width, measure_tuning, rotation_period
 
 __all__ = [
+    "BROKEN_SHARES",
     "CHIRALITIES",
+    "CONFIDENT",
     "DIAL_KINDS",
     "DUPLICATE_SIMILARITY",
     "FAMILY_METHODS",
@@ -36,16 +42,22 @@ __all__ = [
     "VERDICTS",
     "Activity",
     "Atlas",
+    "Broken",
     "Comparison",
     "Contribution",
     "Coverage",
     "Dial",
     "DialRing",
+    "Estimate",
+    "Evidence",
     "Families",
     "FamilyMethod",
     "FamilyPair",
+    "Limit",
     "Mirrors",
+    "NearMiss",
     "NeighbourGraph",
+    "Null",
     "Scaling",
     "Stabilizer",
     "TopExamples",
@@ -57,6 +69,7 @@ __all__ = [
     "calibrate_tolerance",
     "check_options",
     "compare_atlases",
+    "find_broken",
     "find_families",
     "find_mirrors",
     "find_neighbours",

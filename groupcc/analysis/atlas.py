@@ -13,6 +13,7 @@ from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.contribution import Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import Dial, read_dial
+from groupcc.analysis.evidence import Evidence
 from groupcc.analysis.families import Families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import KINDS, Stabilizer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Atlas"]
 
-PARTS = ("contribution", "scaling", "tuning")
+PARTS = ("evidence", "contribution", "scaling", "tuning")
 """The optional parts: each has `columns` for the table, and `tensors` and `from_tensors` for the file."""
 
 FAMILY_COLUMNS = (
@@ -55,6 +56,7 @@ class Atlas:
       [`Contribution`][groupcc.analysis.Contribution].
     - `scaling`: what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]; if asked for.
     - `tuning`: period, chirality and tuning curve, [`Tuning`][groupcc.analysis.Tuning]; None in files from before it.
+    - `evidence`: what speaks for and against each stabilizer, [`Evidence`][groupcc.analysis.Evidence].
 
     Of a tied crosscoder the latents are base latents, and `families` holds one family for each live one, with the
     number of its distinct poses (`Families.atoms`). Apart from these, which are given:
@@ -85,6 +87,7 @@ class Atlas:
     scaling: Scaling | None = None
     tuning: Tuning | None = None
     contribution: Contribution | None = None
+    evidence: Evidence | None = None
 
     @property
     def n_latents(self) -> int:
@@ -154,6 +157,7 @@ class Atlas:
         Of a tied crosscoder: `atoms`, the distinct poses; `residual_share`; the base latent that has the same
         shape, if any (`duplicate_of`, its pose relative to that and their cosine); what the dial says, see `Dial`.
         With `contribution`: its share, and whether the latent is spare; see `Contribution.columns`.
+        With `evidence`: confidence, near miss, other estimates and how the symmetry is broken; see `Evidence.columns`.
         With `scaling`: its verdict, how many blocks have each, and the median of β; see `Scaling.columns`.
         With `tuning`: period, width, chirality and mirror partner; see `Tuning.columns`.
         """

@@ -14,6 +14,7 @@ from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
 from groupcc.analysis.clustering import FAMILY_METHODS
 from groupcc.analysis.contribution import Contribution
+from groupcc.analysis.evidence import Evidence
 from groupcc.analysis.families import Families, given_families
 from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import restore_stabilizer
@@ -47,6 +48,7 @@ def save_atlas(atlas: Atlas, directory: Path) -> Path:
                 "references": _searched(atlas).references,
                 "stabilizers": [
                     {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
+                    | ({"broken": True} if s.broken else {})
                     for s in atlas.stabilizers
                 ],
                 "metrics": atlas.metrics,
@@ -132,4 +134,5 @@ def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, 
         scaling=Scaling.from_tensors(tensors),
         tuning=Tuning.from_tensors(tensors),
         contribution=Contribution.from_tensors(tensors),
+        evidence=Evidence.from_tensors(tensors, G, stabilizers, values["tolerance"]),
     )

@@ -8,7 +8,9 @@ import torch
 
 from groupcc.analysis.activity import measure_activity
 from groupcc.analysis.atlas import Atlas
+from groupcc.analysis.broken import find_broken
 from groupcc.analysis.clustering import FamilyMethod, check_family_method
+from groupcc.analysis.evidence import measure_evidence
 from groupcc.analysis.families import FAMILY_THRESHOLD, find_families, given_families
 from groupcc.analysis.power import spectrum
 from groupcc.analysis.scaling import measure_scaling
@@ -37,6 +39,8 @@ def analyze(
     top: int = 8,
     batch_size: int = 1024,
     scaling: bool = False,
+    control: Any = None,
+    evidence_examples: int = 16384,
     progress: bool = False,
 ) -> Atlas:
     """Reads each latent's symmetry from its decoder blocks, and with `orbits` what it responds to.
@@ -50,12 +54,18 @@ def analyze(
     - `top`: most activating examples kept for each latent; `batch_size`: orbits encoded at once.
     - `scaling`: whether to measure what the data has in each block (`Atlas.scaling`, see `measure_scaling`); needs
       `orbits`.
+    - `control`: orbits of images that look alike at every angle, at the position of their centre; what their blocks
+      differ by is interpolation's (`Atlas.evidence.null`, see `control_error`).
+    - `evidence_examples`: orbits at most that stabilizers are tested on (`Atlas.evidence`); 0: weights alone.
+
+    Latents of which some blocks are missing or weakened have the stabilizer of those that are there, and are marked
+    (`Stabilizer.broken`, see `find_broken`).
 
     Of a tied crosscoder the latents are base latents. Their families are given; the search by `family_threshold` says
     which base latents have one shape (`Atlas.duplicates`).
 
-    Reads `W_dec`, `config`, `group`, `encode` and `decode`, and of a tied one `residual_share`; changes nothing.
-    Deterministic on the CPU.
+    Reads `W_dec`, `W_enc`, `b_enc`, `config`, `group`, `encode` and `decode`, and of a tied one `residual_share`;
+    changes nothing. Deterministic on the CPU.
     ArgumentError for NaN or infinite weights, naming them, and of the decoder the first such latent.
     """
     check_options(tolerance=tolerance, family_threshold=family_threshold, family_method=family_method)
@@ -84,7 +94,13 @@ def analyze(
     left_out = dead if activity is None else dead | activity.contribution.spare
     C_LG = autocorrelation(W_dec_LGD, group).cpu()
     used = calibrate_tolerance(C_LG[~left_out], group) if tolerance == "auto" else float(tolerance)
-    stabilizers = find_stabilizers(C_LG, group, used, dead)
+    stabilizers, block_states = find_broken(
+        W_dec_LGD,
+        group,
+        find_stabilizers(C_LG, group, used, dead),
+        None if tolerance == "auto" else used,
+        left_out,
+    )
     found = find_families(
         W_dec_LGD,
         group,
@@ -92,6 +108,20 @@ def analyze(
         dead=left_out,
         stabilizers=stabilizers,
         method=family_method,
+    )
+    evidence = measure_evidence(
+        crosscoder,
+        W_dec_LGD,
+        C_LG,
+        stabilizers,
+        block_states,
+        used,
+        left_out=left_out,
+        orbits=orbits,
+        control=control,
+        examples=evidence_examples,
+        batch_size=batch_size,
+        progress=progress,
     )
     step = latent_step(len(W_dec_LGD), group, crosscoder.config.d_in)
     similarity = torch.cat([block_similarity(block).half().cpu() for block in W_dec_LGD.split(step)])
@@ -128,6 +158,7 @@ def analyze(
         scaling=measure_scaling(crosscoder, orbits, batch_size=batch_size, progress=progress) if scaling else None,
         tuning=tuning,
         contribution=activity.contribution if activity else None,
+        evidence=evidence,
     )
 
 

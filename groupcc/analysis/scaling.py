@@ -10,13 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from groupcc import ops
+from groupcc.analysis.products import latent_products, of_latents
 from groupcc.analysis.similarity import check_decoder
 from groupcc.errors import argument_error
 from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, Orbits, SparseLatents, as_orbits
 from groupcc.models.metrics import batch_starts
-from groupcc.ops.group_blocks import single_blocks
 
 __all__ = ["EMPTY", "FOLDS", "SCALING_ERROR", "VERDICTS", "WRITTEN", "Scaling", "Verdict", "measure_scaling"]
 
@@ -185,6 +184,7 @@ class _Sums:
 
     def __init__(self, crosscoder: GroupCrosscoder, latents: range, folds: int) -> None:
         self.group, self.latents = crosscoder.group, latents
+        self.W_CGD = crosscoder.W_dec[latents.start : latents.stop]
         self.tied = bool(crosscoder.config.tied)
         G, D, C = self.group.order, crosscoder.config.d_in, len(latents)
         H = G if self.tied else 1
@@ -201,10 +201,10 @@ class _Sums:
     ) -> None:
         """One batch of one fold."""
         centred = acts - origin_GD.to(acts)
-        ours = self._ours(latents)
+        ours = of_latents(latents, self.latents)
         for target, sums, totals in zip((residual, centred), self.products, self.totals, strict=True):
             totals[fold] += target.sum(0, dtype=torch.float64)
-            sums[:, :, fold] += self._products(ours, target)
+            sums[:, :, fold] += latent_products(ours, target, self.W_CGD, self.group)
         H = self.acts.shape[2]
         place = ours.indices * H if ours.poses is None else ours.indices * H + ours.poses
         f = ours.acts.double()
@@ -212,31 +212,6 @@ class _Sums:
         self.squares[fold].index_add_(0, ours.indices.flatten(), f.square().flatten())
         self.fired[fold].index_add_(0, ours.indices.flatten(), (f > 0).double().flatten())
         self.examples[fold] += len(acts)
-
-    def _ours(self, latents: SparseLatents) -> SparseLatents:
-        """Those entries that are of our latents, numbered from 0; in fewer columns, as these are few."""
-        inside = (latents.indices >= self.latents.start) & (latents.indices < self.latents.stop) & (latents.acts > 0)
-        columns = max(int(inside.sum(1).max()), 1)
-        order = inside.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :columns]
-        inside = inside.gather(1, order)
-        poses = None if latents.poses is None else latents.poses.gather(1, order)
-        return SparseLatents(
-            torch.where(inside, latents.acts.gather(1, order), 0.0),
-            torch.where(inside, latents.indices.gather(1, order) - self.latents.start, 0),
-            poses,
-        )
-
-    def _products(self, ours: SparseLatents, target_NGD: torch.Tensor) -> torch.Tensor:
-        """Σ_n f·y aligned to the pose, [C, G, D]: the gradient of ⟨what the latents write, y⟩ in their decoder."""
-        C, G, _, D = self.products.shape[1:]
-        with torch.enable_grad():
-            W = target_NGD.new_zeros(C, G, D, requires_grad=True)
-            values = ours.acts.to(W.dtype)
-            if ours.poses is None:
-                written = ops.sparse_decode(values, ours.indices, W)
-            else:
-                written = ops.sparse_decode(*single_blocks(values, ours.indices, ours.poses, W, self.group))
-            return torch.autograd.grad(written, W, target_NGD.view_as(written))[0]
 
     def judge(self, W_CGD: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The fields of `Scaling` of these latents, in order."""

@@ -6,13 +6,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
 from groupcc.groups import Group, Subgroup
 from groupcc.groups.algebra import BoolArray
 
-__all__ = ["KINDS", "Stabilizer", "find_stabilizers", "restore_stabilizer", "subgroup_scores"]
+__all__ = [
+    "KINDS",
+    "Stabilizer",
+    "best_types",
+    "find_stabilizers",
+    "restore_stabilizer",
+    "subgroup_scores",
+    "subgroup_types",
+]
 
 KINDS = ("invariant", "90", "180", "other-rotation", "mirror", "none", "dead")
 """Every `Stabilizer.kind`, in the order in which tables list them."""
@@ -30,6 +39,8 @@ class Stabilizer:
     - `score`: the smallest C over its elements, mirrors at the interpolated axis.
     - `kind`: "invariant" (the whole group, where that is more than the identity), "90" (contains C4), "180" (contains
       C2 but not C4), "other-rotation", "mirror" (D1: moves, one mirror), "none" (C1: moves and is chiral), "dead".
+    - `broken`: whether it is the stabilizer of the blocks that are there, some being missing or weakened; see
+      [`Evidence`][groupcc.analysis.Evidence].
     """
 
     name: str
@@ -39,6 +50,7 @@ class Stabilizer:
     axis: float | None
     score: float
     kind: str
+    broken: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +64,29 @@ class SubgroupScores:
     rotation: torch.Tensor
     dihedral: torch.Tensor | None
     mirror_step: torch.Tensor | None
+
+    @property
+    def values(self) -> torch.Tensor:
+        """The score of each type of subgroup, in the order of `subgroup_types`: [types, L]."""
+        return self.rotation if self.dihedral is None else torch.cat([self.rotation, self.dihedral])
+
+
+def subgroup_types(group: Group) -> tuple[str, ...]:
+    """The types of subgroup that `group` has: C_m for each divisor m of n, rising, then D_m for each."""
+    names = [f"C{m}" for m in range(1, group.n + 1) if group.n % m == 0]
+    return (*names, *(f"D{name[1:]}" for name in names)) if group.kind == "dihedral" else tuple(names)
+
+
+def best_types(scores: SubgroupScores, tolerance: float) -> npt.NDArray[np.int64]:
+    """For each latent the largest type of subgroup with a score of 1 − tolerance or more: an index into
+    `subgroup_types`, [L]. Of two of one order the one with the higher score, rotations on a tie."""
+    value = scores.values.T.numpy()  # [L, types]
+    # Rotations come before mirrors of the same order and win a tie.
+    order = np.array([*scores.orders, *(2 * m for m in scores.orders)])[: value.shape[1]]
+    accepted = value >= 1.0 - tolerance
+    accepted[:, 0] = True  # C1
+    # Scores lie within ±1, so an order always outweighs them.
+    return np.asarray(np.where(accepted, 4.0 * order + value, -np.inf).argmax(axis=1))
 
 
 def subgroup_scores(C_LG: torch.Tensor, group: Group) -> SubgroupScores:
@@ -89,25 +124,15 @@ def find_stabilizers(
     the angle are not resolved by n rotations: a shape that changes faster shows only the mirrors that are elements.
     """
     scores = subgroup_scores(C_LG, group)
-    # (order, row in scores, mirrored); rotations come before mirrors of the same order and win a tie.
-    options = [(m, row, False) for row, m in enumerate(scores.orders)]
-    values = scores.rotation
-    if scores.dihedral is not None:
-        options += [(2 * m, row, True) for row, m in enumerate(scores.orders)]
-        values = torch.cat([values, scores.dihedral])
-    value = values.T.numpy()  # [L, options]
-    order = np.array([option[0] for option in options])
-    accepted = value >= 1.0 - tolerance
-    accepted[:, 0] = True  # C1
-    # Scores lie within ±1, so an order always outweighs them.
-    best = np.where(accepted, 4.0 * order + value, -np.inf).argmax(axis=1)
+    value = scores.values.T.numpy()
+    best = best_types(scores, tolerance)
     dead_L = np.zeros(len(value), dtype=bool) if dead is None else dead.cpu().numpy()
     found = []
     for latent, chosen in enumerate(best):
         if dead_L[latent]:
             found.append(_dead(group))
             continue
-        _, row, mirrored = options[chosen]
+        mirrored, row = divmod(int(chosen), len(scores.orders))
         step = float(scores.mirror_step[row, latent]) if mirrored and scores.mirror_step is not None else None
         found.append(_stabilizer(group, scores.orders[row], step, float(value[latent, chosen])))
     return found
@@ -148,13 +173,13 @@ def _kind(group: Group, subgroup: Subgroup) -> str:
 
 
 def restore_stabilizer(
-    group: Group, *, name: str, label: str, axis: float | None, score: float, kind: str
+    group: Group, *, name: str, label: str, axis: float | None, score: float, kind: str, broken: bool = False
 ) -> Stabilizer:
     """A Stabilizer from its fields without the mask, which the label gives."""
     if kind == "dead":
         return _dead(group)
     subgroup = group.subgroup_named(label)
-    return Stabilizer(name, label, subgroup.mask, subgroup.order, axis, score, kind)
+    return Stabilizer(name, label, subgroup.mask, subgroup.order, axis, score, kind, broken)
 
 
 def _dead(group: Group) -> Stabilizer:

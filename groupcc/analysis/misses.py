@@ -1,0 +1,86 @@
+"""Near misses: the larger subgroups that a latent almost has, and the element that each fails at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate
+from groupcc.analysis.stabilizers import Stabilizer, SubgroupScores, subgroup_scores, subgroup_types
+from groupcc.groups import Group
+from groupcc.groups.algebra import format_degrees
+
+__all__ = ["NEAR", "Limit", "NearMiss", "limits", "near_misses"]
+
+NEAR = 0.1
+"""A larger subgroup is nearly there where its score misses the limit 1 − tolerance by at most this."""
+
+LISTED = 3
+"""Most near misses told of one latent."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The element of a subgroup at which C is smallest: `element` in words, C there, whether it is `exact` (maps the
+    pixel lattice onto itself, so that no interpolation enters)."""
+
+    element: str
+    value: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A larger subgroup that a latent almost has: its type, and its `Limit`. In words "almost D2: 180° turn 0.87"."""
+
+    name: str
+    limit: Limit
+
+    def __str__(self) -> str:
+        return f"almost {self.name}: {self.limit.element} {self.limit.value:.2f}"
+
+
+def near_misses(
+    C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], tolerance: float
+) -> list[list[NearMiss]]:
+    """Of each latent the types of larger subgroups that contain its own and have a score (`subgroup_scores`) of
+    1 − tolerance − `NEAR` or more; the highest score first, at most `LISTED`. None for a dead latent."""
+    scores = subgroup_scores(C_LG, group)
+    values = scores.values.T.numpy()
+    types = [(int(name[1:]), name[0] == "D") for name in subgroup_types(group)]
+    found = []
+    for latent, stabilizer in enumerate(stabilizers):
+        larger = []
+        if stabilizer.kind != "dead":
+            own = int(stabilizer.name[1:]), stabilizer.name[0] == "D"
+            larger = [
+                index
+                for index, (m, mirrored) in enumerate(types)
+                if (m, mirrored) != own and m % own[0] == 0 and mirrored >= own[1]
+                if values[latent, index] >= 1.0 - tolerance - NEAR
+            ]
+        larger.sort(key=lambda index: -values[latent, index])
+        named = [subgroup_types(group)[index] for index in larger[:LISTED]]
+        found.append([NearMiss(name, limits(C_LG[latent], group, scores, latent, name)) for name in named])
+    return found
+
+
+def limits(C_G: torch.Tensor, group: Group, scores: SubgroupScores, latent: int, name: str) -> Limit:
+    """Where C of one latent is smallest over its best subgroup of type `name`, mirrors at the interpolated axis."""
+    m, n = int(name[1:]), group.n
+    rotations, reflections = coset_values(C_G.double().cpu()[None], group)
+    turns = np.arange(1, m) * (n // m)
+    turns = turns[2 * turns <= n]  # C(h) = C(h⁻¹)
+    found = [Limit(f"{format_degrees(360 * r / n)} turn", float(rotations[0, r]), bool(group.exact[r])) for r in turns]
+    if name[0] == "D" and reflections is not None and scores.mirror_step is not None:
+        step = float(scores.mirror_step[scores.orders.index(m), latent])
+        curve = interpolate(reflections, UPSAMPLING)[0]
+        for first in range(m):
+            at = step + first * n / m
+            axis = (90.0 + 180.0 * at / n) % 180.0
+            value = float(curve[round(at * UPSAMPLING) % len(curve)])
+            exact = abs(4 * at / n - round(4 * at / n)) * n / 4 < 0.5 / UPSAMPLING
+            found.append(Limit(f"mirror at {format_degrees(round(axis, 1) % 180.0)}", value, exact))
+    return min(found, key=lambda limit: limit.value, default=Limit("identity", 1.0, True))

@@ -1,0 +1,84 @@
+"""How a latent's activation changes as the group moves its input."""
+
+from __future__ import annotations
+
+import torch
+
+from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS
+from groupcc.models import GroupCrosscoder, SparseLatents
+
+__all__ = ["FEWEST_FIRINGS", "MOST_FIRINGS", "Responses"]
+
+FEWEST_FIRINGS = 5
+"""With fewer firings nothing is said of a latent's activation."""
+
+MOST_FIRINGS = 32
+"""Firings of each latent that are looked at: the first ones."""
+
+
+class Responses:
+    """f_l(R_h a) against f_l(a), over examples a in which latent l is active.
+
+    The orbit of T_h x at h·p is R_h a (design: the translation law), so a latent with stabilizer H has
+    f_l(R_h a) = f_l(a) for h in H. With z_n(h) = max(pre_l(R_h a_n), 0), before the choice of the k largest,
+
+        R(h) = Σ_n z_n(e) z_n(h) / ½Σ_n (z_n(e)² + z_n(h)²),
+
+    1 exactly where the activation stays what it is, 0 where it goes; R(h) and R(h⁻¹) are pooled. Of a tied crosscoder
+    f is the pre-activation of the atom R_p d_l that was active, and z(h) that of R_{ph} d_l; of tied="residual" those
+    of what the poses share. Not by the encoder alone: what other latents leave in the activations is in it.
+    """
+
+    def __init__(self, crosscoder: GroupCrosscoder) -> None:
+        self.group, self.config = crosscoder.group, crosscoder.config
+        self.W_LGD = crosscoder.W_enc.detach().permute(2, 0, 1)
+        self.b_L = crosscoder.b_enc.detach()
+        L, G = self.config.n_latents, self.group.order
+        self.cayley = torch.tensor(self.group.cayley, device=self.W_LGD.device)
+        self.found = torch.zeros(L, MOST_FIRINGS, G, device=self.W_LGD.device)
+        self.count = torch.zeros(L, dtype=torch.int64, device=self.W_LGD.device)
+
+    def add(self, acts_NGD: torch.Tensor, latents: SparseLatents) -> None:
+        """One batch, with the latents active in it."""
+        rows, columns = (latents.acts > 0).nonzero().unbind(1)
+        which = latents.indices[rows, columns]
+        order = which.argsort(stable=True)
+        sizes = torch.bincount(which, minlength=len(self.count))
+        slot = torch.empty_like(order)
+        slot[order] = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[which[order]]
+        slot += self.count[which]
+        # In the order of examples: these are then looked up in turn.
+        kept = (slot < MOST_FIRINGS).nonzero()[:, 0]
+        self.count += torch.bincount(which[kept], minlength=len(self.count))
+        G, D = acts_NGD.shape[1:]
+        for some in kept.split(max(1, MAX_BLOCK_NUMBERS // (G * max(G, D)))):
+            at = rows[some], which[some]
+            poses = None if latents.poses is None else latents.poses[rows[some], columns[some]]
+            self.found[at[1], slot[some]] = self._responses(acts_NGD, *at, poses).float()
+
+    def autocorrelation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """R [L, G] on the CPU, 0 for latents with fewer than `FEWEST_FIRINGS`, and which have as many, bool [L]."""
+        inverse = torch.tensor(self.group.inverse, device=self.found.device)
+        z_LNG = self.found.double()
+        products = (z_LNG[:, :, :1] * z_LNG).sum(1)
+        squares = z_LNG.square().sum(1)
+        squares = 0.5 * (squares[:, :1] + squares)
+        known = (self.count >= FEWEST_FIRINGS) & (squares[:, 0] > 0)
+        R_LG = (products + products[:, inverse]) / torch.where(known[:, None], squares + squares[:, inverse], 1.0)
+        return torch.where(known[:, None], R_LG, 0.0).float().cpu(), known.cpu()
+
+    def _responses(
+        self, acts_NGD: torch.Tensor, rows_P: torch.Tensor, latent_P: torch.Tensor, poses_P: torch.Tensor | None
+    ) -> torch.Tensor:
+        """z(h) of pairs of an example and a latent, [P, G]; untied with "orbit" it is z(h⁻¹)."""
+        W_PGD = self.W_LGD[latent_P].to(acts_NGD.dtype)
+        if self.config.encoder == "orbit":
+            gram = W_PGD @ acts_NGD[rows_P].mT  # [P, g', g]
+            pre = gram.gather(1, self.cayley.T.expand(len(gram), -1, -1)).sum(2)  # [P, k]: Σ_g ⟨W[gk], a_g⟩
+        elif self.config.tied:
+            pre = (W_PGD @ acts_NGD[rows_P, 0, :, None])[..., 0]
+        else:
+            pre = (acts_NGD[rows_P] @ W_PGD[:, 0, :, None])[..., 0]
+        if poses_P is not None:
+            pre = pre.gather(1, self.cayley[poses_P])
+        return (pre + self.b_L[latent_P, None]).clamp_min(0.0)

@@ -9,6 +9,7 @@ from groupcc.analysis.comparison import Comparison, FamilyPair, compare_atlases
 from groupcc.analysis.contribution import SPARE, Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
+from groupcc.analysis.embedding import EMBEDDING_METHODS, Embedding, EmbeddingMethod, embed
 from groupcc.analysis.evidence import CONFIDENT, Estimate, Evidence
 from groupcc.analysis.families import DUPLICATE_SIMILARITY, FAMILY_THRESHOLD, Families, find_families
 from groupcc.analysis.interpolation import interpolate
@@ -31,6 +32,7 @@ __all__ = [
     "CONFIDENT",
     "DIAL_KINDS",
     "DUPLICATE_SIMILARITY",
+    "EMBEDDING_METHODS",
     "FAMILY_METHODS",
     "FAMILY_THRESHOLD",
     "GAP_ERROR",
@@ -48,6 +50,8 @@ __all__ = [
     "Coverage",
     "Dial",
     "DialRing",
+    "Embedding",
+    "EmbeddingMethod",
     "Estimate",
     "Evidence",
     "Families",
@@ -69,6 +73,7 @@ __all__ = [
     "calibrate_tolerance",
     "check_options",
     "compare_atlases",
+    "embed",
     "find_broken",
     "find_families",
     "find_mirrors",

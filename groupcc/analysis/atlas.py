@@ -13,6 +13,7 @@ from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.contribution import Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import Dial, read_dial
+from groupcc.analysis.embedding import Embedding
 from groupcc.analysis.evidence import Evidence
 from groupcc.analysis.families import Families
 from groupcc.analysis.scaling import Scaling
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Atlas"]
 
-PARTS = ("evidence", "contribution", "scaling", "tuning")
+PARTS = ("evidence", "contribution", "scaling", "tuning", "embedding")
 """The optional parts: each has `columns` for the table, and `tensors` and `from_tensors` for the file."""
 
 FAMILY_COLUMNS = (
@@ -57,6 +58,8 @@ class Atlas:
     - `scaling`: what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]; if asked for.
     - `tuning`: period, chirality and tuning curve, [`Tuning`][groupcc.analysis.Tuning]; None in files from before it.
     - `evidence`: what speaks for and against each stabilizer, [`Evidence`][groupcc.analysis.Evidence].
+    - `embedding`: a place in the plane for each latent, the family map, [`Embedding`][groupcc.analysis.Embedding];
+      None in files from before it.
 
     Of a tied crosscoder the latents are base latents, and `families` holds one family for each live one, with the
     number of its distinct poses (`Families.atoms`). Apart from these, which are given:
@@ -86,6 +89,7 @@ class Atlas:
     residual_share: torch.Tensor | None = None
     scaling: Scaling | None = None
     tuning: Tuning | None = None
+    embedding: Embedding | None = None
     contribution: Contribution | None = None
     evidence: Evidence | None = None
 
@@ -160,6 +164,7 @@ class Atlas:
         With `evidence`: confidence, near miss, other estimates and how the symmetry is broken; see `Evidence.columns`.
         With `scaling`: its verdict, how many blocks have each, and the median of β; see `Scaling.columns`.
         With `tuning`: period, width, chirality and mirror partner; see `Tuning.columns`.
+        With `embedding`: the place on the map, `map_x` and `map_y`.
         """
         sizes = self.families.sizes
         family_columns = [self._family_columns(family) for family in range(len(sizes))]

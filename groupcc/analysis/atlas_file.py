@@ -14,6 +14,7 @@ from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
 from groupcc.analysis.clustering import FAMILY_METHODS
 from groupcc.analysis.contribution import Contribution
+from groupcc.analysis.embedding import Embedding
 from groupcc.analysis.evidence import Evidence
 from groupcc.analysis.families import Families, given_families
 from groupcc.analysis.scaling import Scaling
@@ -133,6 +134,7 @@ def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, 
         residual_share=tensors.get("residual_share"),
         scaling=Scaling.from_tensors(tensors),
         tuning=Tuning.from_tensors(tensors),
+        embedding=Embedding.from_tensors(tensors),
         contribution=Contribution.from_tensors(tensors),
         evidence=Evidence.from_tensors(tensors, G, stabilizers, values["tolerance"]),
     )

@@ -10,6 +10,7 @@ from groupcc.analysis.activity import measure_activity
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.broken import find_broken
 from groupcc.analysis.clustering import FamilyMethod, check_family_method
+from groupcc.analysis.embedding import EmbeddingMethod, check_embedding, embed
 from groupcc.analysis.evidence import measure_evidence
 from groupcc.analysis.families import FAMILY_THRESHOLD, find_families, given_families
 from groupcc.analysis.power import spectrum
@@ -36,6 +37,7 @@ def analyze(
     tolerance: float | Literal["auto"] = "auto",
     family_threshold: float = FAMILY_THRESHOLD,
     family_method: FamilyMethod = "star",
+    embedding: EmbeddingMethod = "pca",
     top: int = 8,
     batch_size: int = 1024,
     scaling: bool = False,
@@ -51,6 +53,7 @@ def analyze(
     - `tolerance`: a stabilizer's elements have C ≥ 1 − tolerance; "auto" is `calibrate_tolerance`.
     - `family_threshold`: least similarity max_h cos(d_l, R_h d_ref) of a family's members to its reference.
     - `family_method`: how families are told apart, "star", "hdbscan" or "threshold"; see `find_families`.
+    - `embedding`: how the family map is drawn (`Atlas.embedding`), "pca" or "umap"; see `embed`.
     - `top`: most activating examples kept for each latent; `batch_size`: orbits encoded at once.
     - `scaling`: whether to measure what the data has in each block (`Atlas.scaling`, see `measure_scaling`); needs
       `orbits`.
@@ -68,7 +71,9 @@ def analyze(
     changes nothing. Deterministic on the CPU.
     ArgumentError for NaN or infinite weights, naming them, and of the decoder the first such latent.
     """
-    check_options(tolerance=tolerance, family_threshold=family_threshold, family_method=family_method)
+    check_options(
+        tolerance=tolerance, family_threshold=family_threshold, family_method=family_method, embedding=embedding
+    )
     if top < 1 or batch_size < 1:
         raise argument_error("top", expected="top and batch_size at least 1", got=(top, batch_size), remedy="Raise it.")
     if not isinstance(getattr(crosscoder, "W_dec", None), torch.Tensor):
@@ -159,6 +164,7 @@ def analyze(
         tuning=tuning,
         contribution=activity.contribution if activity else None,
         evidence=evidence,
+        embedding=embed(W_dec_LGD, group, found, stabilizers, embedding),
     )
 
 
@@ -167,6 +173,7 @@ def check_options(
     tolerance: float | Literal["auto"] = "auto",
     family_threshold: float = FAMILY_THRESHOLD,
     family_method: FamilyMethod = "star",
+    embedding: EmbeddingMethod = "pca",
 ) -> None:
     """ArgumentError for an option that `analyze` would refuse, before anything else has been done."""
     if tolerance != "auto" and not 0.0 <= tolerance < 1.0:
@@ -178,3 +185,4 @@ def check_options(
             "family_threshold", expected="a cosine in (0, 1]", got=family_threshold, remedy="The default is 0.75."
         )
     check_family_method(family_method)
+    check_embedding(embedding)

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from groupcc.analysis import FAMILY_METHODS, check_options
+from groupcc.analysis import EMBEDDING_METHODS, FAMILY_METHODS, check_options
 from groupcc.errors import argument_error
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
@@ -174,6 +174,8 @@ def analysis_options(args: argparse.Namespace) -> dict[str, Any]:
         options["family_threshold"] = args.family_threshold
     if args.family_method != FAMILY_METHODS[0]:
         options["family_method"] = args.family_method
+    if args.embedding != EMBEDDING_METHODS[0]:
+        options["embedding"] = args.embedding
     check_options(**options)
     if args.scaling:
         options["scaling"] = True

@@ -197,6 +197,12 @@ def _analysis(parser: argparse.ArgumentParser) -> None:
         help="star: every member is like one of them; hdbscan: by density; threshold: whatever a chain of pairs links",
     )
     options.add_argument(
+        "--embedding",
+        default="pca",
+        metavar="METHOD",
+        help="how the family map is drawn: pca, or umap where umap-learn is installed",
+    )
+    options.add_argument(
         "--scaling", action="store_true", help="measure on the orbits whether empty blocks are absent or were shrunk"
     )
 

@@ -1,0 +1,208 @@
+"""The family map: a place in the plane for every latent, for the eye."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from groupcc.analysis.families import Families
+from groupcc.analysis.fourier import GroupFourier
+from groupcc.analysis.neighbours import NeighbourGraph
+from groupcc.analysis.similarity import latent_step
+from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.errors import argument_error
+from groupcc.groups import Group
+from groupcc.groups.algebra import FloatArray, IntArray
+
+__all__ = ["EMBEDDING_METHODS", "Embedding", "EmbeddingMethod", "check_embedding", "embed"]
+
+EmbeddingMethod = Literal["pca", "umap"]
+EMBEDDING_METHODS: tuple[EmbeddingMethod, ...] = get_args(EmbeddingMethod)
+"""Every way to draw the map, the default first."""
+
+UMAP_NEIGHBOURS = 15
+"""UMAP's own default, the latent itself among them."""
+
+RINGS = (0.8, 0.45)
+"""Radius of the ring of a family's members, and of that of its mirrored members, as a share of its disc's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Places in the plane: what `embed` returns.
+
+    - `points` float32 [L, 2]: x and y in [0, 1], NaN for latents in no family.
+    - `method`: one of `EMBEDDING_METHODS`.
+    """
+
+    points: torch.Tensor
+    method: EmbeddingMethod
+
+    def columns(self, latent: int) -> dict[str, Any]:
+        """What `Atlas.table` says of a latent."""
+        x, y = self.points[latent].tolist()
+        return dict.fromkeys(("map_x", "map_y")) if x != x else {"map_x": round(x, 5), "map_y": round(y, 5)}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Its fields by the names that an atlas saves them under."""
+        code = torch.tensor(EMBEDDING_METHODS.index(self.method), dtype=torch.int8)
+        return {"embedding_points": self.points, "embedding_method": code}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Embedding | None:
+        """From what `tensors` returned, among others; None where it is not there."""
+        if "embedding_points" not in tensors:
+            return None
+        return cls(tensors["embedding_points"], EMBEDDING_METHODS[int(tensors["embedding_method"])])
+
+
+def check_embedding(method: object) -> None:
+    """ArgumentError for what is not one of `EMBEDDING_METHODS`, and for "umap" where it is not installed."""
+    if method not in EMBEDDING_METHODS:
+        raise argument_error(
+            "embedding",
+            expected=" or ".join(f'"{name}"' for name in EMBEDDING_METHODS),
+            got=method,
+            remedy='"pca" needs nothing more to be installed.',
+        )
+    if method == "umap" and importlib.util.find_spec("umap") is None:
+        raise argument_error(
+            "embedding",
+            expected="umap-learn to be installed",
+            got="no such package",
+            remedy="pip install 'groupcc[umap]', or leave it out: \"pca\" needs nothing more.",
+        )
+
+
+def embed(
+    W_dec_LGD: torch.Tensor,
+    group: Group,
+    families: Families,
+    stabilizers: list[Stabilizer],
+    method: EmbeddingMethod = "pca",
+) -> Embedding:
+    """Draws the map of `families`, as `find_families` returned them, with their `neighbours`.
+
+    - "pca": every family is a disc with an area in proportion to its members, which sit on its rim at the angle of
+      their pose (m·`turn`, m the rotations in the reference's stabilizer, so that all of its poses go round once),
+      mirrored ones on a ring within. Discs that are near are alike: they lie on shelves in the order of the two
+      leading principal components of √(power) in each irrep and channel of the reference, which no R_h changes.
+      Nothing covers anything else, so distances say no more than that. Spectral embedding of the graph would not do:
+      similarity is a maximum over poses, so that a family has no shape in it, and the families are its components.
+    - "umap" (McInnes, Healy and Melville 2018; the extra `groupcc[umap]`): of the neighbour graph, from the map above
+      on. Latents without a neighbour keep their places in a strip below.
+
+    Deterministic: seeds are fixed. ArgumentError for another method, and where UMAP is not installed.
+    """
+    check_embedding(method)
+    points = _discs(W_dec_LGD, group, families, stabilizers)
+    if method == "umap" and families.neighbours is not None:
+        points = _umap(families.neighbours, points)
+    live = families.labels.numpy() >= 0
+    if live.any():
+        low = points[live].min(0)
+        points = (points - low) / max(float((points[live].max(0) - low).max()), 1e-9)
+    points[~live] = np.nan
+    return Embedding(torch.from_numpy(points).float(), method)
+
+
+def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizers: list[Stabilizer]) -> FloatArray:
+    labels, references = families.labels.numpy(), np.array(families.references, dtype=np.int64)
+    points = np.zeros((len(labels), 2))
+    if len(references) == 0:
+        return points
+    sizes = np.bincount(labels[labels >= 0], minlength=len(references))
+    radius = 0.5 * np.sqrt(sizes)
+    centre = _shelves(_components(W_dec_LGD, group, references), radius)
+    rotations = np.array([(stabilizers[i].mask & ~group.reflections).sum() for i in references])
+    angle = np.deg2rad(rotations[labels] * families.turns.double().numpy())
+    rim = np.where(families.mirrored.numpy(), RINGS[1], RINGS[0]) * np.where(sizes > 1, radius, 0.0)[labels]
+    return centre[labels] + rim[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _components(W_dec_LGD: torch.Tensor, group: Group, references: IntArray) -> FloatArray:
+    """The two leading principal components of what no R_h changes, [F, 2]; 0 where there are fewer."""
+    from sklearn.utils.extmath import randomized_svd
+
+    fourier = GroupFourier(group, W_dec_LGD)
+    weights = [irrep.power_weight(group.order) for irrep in group.irreps()]
+    D = W_dec_LGD.shape[2]
+    parts = []
+    for index in torch.from_numpy(references).split(latent_step(max(len(references), 1), group, D)):
+        W_CGD = W_dec_LGD[index.to(W_dec_LGD.device)]
+        unit = W_CGD / W_CGD.flatten(1).norm(dim=1).view(-1, 1, 1)
+        powers = [
+            weight * x_hat.view(len(index), dim * dim, D).square().sum(1)
+            for weight, dim, x_hat in zip(weights, fourier.dims, fourier.forward(unit), strict=True)
+        ]
+        parts.append(torch.cat(powers, dim=1).sqrt().float().cpu())
+    X = torch.cat(parts).numpy()
+    X -= X.mean(0)
+    found = np.zeros((len(X), 2))
+    count = min(2, *X.shape)
+    U, S, _ = randomized_svd(X, n_components=count, random_state=0)
+    found[:, :count] = U * S
+    return found
+
+
+def _shelves(order: FloatArray, radius: FloatArray) -> FloatArray:
+    """Centres of discs on shelves, about as long as all are high: by order[:, 1], and on each by order[:, 0]."""
+    # Half as much again, for what lies empty above the smaller discs of a shelf.
+    width = float(np.sqrt(6 * (radius**2).sum()))
+    centre = np.zeros((len(radius), 2))
+    by_row = np.argsort(order[:, 1], kind="stable")
+    shelf = np.minimum((2 * radius[by_row]).cumsum() // (width + 1e-9), len(radius))
+    y = 0.0
+    for row in np.unique(shelf):
+        discs = by_row[shelf == row]
+        discs = discs[np.argsort(order[discs, 0], kind="stable")]
+        right = (2 * radius[discs]).cumsum()
+        centre[discs, 0] = right - radius[discs]
+        centre[discs, 1] = y + radius[discs].max()
+        y += 2 * radius[discs].max()
+    return centre
+
+
+def _umap(graph: NeighbourGraph, start: FloatArray) -> FloatArray:
+    import warnings
+
+    linked = np.flatnonzero(np.diff(graph.starts))
+    if len(linked) < 4:
+        return start
+    import umap
+
+    place = np.full(len(graph), -1)
+    place[linked] = np.arange(len(linked))
+    k = min(UMAP_NEIGHBOURS, len(linked) - 1)
+    # −1 at an infinite distance: there are no more neighbours.
+    indices = np.full((len(linked), k), -1, dtype=np.int32)
+    distances = np.full((len(linked), k), np.inf, dtype=np.float32)
+    indices[:, 0], distances[:, 0] = np.arange(len(linked)), 0.0
+    for row, latent in enumerate(linked.tolist()):
+        entries = graph.of(latent)
+        nearest = np.argsort(-graph.similarity[entries], kind="stable")[: k - 1]
+        indices[row, 1 : len(nearest) + 1] = place[graph.neighbours[entries][nearest]]
+        distances[row, 1 : len(nearest) + 1] = np.maximum(1.0 - graph.similarity[entries][nearest], 0.0)
+    first = start[linked] - start[linked].mean(0)
+    first = (10.0 * first / max(float(np.abs(first).max()), 1e-9)).astype(np.float32)
+    with warnings.catch_warnings():
+        # Of what is meant: a given graph, missing neighbours, one thread.
+        warnings.simplefilter("ignore")
+        found = umap.UMAP(
+            n_neighbors=k, init=first, precomputed_knn=(indices, distances), random_state=0, n_jobs=1
+        ).fit_transform(first)
+    points = np.asarray(start, dtype=np.float64).copy()
+    points[linked] = np.where(np.isfinite(found), found, first)
+    alone = np.flatnonzero(np.diff(graph.starts) == 0)
+    low, high = points[linked].min(0), points[linked].max(0)
+    span = max(float((high - low).max()), 1e-9)
+    side = max(1, int(np.ceil(np.sqrt(10 * len(alone)))))
+    cell = span / side
+    points[alone] = np.stack(
+        [low[0] + cell * (np.arange(len(alone)) % side), low[1] - cell * (2 + np.arange(len(alone)) // side)], axis=1
+    )
+    return points

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,9 @@ SORTS = {
     "mean_act": ("Strongest when active", "down"),
     "modulation": ("Changes most with the transform", "down"),
     "score": ("Best agreement", "down"),
+    "confidence": ("Most confident", "down"),
+    "contribution": ("Explains most where it fires", "down"),
+    "tuning_width_degrees": ("Most sharply tuned", "up"),
     "family_size": ("Largest family", "down"),
     "axis_degrees": ("Mirror line’s angle", "up"),
     "turn_degrees": ("Pose in its family", "up"),
@@ -34,17 +38,27 @@ SORTS = {
 }
 """Columns of the table that the page offers to sort by: words, and which way up."""
 
-FILTERS = {"stabilizer": "Stabilizer", "dial": "Orientation dial", "scaling": "Blocks in the data"}
+FILTERS = {
+    "stabilizer": "Stabilizer",
+    "chirality": "Mirror image",
+    "agreement": "Other estimates",
+    "spare": "Spare",
+    "dial": "Orientation dial",
+    "scaling": "Blocks in the data",
+}
 """Columns of the table with a few values that the page offers to choose by."""
+
+MAX_VALUES = 24
+"""Values of a filter; a menu of more is no help."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A filter: a column, its words, and the values with how many latents have each."""
+    """A filter: a column, its words, and (value, what it is called, how many latents have it) of each."""
 
     column: str
     words: str
-    values: list[tuple[str, int]]
+    values: list[tuple[str, str, int]]
 
 
 def letters(values: Iterable[float], top: float) -> str:
@@ -113,19 +127,26 @@ def sorts(table: list[dict[str, Any]], latents: list[int]) -> list[tuple[str, st
 
 
 def choices(table: list[dict[str, Any]], latents: list[int]) -> list[Choice]:
-    """The filters that tell the latents shown apart."""
+    """The filters that tell the latents shown apart, of at most `MAX_VALUES` values each."""
     found = []
     for column, words in FILTERS.items():
-        values = [table[latent].get(column) for latent in latents]
-        names = sorted({str(value) for value in values if value is not None}, key=_natural)
-        if len(names) > 1:
-            found.append(Choice(column, words, [(name, sum(str(v) == name for v in values)) for name in names]))
+        counts = Counter(table[latent].get(column) for latent in latents)
+        values = sorted((value for value in counts if value is not None), key=_natural)
+        if 1 < len(values) <= MAX_VALUES:
+            # As JavaScript writes them.
+            named = [
+                (str(value).lower(), "yes" if value else "no") if value in (True, False) else (str(value),) * 2
+                for value in values
+            ]
+            found.append(
+                Choice(column, words, [(*names, counts[value]) for names, value in zip(named, values, strict=True)])
+            )
     return found
 
 
-def _natural(name: str) -> tuple[str, int]:
+def _natural(value: Any) -> tuple[str, int]:
     """D2 before D16."""
-    letters, digits = re.fullmatch(r"(.*?)(\d*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    letters, digits = re.fullmatch(r"(.*?)(\d*)", str(value), re.DOTALL).groups()  # type: ignore[union-attr]
     return letters, int(digits or 0)
 
 

@@ -23,6 +23,7 @@ from groupcc.groups.algebra import format_degrees
 from groupcc.report.cards import choices, data_block, page_order, sorts
 from groupcc.report.dials import gap_rule
 from groupcc.report.guide import annotated_ring, guide_group, guide_shapes
+from groupcc.report.notes import overview_notes
 from groupcc.report.numbers import count_noun, number, percent, shown, two_decimals
 from groupcc.report.pictures import PatchBook
 from groupcc.report.svg import block_plot, scale_css
@@ -39,7 +40,16 @@ _METRIC_WORDS = {
     "n_examples": ("Examples", "image positions these figures were measured on"),
 }
 _TABLES = ("table.csv", "atlas/table.csv")
-_ASSETS = {".js": ("theme", "figures", "list"), ".css": ("base", "latents", "media")}
+_ASSETS = {".js": ("theme", "figures", "map", "list"), ".css": ("base", "latents", "media")}
+TERMS = {
+    "invariant": "invariant",
+    "90": "4-fold",
+    "180": "2-fold",
+    "other-rotation": "n-fold",
+    "mirror": "equivariant",
+    "none": "equivariant",
+}
+"""What each kind is called in group theory."""
 DEAD_NAMED = 200
 """Dead latents whose numbers the page lists."""
 _ICONS = {
@@ -148,6 +158,9 @@ def write_report(
             headline=headline(atlas),
             kinds=[(kind, counts[kind.key]) for kind in kinds],
             live=len(ordered),
+            terms=TERMS,
+            notes=overview_notes(reader.table),
+            has_map=any(row.get("map_x") is not None for row in reader.table),
             dead=[latent for latent, kind in enumerate(reader.kinds) if kind == "dead"][:DEAD_NAMED],
             families=families,
             families_left_out=len(family_sizes(atlas)) - len(families),

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.dials import DialView, dial_view
+from groupcc.report.notes import estimates, family_notes, latent_notes
 from groupcc.report.numbers import array, number, percent, two_decimals
 from groupcc.report.pictures import Patch, PatchBook, element_words, heat_map, telling_elements
 from groupcc.report.svg import dial, dial_cells, level, level_class, ring_figure
@@ -77,6 +78,8 @@ class LatentView:
     dial: DialView | None
     atoms: int | None
     turned_back: list[Patch]
+    estimates: list[tuple[str, str, bool]]
+    notes: list[str | Markup]
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class FamilyView:
     members: list[MemberView]
     left_out: int
     wide: bool
+    notes: list[str]
 
 
 class Reader:
@@ -201,6 +205,8 @@ class Reader:
             dial=None if (dial := self.atlas.dial(latent)) is None else dial_view(latent, dial, self.group),
             atoms=int(self.atlas.families.atoms[latent]) if self.tied else None,
             turned_back=self._turned_back(latent, len(examples)),
+            estimates=estimates(self.table[latent]),
+            notes=latent_notes(self.table[latent]),
         )
 
     def _spectrum_label(self, latent: int) -> str:
@@ -289,6 +295,9 @@ class Reader:
             members=[self._member(m, named[m]) for m in chosen],
             left_out=len(members) - len(chosen),
             wide=len(chosen) > NARROW_MEMBERS,
+            notes=[]
+            if self.tied
+            else family_notes(self.atlas.coverage(family), self.table[reference].get("cycle_error")),
         )
 
     def _member(self, latent: int, named: tuple[int, str, float]) -> MemberView:

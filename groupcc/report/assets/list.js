@@ -36,6 +36,7 @@ function choose() {
   for (var row = 0; row < data.latents.length; row++) { if (matches(row, asked)) { found.push(row); } }
   if (by[0] !== "page") { found.sort(compare(by[0], by[1] === "down")); }
   first = 0;
+  drawMap(found);
   show();
 }
 

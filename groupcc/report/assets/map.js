@@ -1,0 +1,48 @@
+// The family map: every latent a dot, those not chosen in the list pale; the nearest to the pointer is named.
+var map = document.getElementById("map");
+var places = [];
+
+function drawMap(chosen) {
+  if (!map) { return; }
+  var picked = new Set(chosen), paths = {}, r = Math.max(2.5, Math.min(9, 200 / Math.sqrt(data.latents.length)));
+  places = [];
+  data.latents.forEach(function (latent, row) {
+    var x = data.columns.map_x[row], y = data.columns.map_y[row];
+    if (x === null || y === null) { return; }
+    x = 12 + 976 * x;
+    y = 12 + 976 * y;
+    places.push([x, y, row]);
+    var name = picked.has(row) ? data.columns.kind[row] : "pale";
+    paths[name] = (paths[name] || "") + "M" + (x - r).toFixed(1) + " " + y.toFixed(1) +
+      "a" + r + " " + r + " 0 1 0 " + 2 * r + " 0a" + r + " " + r + " 0 1 0 " + -2 * r + " 0";
+  });
+  var bottom = places.reduce(function (low, place) { return Math.max(low, place[1]); }, 0);
+  map.setAttribute("viewBox", "0 0 1000 " + Math.ceil(bottom + 12));
+  map.innerHTML = Object.keys(paths).sort(function (a, b) { return (b === "pale") - (a === "pale"); }).map(function (name) {
+    return '<path class="k-' + name + '" d="' + paths[name] + '"/>';
+  }).join("");
+}
+
+function nearest(event) {
+  var box = map.getBoundingClientRect(), scale = 1000 / box.width;
+  var x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale, best = null, least = 400;
+  places.forEach(function (place) {
+    var away = (place[0] - x) * (place[0] - x) + (place[1] - y) * (place[1] - y);
+    if (away < least) { least = away; best = place[2]; }
+  });
+  return best;
+}
+
+if (map) {
+  map.addEventListener("pointermove", function (event) {
+    var row = nearest(event), family = row === null ? null : data.columns.family[row];
+    map.style.cursor = row === null ? "" : "pointer";
+    document.getElementById("map-says").textContent = row === null ? "" :
+      "Latent " + data.latents[row] + ", " + data.kindWords[data.columns.kind[row]].toLowerCase() +
+      (family >= 0 && family !== null ? ", family " + family : "");
+  });
+  map.addEventListener("click", function (event) {
+    var row = nearest(event);
+    if (row !== null) { location.hash = "#latent-" + data.latents[row]; }
+  });
+}

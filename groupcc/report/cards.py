@@ -41,12 +41,14 @@ SORTS = {
 FILTERS = {
     "stabilizer": "Stabilizer",
     "chirality": "Mirror image",
-    "agreement": "Other estimates",
     "spare": "Spare",
     "dial": "Orientation dial",
     "scaling": "Blocks in the data",
 }
 """Columns of the table with a few values that the page offers to choose by."""
+
+FLAGS = {"unclear": "Unclear", "near_miss": "Near miss", "broken": "Broken symmetry", "duplicate_of": "Learned twice"}
+"""Columns that say something of some latents alone, which the page offers to choose."""
 
 MAX_VALUES = 24
 """Values of a filter; a menu of more is no help."""
@@ -59,6 +61,7 @@ class Choice:
     column: str
     words: str
     values: list[tuple[str, str, int]]
+    flag: bool = False
 
 
 def letters(values: Iterable[float], top: float) -> str:
@@ -141,6 +144,10 @@ def choices(table: list[dict[str, Any]], latents: list[int]) -> list[Choice]:
             found.append(
                 Choice(column, words, [(*names, counts[value]) for names, value in zip(named, values, strict=True)])
             )
+    for column, words in FLAGS.items():
+        told = sum(table[latent].get(column) is not None for latent in latents)
+        if 0 < told < len(latents):
+            found.append(Choice(column, words, [("yes", "yes", told), ("no", "no", len(latents) - told)], flag=True))
     return found
 
 

@@ -16,7 +16,9 @@ function plain(row) {
 function matches(row, asked) {
   if (kind && data.columns.kind[row] !== kind) { return false; }
   for (var i = 0; i < filters.length; i++) {
-    if (filters[i].value && String(data.columns[filters[i].name][row]) !== filters[i].value) { return false; }
+    var value = data.columns[filters[i].name][row];
+    var told = "flag" in filters[i].dataset ? (value === null ? "no" : "yes") : String(value);
+    if (filters[i].value && told !== filters[i].value) { return false; }
   }
   if (/^\d+$/.test(asked)) { return data.latents[row] === Number(asked); }
   return asked.split(/\s+/).every(function (word) { return plain(row).indexOf(word) >= 0; });

@@ -1,6 +1,7 @@
 """The scripts in benchmarks/ run, at sizes that mean nothing."""
 
 import csv
+import dataclasses
 import importlib
 import sys
 from pathlib import Path
@@ -262,3 +263,59 @@ def test_known_bank_counts_every_pose_of_a_tied_latent(script):
         crosscoder.W_dec.copy_(truth.base)
     found = known_bank.score(known_bank.Trained(crosscoder, groupcc.analyze(crosscoder), 0.0, 0.0), truth)
     assert (found.rows[-1].recovered, found.rows[-1].latents, found.rows[-1].exact, found.ari) == (1.0, F, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("option", ["smooth", "superposition", "missing blocks", "missing poses"])
+def test_stabilizers(script, capsys, option):
+    bench = script("stabilizers")
+    sizes = f"--groups C8 --seeds 0 1 --steps 12 --samples 400 --threads {torch.get_num_threads()}"
+    bench.main([*sizes.split(), "--options", option])
+    head, _, row = [line.strip("| \n").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert head == list(bench.HEAD)
+    assert row[:2] == ["C8", option]
+    truths = [bench.plant("C8", bench.SETUPS["C8"], bench.OPTIONS[option], seed) for seed in (0, 1)]
+    assert int(row[2]) == sum(len(truth.atoms) for truth in truths)
+    assert [len(truth.broken) for truth in truths] == [4 if "missing" in option else 0] * 2
+
+
+def test_stabilizers_scores_what_was_planted(script):
+    """A crosscoder that is the truth: all exact and all told, until one stabilizer of each sort is made wrong."""
+    bench = script("stabilizers")
+    setup = bench.SETUPS["D4"]
+    truth = bench.plant("D4", setup, bench.OPTIONS["missing blocks"], 0)
+    first = [int((truth.atom_base == f).nonzero()[0]) for f in range(setup.planted)]
+    config = groupcc.CrosscoderConfig(
+        group="D4", d_in=setup.d_in, n_latents=setup.planted + 1, k=3, encoder="orbit", tied=True
+    )
+    crosscoder = groupcc.GroupCrosscoder(config)
+    with torch.no_grad():
+        crosscoder.W_dec.copy_(torch.cat([truth.atoms[first], torch.zeros(1, 8, setup.d_in)]))
+    atlas = groupcc.analyze(crosscoder)
+    assert bench.score(truth, crosscoder, atlas, 2.0) == bench.Score(60, 60, 12, 12, 0, 4, 4, 2.0)
+
+    sound, dead = [f for f in range(16) if f not in truth.broken and truth.stabilizers[f].order > 1][:2]
+    missed, wrong, *_ = sorted(truth.broken)
+    trivial = next(s for s in atlas.stabilizers if s.order == 1)
+    changed = list(atlas.stabilizers)
+    changed[sound] = dataclasses.replace(trivial, broken=True)
+    changed[missed] = dataclasses.replace(changed[missed], broken=False)
+    changed[wrong] = dataclasses.replace(trivial, broken=True)
+    atlas.dead[dead] = True
+    worse = bench.score(truth, crosscoder, dataclasses.replace(atlas, stabilizers=changed), 2.0)
+    assert worse == bench.Score(60, 60, 11, 10, 1, 4, 2, 2.0)
+
+
+def test_stabilizers_wants_gaps_of_as_many_poses_as_are_missing(script):
+    bench = script("stabilizers")
+    truth = bench.plant("C8", bench.SETUPS["C8"], bench.OPTIONS["missing poses"], 0)
+    f = next(f for f in truth.broken if truth.stabilizers[f].order == 1)
+    config = groupcc.CrosscoderConfig(group="C8", d_in=16, n_latents=1, k=1, encoder="orbit", tied=True)
+    crosscoder = groupcc.GroupCrosscoder(config)
+    with torch.no_grad():
+        crosscoder.W_dec.copy_(truth.base[f : f + 1])
+    atlas = groupcc.analyze(crosscoder)
+    for absent, told in ((list(truth.broken[f].poses), 1), (list(truth.broken[f].poses[:-1]), 0)):
+        counts = torch.full((1, 8), 200)
+        counts[0, absent] = 0
+        counted = dataclasses.replace(atlas, pose_counts=counts)
+        assert bench.score(truth, crosscoder, counted, 0.0).told == told

@@ -1,17 +1,23 @@
 """The scripts in benchmarks/ run, at sizes that mean nothing."""
 
+import argparse
 import csv
 import dataclasses
 import importlib
+import math
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 from stores import run as harvest_tiny
+from test_analysis_contribution import with_spares
 
 import groupcc
 from groupcc.cli.bench.timing import Rates
+from groupcc.training.data import split_by_image
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,15 +67,91 @@ def test_against_sae(script, capsys):
     """Every side has a row of figures, and its atoms resemble the planted ones, as chance ones (0.5 here) would not."""
     bench = script("against_sae")
     sizes = "--group C4 --d-in 8 --planted 2 --n-active 1 --samples 2000 --latents 16 --k 2 --steps 40 --batch-size 64"
-    bench.main([*sizes.split(), "--tied", "--dead-after", "500", "--seeds", "0", "--threads", "1"])
+    bench.main([*sizes.split(), "--case", "clean", "--tied", "--dead-after", "500", "--seeds", "0", "--threads", "1"])
     head, _, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
-    assert head == ["C4, planted, seeds 0", *bench.COLUMNS]
-    assert [row[0] for row in rows] == ["crosscoder", "crosscoder, tied", "SAE, upright", "SAE, augmented"]
-    for row in rows:
-        recovered, mmcs, of_atoms, of_latents = (float(row[column].split()[0]) for column in (1, 2, 4, 5))
-        assert 0 <= recovered <= 1
-        assert 0.7 < mmcs <= 1
-        assert -1 <= min(of_atoms, of_latents) <= max(of_atoms, of_latents) <= 1
+    assert head == ["clean: C4, 6 atoms in 8 channels, seeds 0", *bench.COLUMNS]
+    assert [row[0] for row in rows[:4]] == ["crosscoder", "crosscoder, tied", "SAE, upright", "SAE, augmented"]
+    for row in rows[:4]:
+        cells = [cell.split()[0] for cell in row[1:]]
+        found = dict(zip(bench.COLUMNS, (math.nan if cell == "none" else float(cell) for cell in cells), strict=True))
+        assert 0 <= found["recovered"] <= 1
+        assert 0.7 < found["MMCS"] <= 1
+        assert all(-1 <= found[name] <= 1 for name in bench.COLUMNS if name.startswith(("ARI", "NMI")))
+        assert 1 <= found["used"] <= 16
+    told = [row[0].split(":")[0] for row in rows if row[0].startswith("ARI")]
+    assert told == ["ARI, atoms", "ARI, used", "ARI, live"]
+
+
+def test_against_sae_on_the_bank(script, capsys, tmp_path):
+    """Every side trains on the kept orbits, and what is scored is held out."""
+    bench = script("against_sae")
+    sizes = "--case bank --group C4 --images 10 --positions 8 --latents 24 --k 3 --steps 3 --batch-size 16 --seeds 3"
+    arguments = [*sizes.split(), "--threads", "1", "--orbits", str(tmp_path)]
+    bench.main(arguments)
+    first = capsys.readouterr().out
+    assert first.startswith("| bank: C4, 27 atoms in 18 channels, seeds 3 |")
+    kept = [path.name for path in tmp_path.iterdir()]
+    assert kept == ["C4-3"]
+    args = bench.parse(arguments)
+    asked = {name: value for name, value in vars(args).items() if value is not None}
+    args = argparse.Namespace(**bench.CASES["bank"] | asked, case="bank")
+    _, orbits, held_out = bench.problem(3, args)
+    assert 0 < len(held_out) < len(orbits)
+    training, _ = split_by_image(orbits, args.held_out, 3)
+    assert not set(training.tolist()) & set(held_out.indices.tolist())
+
+
+def test_against_sae_scores_what_it_should(script):
+    """The atoms as a dictionary score all; a family cut off, a latent that fires no more, and a spare one count."""
+    bench = script("against_sae")
+    truth, crosscoder = with_spares()
+    acts, _ = truth.sample(400, n_active=2, seed=5)
+    found = bench.score(crosscoder, truth, acts)
+    A = len(truth.atoms)
+    full = ("recovered", "stabilizers", "ARI, atoms", "ARI, used", "NMI, atoms", "NMI, used")
+    assert {found[name] for name in full} == {1.0}
+    assert (found["used"], found["spare"]) == (A, 3)
+    assert 0.9 < found["ARI, live"] < 1.0  # spare ones are alone
+    # Two that fire no more, and one so unlike its atom that it is of its family, but matches it no longer.
+    first, second = 0, int((truth.atom_base == 1).nonzero()[0])
+    third = int((truth.atom_base == truth.atom_base.mode().values).nonzero()[-1])
+    other = torch.randn(truth.atoms[third].shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        crosscoder.b_enc[[first, second]] = -1e9
+        crosscoder.W_dec[third] += 0.5 * other / other.norm()
+    without = bench.score(crosscoder, truth, acts)
+    assert without["used"] == A - 2
+    assert without["recovered"] == pytest.approx(1 - 1 / A)
+    assert without["ARI, used"] == 1.0
+    alone = truth.atom_base.clone()
+    alone[[first, second, third]] = 100 + torch.arange(3)
+    assert without["ARI, atoms"] == pytest.approx(adjusted_rand_score(truth.atom_base, alone))
+    with torch.no_grad():
+        crosscoder.W_dec[first] = other
+    assert bench.score(crosscoder, truth, acts)["recovered"] == pytest.approx(1 - 2 / A)
+
+
+def test_known_bank_leaves_spare_latents_out(script):
+    known_bank = script("known_bank")
+    truth, crosscoder = with_spares()
+    acts, _ = truth.sample(400, n_active=2, seed=5)
+    assert known_bank.used_latents(groupcc.analyze(crosscoder, acts)) == list(range(len(truth.atoms)))
+    assert known_bank.used_latents(groupcc.analyze(crosscoder)) == list(range(len(crosscoder.W_dec)))
+
+
+def test_margins(script):
+    """A lead counts where it exceeds the larger range, and the best autoencoder is the one to beat."""
+    bench = script("against_sae")
+
+    def rows(*values):
+        return [{name: value for name in bench.COLUMNS} for value in values]
+
+    told = bench.margins({"crosscoder": rows(0.9, 1.0), "SAE, a": rows(0.1, 0.1), "SAE, b": rows(0.8, 0.82)})
+    assert told[0] == "ARI, atoms: lead +0.140, spread 0.100: crosscoder beats the best SAE"
+    told = bench.margins({"crosscoder": rows(0.8, 1.0), "SAE, a": rows(0.79, 0.75)})
+    assert told[0].endswith("lead +0.130, spread 0.200: crosscoder level with the best SAE")
+    told = bench.margins({"crosscoder": rows(0.5, 0.5), "SAE, a": rows(0.7, 0.8)})
+    assert told[1].endswith("crosscoder is beaten by the best SAE")
 
 
 def test_every_peer_multiplies_in_the_dtype_of_ours(script, monkeypatch):
@@ -208,17 +290,23 @@ def test_likeness_does_not_depend_on_numbers(script):
     assert bench_demo.likeness(same, (torch.randn_like(W), atlas)).translates < 0.2
 
 
-@pytest.mark.parametrize("pose", [[], ["--pose", "nms"]])
-def test_known_bank(script, capsys, pose):
+@pytest.mark.parametrize("pose", [[], ["--pose", "nms"]], ids=["untied", "tied"])
+def test_known_bank(script, capsys, pose, tmp_path):
     known_bank = script("known_bank")
     sizes = "--group C4 --images 6 --positions 8 --input-size 65 --latents 24 --k 3 --steps 5 --batch-size 16"
-    known_bank.main([*sizes.split(), "--seeds", "3", "--threads", str(torch.get_num_threads()), *pose])
+    controls = ["filters"] if pose else ["filters", "net"]
+    rest = ["--seeds", "3", "--threads", str(torch.get_num_threads()), "--orbits", str(tmp_path)]
+    known_bank.main([*sizes.split(), *rest, *pose, "--controls", *controls])
+    assert {path.name for path in tmp_path.iterdir()} == {"C4-3", *(f"C4-{control}-3" for control in controls)}
     lines = capsys.readouterr().out.splitlines()
     rows = {line[:20].strip(): line[20:].split() for line in lines[2:13]}
     assert list(rows) == [*known_bank.SHAPES, "all"]
     assert int(rows["all"][0]) == sum(int(row[0]) for kind, row in rows.items() if kind != "all")
     assert lines[13].startswith("family ARI")
-    assert lines[14].startswith("control: ")
+    assert [line.split(":")[0] for line in lines[14:-1]] == [f"control, {control}" for control in controls]
+    for line in lines[14:-1]:
+        live, invariant = (int(word) for word in re.findall(r"(\d+) live latents, (\d+) invariant", line)[0])
+        assert 0 <= invariant <= live <= 24
 
 
 def test_known_bank_scores_what_it_should(script):
@@ -237,8 +325,8 @@ def test_known_bank_scores_what_it_should(script):
         assert (row.recovered, row.exact, row.latents) == (1.0, 1.0, row.atoms)
         assert row.mmcs == pytest.approx(1)
         assert row.families == (len(truth.kinds) if row.kind == "all" else 1)
-    assert (perfect.ari, perfect.live) == (1.0, A + 1)
-    assert perfect.ari_live < 1.0
+    assert (perfect.ari, perfect.used) == (1.0, A + 1)
+    assert perfect.ari_used < 1.0
     edge, curve = (truth.kinds.index(kind) for kind in ("edge", "curve"))
     shape_of = truth.atom_base.flip(0)
     circle = truth.kinds.index("circle")

@@ -159,6 +159,7 @@ def write_report(
             kinds=[(kind, counts[kind.key]) for kind in kinds],
             live=len(ordered),
             terms=TERMS,
+            evidence=any("near_miss" in row for row in reader.table[:1]),
             notes=overview_notes(reader.table),
             has_map=any(row.get("map_x") is not None for row in reader.table),
             dead=[latent for latent, kind in enumerate(reader.kinds) if kind == "dead"][:DEAD_NAMED],

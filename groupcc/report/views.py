@@ -78,6 +78,7 @@ class LatentView:
     dial: DialView | None
     atoms: int | None
     turned_back: list[Patch]
+    unclear: bool
     estimates: list[tuple[str, str, bool]]
     notes: list[str | Markup]
 
@@ -205,6 +206,7 @@ class Reader:
             dial=None if (dial := self.atlas.dial(latent)) is None else dial_view(latent, dial, self.group),
             atoms=int(self.atlas.families.atoms[latent]) if self.tied else None,
             turned_back=self._turned_back(latent, len(examples)),
+            unclear=self.table[latent].get("unclear") is not None,
             estimates=estimates(self.table[latent]),
             notes=latent_notes(self.table[latent]),
         )

@@ -151,7 +151,7 @@ def test_the_map_shows_what_is_chosen_and_opens_what_is_clicked(tmp_path: Path) 
     data = page_data(text)
     row = data["latents"].index(9)
     x, y = 12 + 976 * data["columns"]["map_x"][row], 12 + 976 * data["columns"]["map_y"][row]
-    all_kinds, chosen, says, opened = ask(
+    all_kinds, chosen, says, opened, discs = ask(
         page,
         tmp_path,
         f"const x = {x}, y = {y};"
@@ -164,9 +164,11 @@ def test_the_map_shows_what_is_chosen_and_opens_what_is_clicked(tmp_path: Path) 
         map.dispatchEvent(new PointerEvent("pointermove", at));
         const says = document.getElementById("map-says").textContent;
         map.dispatchEvent(new MouseEvent("click", at)); await new Promise((done) => setTimeout(done, 200));
-        return [all, chosen, says, document.querySelector("#list details[open]").id];""",
+        return [all, chosen, says, document.querySelector("#list details[open]").id,
+          map.querySelectorAll("circle").length];""",
     )
     assert all_kinds == {"k-invariant": 2, "k-180": 4, "k-mirror": 6}
     assert chosen == {"k-180": 4, "k-pale": 8}
     assert says.startswith("Latent 9, moves with the image, one mirror line, family ")
     assert opened == "latent-9"
+    assert discs == sum(size > 1 for size in atlas.families.sizes)

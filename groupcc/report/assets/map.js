@@ -16,10 +16,26 @@ function drawMap(chosen) {
     paths[name] = (paths[name] || "") + "M" + (x - r).toFixed(1) + " " + y.toFixed(1) +
       "a" + r + " " + r + " 0 1 0 " + 2 * r + " 0a" + r + " " + r + " 0 1 0 " + -2 * r + " 0";
   });
+  var around = discs(r);
   var bottom = places.reduce(function (low, place) { return Math.max(low, place[1]); }, 0);
   map.setAttribute("viewBox", "0 0 1000 " + Math.ceil(bottom + 12));
-  map.innerHTML = Object.keys(paths).sort(function (a, b) { return (b === "pale") - (a === "pale"); }).map(function (name) {
+  map.innerHTML = around + Object.keys(paths).sort(function (a, b) { return (b === "pale") - (a === "pale"); }).map(function (name) {
     return '<path class="k-' + name + '" d="' + paths[name] + '"/>';
+  }).join("");
+}
+
+// What belongs to a family is not plain from dots alone: a pale disc lies under the members of each.
+function discs(r) {
+  var families = new Map();
+  places.forEach(function (place) {
+    var family = data.columns.family[place[2]];
+    if (family !== null && family >= 0) { families.set(family, (families.get(family) || []).concat([place])); }
+  });
+  return Array.from(families.values()).filter(function (members) { return members.length > 1; }).map(function (members) {
+    var x = 0, y = 0, reach = 0;
+    members.forEach(function (place) { x += place[0] / members.length; y += place[1] / members.length; });
+    members.forEach(function (place) { reach = Math.max(reach, Math.hypot(place[0] - x, place[1] - y)); });
+    return '<circle cx="' + x.toFixed(1) + '" cy="' + y.toFixed(1) + '" r="' + (reach + 1.6 * r).toFixed(1) + '"/>';
   }).join("");
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from groupcc import ops
     from groupcc.activations import Lattice, OrbitStore, harvest, measure_lattice
     from groupcc.analysis import Atlas, analyze, compare_atlases
+    from groupcc.causal import causal_check
     from groupcc.groups import Group, cyclic, dihedral, group
     from groupcc.models import CrosscoderConfig, GroupCrosscoder, SparseLatents
     from groupcc.ops import use_backend
@@ -29,6 +30,7 @@ _HOMES = {
     "SparseLatents": "models",
     "TrainConfig": "training",
     "analyze": "analysis",
+    "causal_check": "causal",
     "compare_atlases": "analysis",
     "cyclic": "groups",
     "dihedral": "groups",
@@ -39,7 +41,7 @@ _HOMES = {
     "train": "training",
     "use_backend": "ops",
 }
-_MODULES = {"activations", "analysis", "groups", "models", "ops", "report", "training", "zoo"}
+_MODULES = {"activations", "analysis", "causal", "groups", "models", "ops", "report", "training", "zoo"}
 
 __all__ = [
     "Atlas",
@@ -51,6 +53,7 @@ __all__ = [
     "SparseLatents",
     "TrainConfig",
     "analyze",
+    "causal_check",
     "compare_atlases",
     "cyclic",
     "dihedral",

@@ -22,8 +22,9 @@ ALLOWED = {
     "activations": {"zoo", "models", "ops", "groups"},
     "training": {"models", "ops", "groups"},
     "analysis": {"models", "ops", "groups"},
+    "causal": {"analysis", "activations", "models", "ops", "groups"},
     "report": {"analysis", "groups"},
-    "cli": {"report", "analysis", "training", "activations", "models", "ops", "groups", "zoo"},
+    "cli": {"report", "causal", "analysis", "training", "activations", "models", "ops", "groups", "zoo"},
 }
 # Atlas.report is the interface's shortcut to the layer above; it is deferred until it is called.
 DEFERRED = {("analysis/atlas.py", "report")}

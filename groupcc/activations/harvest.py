@@ -30,7 +30,7 @@ from groupcc.groups import Group
 from groupcc.groups.images import transform_images
 from groupcc.ops import orbit_gather
 
-__all__ = ["harvest"]
+__all__ = ["harvest", "load_canvas"]
 
 
 def harvest(
@@ -178,7 +178,7 @@ def _run(plan: HarvestPlan, writer: StoreWriter, forward_batch: int, max_skipped
             if writer.images + len(batch) >= limit:
                 break
             try:
-                values, canvas = _canvas(plan, item)
+                values, canvas = load_canvas(plan, item)
             except UnusableImageError as error:
                 writer.skip(item.index, item.name, str(error))
                 bar.set_postfix(skipped=len(writer.skipped))
@@ -272,7 +272,7 @@ class _Runner:
         return maps.reshape(len(canvases), len(elements), *maps.shape[1:])
 
 
-def _canvas(plan: HarvestPlan, item: Item) -> tuple[torch.Tensor, npt.NDArray[np.uint8]]:
+def load_canvas(plan: HarvestPlan, item: Item) -> tuple[torch.Tensor, npt.NDArray[np.uint8]]:
     """What is transformed, float [C, h, w], and its picture for the store, uint8 [h, w, 3]."""
     loaded = item.load()
     if isinstance(loaded, torch.Tensor):

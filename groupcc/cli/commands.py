@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from groupcc.analysis import EMBEDDING_METHODS, FAMILY_METHODS, check_options
 from groupcc.errors import argument_error
@@ -79,6 +79,32 @@ def compare(args: argparse.Namespace) -> None:
     stages.compare(args.a, args.b, args.out)
 
 
+def causal(args: argparse.Namespace) -> None:
+    import groupcc
+    from groupcc.analysis import Atlas
+    from groupcc.models import GroupCrosscoder
+
+    found = groupcc.causal_check(
+        args.model,
+        args.layer,
+        GroupCrosscoder.from_pretrained(args.crosscoder),
+        args.images,
+        Atlas.load(args.atlas),
+        n_families=args.families,
+        elements=args.elements,
+        later=args.later,
+        weights=args.weights,
+        device=args.device,
+        input_size=args.input_size,
+        margin=_margin(args),
+        max_images=args.max_images,
+        forward_batch=args.forward_batch,
+        seed=args.seed,
+    )
+    found.save(args.out)
+    print(found.text())
+
+
 def bench(args: argparse.Namespace) -> None:
     from groupcc.cli.bench import run_bench
 
@@ -106,6 +132,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "analyze": analyze,
     "report": report,
     "compare": compare,
+    "causal": causal,
     "bench": bench,
     "doctor": doctor,
 }
@@ -119,7 +146,7 @@ def harvest_options(args: argparse.Namespace) -> dict[str, Any]:
         "positions": args.positions,
         "max_images": args.max_images,
         "input_size": args.input_size,
-        "margin": args.margin if args.margin == "receptive_field" else _number("margin", args.margin),
+        "margin": _margin(args),
         "dtype": args.dtype,
         "forward_batch": args.forward_batch,
         "seed": args.seed,
@@ -180,6 +207,10 @@ def analysis_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.scaling:
         options["scaling"] = True
     return options
+
+
+def _margin(args: argparse.Namespace) -> float | Literal["receptive_field"]:
+    return "receptive_field" if args.margin == "receptive_field" else _number("margin", args.margin)
 
 
 def _number(name: str, text: str) -> float:

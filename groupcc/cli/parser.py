@@ -60,6 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command("report", "write an atlas as one HTML page", _report)
     command("compare", "compare two runs: families that appear, vanish or change their symmetry", _compare)
+    command(
+        "causal", "move families to other poses at the layer, and see whether the rest of the network follows",
+        _model, _images, _device, _trained, _causal,
+    )  # fmt: skip
     command("bench", "time the ops here: every backend against the reference", _bench)
     command("doctor", "say which backends run here, and why others don't")
     return parser
@@ -109,14 +113,18 @@ def _harvest(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--orbit", choices=["input", "map"], default="input", help="transform images, or one map")
     options.add_argument("--positions", default="all", help="all in the safe disc, random:<n> of each image, or centre")
     options.add_argument("--max-images", type=int, default=None, help="stop after so many")
+    _geometry(options)
+    options.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="on disk")
+    options.add_argument("--forward-batch", type=int, default=16, help="images in one forward pass")
+
+
+def _geometry(options: argparse._ActionsContainer) -> None:
     options.add_argument("--input-size", type=int, default=None, help="side that the model sees (default: its own)")
     options.add_argument(
         "--margin",
         default="receptive_field",
         help="pixels kept round each position: receptive_field is half of it, the safe choice",
     )
-    options.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="on disk")
-    options.add_argument("--forward-batch", type=int, default=16, help="images in one forward pass")
 
 
 def _harvest_seed(parser: argparse.ArgumentParser) -> None:
@@ -243,6 +251,20 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=None, metavar="FILE", help="write every family there, .csv or .json"
     )
+
+
+def _causal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--atlas", type=Path, required=True, metavar="DIR", help="what `groupcc analyze` wrote")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the scores, as JSON")
+    parser.add_argument("--families", type=int, default=8, metavar="N", help="check the N largest")
+    parser.add_argument(
+        "--elements", type=int, nargs="+", default=None, metavar="H", help="transforms, by number (default: 4, spread)"
+    )
+    parser.add_argument("--later", nargs="+", default=(), metavar="LAYER", help="later layers to read too")
+    parser.add_argument("--max-images", type=int, default=16, help="stop after so many")
+    _geometry(parser)
+    parser.add_argument("--forward-batch", type=int, default=32, help="images in one forward pass")
+    parser.add_argument("--seed", type=int, default=0, help="of the random control")
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,148 @@
+"""What a causal check found: scores of each family, with controls and their errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from groupcc._files import write_json
+from groupcc.groups.algebra import FloatArray
+
+__all__ = ["CONDITIONS", "CONTROLS", "CausalCheck", "FamilyEffect", "family_effect"]
+
+CONDITIONS = ("ablated", "averaged", "reposed", "measured", "unmoved", "wrong", "random")
+"""What stands in the family's place at the layer; see `causal_check`."""
+
+SCORED = CONDITIONS[2:]
+CONTROLS = ("unmoved", "wrong", "random")
+
+Verdict = Literal["yes", "partly", "no", "unclear"]
+
+
+@dataclass(frozen=True)
+class FamilyEffect:
+    """One family at one read-out. Scores: 1, the network goes on as it did; 0, as with the family's average in place of
+    its poses and places; None: no effect.
+
+    - `family`, `latents`: its number in `Families`, and how many latents (of a tied crosscoder base latents) it has.
+    - `readout`: "output", or the later layer that was read. `positions`: how many were changed, all images together.
+    - `effect`: mean squared change of the read-out without the family over its variance over the transformed images.
+    - `reposed`, `measured`, `unmoved`, `wrong`, `random`: the scores. `reposed_error`: standard error (jackknife over
+      images) of the first. `margin`: `reposed` less the best control; `margin_error`: its standard error.
+    - `similarity`: how alike the members that took over are to the translates asked for: mean of cos(d_j, R_h d_l)
+      weighted by act²; 1 for a tied crosscoder. Low where the family has a gap.
+    - `verdict`: "yes" where `reposed` is above ½ and above every control, "partly" where it is above 0 and every
+      control, "no" where it is below either, all by two standard errors; else "unclear", as with fewer than 3 images.
+    """
+
+    family: int
+    latents: int
+    readout: str
+    positions: int
+    similarity: float | None
+    effect: float | None
+    reposed: float | None
+    measured: float | None
+    unmoved: float | None
+    wrong: float | None
+    random: float | None
+    reposed_error: float | None
+    margin: float | None
+    margin_error: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class CausalCheck:
+    """What `causal_check` returns.
+
+    - `effects`: one `FamilyEffect` for each family and read-out. `elements`: names of the elements that images were
+      transformed by. `images`: how many. `positions_per_image`: safe positions in each.
+    """
+
+    effects: list[FamilyEffect]
+    elements: list[str]
+    images: int
+    positions_per_image: int
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a family and read-out, plain values; None where unknown."""
+        return [asdict(effect) for effect in self.effects]
+
+    def save(self, path: str | Path) -> Path:
+        """Writes `table()` and what it was measured on as JSON."""
+        path = Path(path)
+        write_json(path, asdict(self))
+        return path
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        lines = [
+            f"{self.images} images, {self.positions_per_image} positions each; transforms: {', '.join(self.elements)}",
+            "1: the network goes on as on the transformed image; 0: as with the family's average",
+            "",
+            " ".join(f"{name:>9}" for name in ("family", "latents", "effect", *SCORED, "moves so")) + "  read at",
+        ]
+        for e in self.effects:
+            scores = [getattr(e, name) for name in SCORED]
+            cells = [str(e.family), str(e.latents), _shown(e.effect), *map(_shown, scores), e.verdict]
+            lines.append(" ".join(f"{cell:>9}" for cell in cells) + f"  {e.readout}")
+        return "\n".join(lines)
+
+
+def _shown(value: float | None) -> str:
+    return "—" if value is None else f"{value:.3g}" if abs(value) < 1e-2 else f"{value:.2f}"
+
+
+def family_effect(
+    family: int, latents: int, readout: str, positions: int, similarity: float, errors: FloatArray, variance: float
+) -> FamilyEffect:
+    """From `errors` [images, conditions], each the sum of squares between a read-out and the intact one, summed over
+    elements, and `variance`, the sum of squares of intact read-outs about their mean."""
+    total = errors.sum(0)
+    base = CONDITIONS.index("averaged")
+    if total[base] <= 1e-12 * variance:
+        unknown: dict[str, Any] = dict.fromkeys((*SCORED, "reposed_error", "margin", "margin_error"))
+        effect = _number(float(total[0]) / variance if variance > 0 else 0.0)
+        return FamilyEffect(
+            family, latents, readout, positions, _number(similarity), effect, **unknown, verdict="unclear"
+        )
+    scores = dict(zip(CONDITIONS, (1.0 - total / total[base]).tolist(), strict=True))
+    without = total - errors  # the sums without each image in turn
+    without = without[without[:, base] > 0]
+    left = dict(zip(CONDITIONS, (1.0 - without / without[:, [base]]).T, strict=True))
+    margins = left["reposed"] - np.max([left[name] for name in CONTROLS], axis=0)
+    margin = scores["reposed"] - max(scores[name] for name in CONTROLS)
+    reposed, error, margin_error = scores["reposed"], _jackknife(left["reposed"]), _jackknife(margins)
+    verdict: Verdict = "unclear"
+    if min(reposed - 2 * error, margin - 2 * margin_error) > 0:
+        verdict = "yes" if reposed - 2 * error > 0.5 else "partly"
+    elif min(reposed + 2 * error, margin + 2 * margin_error) < 0:
+        verdict = "no"
+    return FamilyEffect(
+        family=family,
+        latents=latents,
+        readout=readout,
+        positions=positions,
+        similarity=_number(similarity),
+        effect=_number(float(total[0]) / variance if variance > 0 else math.nan),
+        **{name: scores[name] for name in SCORED},
+        reposed_error=_number(error),
+        margin=margin,
+        margin_error=_number(margin_error),
+        verdict=verdict,
+    )
+
+
+def _jackknife(left_out: FloatArray) -> float:
+    """Standard error of a statistic from its values without each image in turn; NaN below three images."""
+    n = len(left_out)
+    return math.sqrt((n - 1) / n * float(np.square(left_out - left_out.mean()).sum())) if n > 2 else math.nan
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -63,6 +63,16 @@ def test_bench_tied_step(script, capsys, monkeypatch):
     assert all(0 < float(row[3].strip(" |")) < 2 for row in rows)
 
 
+def test_bench_families(script, capsys):
+    script("bench_families").main(["--group", "D3", "--width", "4", "--latents", "40", "--threads", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    # Two irreps of dimension 1 and one of 2: 2 + 8, times 4 channels and 780 pairs.
+    assert lines[0].endswith("3.1e+04 multiplications")
+    rows = [line.split(" | ") for line in lines if line.startswith(("| every", "| families"))]
+    assert len(rows) == 2
+    assert all(float(row[k].strip(" |")) > 0 for row in rows for k in (1, 3, 4))
+
+
 def test_against_sae(script, capsys):
     """Every side has a row of figures, and its atoms resemble the planted ones, as chance ones (0.5 here) would not."""
     bench = script("against_sae")

@@ -14,6 +14,7 @@ from groupcc.analysis import (
     find_families,
     find_neighbours,
     find_stabilizers,
+    read_coverage,
     translate,
 )
 from groupcc.analysis.poses import consistent
@@ -254,6 +255,16 @@ def test_missing_detectors_are_told():
     row = atlas.table()[atlas.families.references[of_base["half turn"][0]]]
     assert (row["covered"], row["covered_mirrored"], row["largest_gap_degrees_mirrored"]) == (1.0, 0.0, 180.0)
     assert (row["cycle_error"], row["duplicate_of"]) == (0.0, None)
+
+
+def test_of_equivalent_poses_one_detector_is_enough():
+    G = group("D4")
+    covered, half_turn = np.zeros(8, dtype=bool), G.subgroup_named("C2").mask
+    covered[[2, 5]] = True  # 180 degrees, as the identity; mirrored and by 90 degrees
+    found = read_coverage(covered, np.array([2, 5, 7]), G, half_turn)
+    assert [ring.gaps.tolist() for ring in found.rings] == [[False, True], [True, False]]
+    assert [ring.counts.tolist() for ring in found.rings] == [[1, 0], [0, 2]]
+    assert (found.covered, found.gaps) == (0.5, [(False, 90.0, 90.0), (True, 0.0, 0.0)])
 
 
 def test_a_detector_covers_the_orientations_that_it_is_similar_at():

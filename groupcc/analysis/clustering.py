@@ -58,16 +58,15 @@ def stars(graph: NeighbourGraph) -> IntArray:
     head = np.arange(len(graph))
     best = np.full(len(graph), -1.0)
     covered = strength == 0
-    is_head = covered.copy()
     for candidate in np.argsort(-strength, kind="stable"):
         if covered[candidate]:
             continue
         entries = graph.of(candidate)
         near, similarity = graph.neighbours[entries], graph.similarity[entries]
-        joins = (similarity > best[near]) & ~is_head[near]
+        # No reference is among them: it would have covered the candidate.
+        joins = similarity > best[near]
         head[near[joins]], best[near[joins]] = candidate, similarity[joins]
-        is_head[candidate] = covered[candidate] = True
-        covered[near] = True
+        covered[candidate] = covered[near] = True
     return head
 
 

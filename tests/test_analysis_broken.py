@@ -171,3 +171,13 @@ def test_degenerate_latents():
     ones = torch.ones(2, 1, 3)
     found, _ = find_broken(ones, trivial, find_stabilizers(autocorrelation(ones, trivial), trivial, 0.15))
     assert [(s.name, s.broken) for s in found] == [("C1", False)] * 2
+
+
+def test_what_all_blocks_keep_is_never_made_smaller():
+    truth = planted("D8", d_in=24, n_latents=4, stabilizers=["C1"], seed=0)
+    W, _ = without_blocks(truth.base, 0.0, 1 / 4)
+    C = autocorrelation(W, truth.group)
+    assert all(s.broken for s in find_broken(W, truth.group, find_stabilizers(C, truth.group, 0.15), 0.15)[0])
+    generous = find_stabilizers(C, truth.group, 0.9999)
+    assert min(s.order for s in generous) > 1
+    assert not any(s.broken for s in find_broken(W, truth.group, generous, 0.15)[0])

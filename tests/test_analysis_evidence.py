@@ -353,6 +353,9 @@ def test_degenerate_input():
     assert evidence.columns(3) == dead
     assert [row["decoder"] for row in evidence.estimates[:3]] == ["D2"] * 3
     assert evidence.estimates[0] == evidence.estimates[4]
+    with torch.no_grad():  # it fires now, and writes nothing
+        made.W_enc[:, :, 5] = made.W_enc[:, :, 3]
+    assert set(analyze(made, acts).evidence.columns(5).values()) == {None}
     nothing = analyze(made, torch.zeros(40, 8, 24)).evidence
     assert nothing.confidence.isnan().all()
     assert all(row == dict.fromkeys(row) for row in nothing.estimates)

@@ -36,6 +36,7 @@ import groupcc
 from groupcc.cli.bench import output
 from groupcc.cli.bench.peers import NotInstalled, require
 from groupcc.cli.bench.timing import measure_rates, synchronize, warm_allocator
+from groupcc.models.orbits import TensorOrbits
 from groupcc.training.data import batch_indices
 from groupcc.zoo.planted import planted
 
@@ -43,24 +44,17 @@ Step = Callable[[int], float | None]
 """Does step i; returns its FVU where the side tells it at once."""
 
 
-class Halting:
-    """Orbits on which a training loop stops at the start of every step until it is told to go on."""
+class Halting(TensorOrbits):
+    """A tensor as `groupcc.train` takes it, on which it stops at the start of every step until it is told to go on."""
 
     def __init__(self, acts: torch.Tensor) -> None:
-        self.acts = acts
-        self.image_ids = torch.arange(len(acts))
+        super().__init__(acts)
         self.go, self.arrived = threading.Semaphore(0), threading.Semaphore(0)
-
-    def __len__(self) -> int:
-        return len(self.acts)
-
-    def take(self, indices: torch.Tensor) -> torch.Tensor:
-        return self.acts[indices]
 
     def take_at_step(self, indices: torch.Tensor, _: int) -> torch.Tensor:
         self.arrived.release()
         self.go.acquire()
-        return self.acts[indices]
+        return self.take(indices)
 
 
 class OurSide:

@@ -156,6 +156,8 @@ def group_decode_loss(
     bias: int,
     target: int,
     residual: int,
+    dots: int,
+    column_sums: int,
     N: int,
     K: int,
     L: int,

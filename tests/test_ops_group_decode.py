@@ -9,7 +9,7 @@ import groupcc
 from groupcc import ops
 
 # Group, N, K, L, D: none, one, every latent in several poses, columns that fill no vector or more than one range, more
-# examples than a core's cache holds.
+# examples than a core's cache holds, more latents than it.
 SHAPES = [
     ("C1", 0, 3, 4, 2),
     ("C1", 1, 1, 1, 1),
@@ -20,6 +20,7 @@ SHAPES = [
     ("D5", 3, 9, 4, 131),
     ("C32", 40, 3, 7, 40),
     ("C32", 800, 2, 7, 20),
+    ("C32", 70, 30, 19, 24),
 ]
 
 
@@ -98,6 +99,21 @@ def test_kernels_are_as_exact_as_pytorch(implementation, shape, dtype):
         exact, same = (results(encode_used(group), t, (weights[0] * clear,)) for t in (wide, args))
     with running(implementation, "group_encode_at"):
         no_worse(results(encode_used(group), args, (weights[0] * clear,)), same, exact, dtype)
+
+
+@pytest.mark.parametrize(("dtype", "N"), [(torch.float32, 2100), (torch.float64, 1050)])
+@pytest.mark.parametrize("implementation", COMPILED)
+def test_an_output_that_goes_past_the_cache(implementation, dtype, N):
+    """16 MiB or more, in whole lines of the cache and not."""
+    group = groupcc.group("C2")
+    for D in (1024, 1030):
+        args = sample(("C2", N, 1, 40, D), dtype)
+        wide = [t.double() if t.is_floating_point() else t for t in args]
+        weights = (torch.tensor(0.7), None)
+        with ops.use_backend("reference"):
+            exact, same = (results(decode(group), t, weights) for t in (wide, args))
+        with running(implementation, "group_decode_loss"):
+            no_worse(results(decode(group), args, weights), same, exact, dtype)
 
 
 def encode_pre(args, group):
@@ -190,12 +206,14 @@ def test_opcheck(strided):
         acts, indices, poses, W, x = (with_other_strides(t) for t in (acts, indices, poses, W, x))
     leaves = [t.requires_grad_() for t in (acts, W, b, x)]
     library = torch.ops.groupcc
-    arguments = (leaves[0], indices, poses, leaves[1], leaves[2], leaves[3], "D3", "cpp")
-    torch.library.opcheck(library.group_decode_loss.default, arguments)
+    for needs in ((False, False), (True, False), (True, True)):
+        arguments = (leaves[0], indices, poses, leaves[1], leaves[2], leaves[3], "D3", *needs, "cpp")
+        torch.library.opcheck(library.group_decode_loss.default, arguments)
     acts, W, b, x = (t.detach() for t in leaves)
     for scale, need in ((None, False), (torch.tensor(2.0), True)):
-        arguments = (x, scale, acts, indices, poses, W, need, "D3", "cpp")
-        torch.library.opcheck(library.group_decode_backward.default, arguments)
+        for known in ((None, None), (torch.ones(4, 3), torch.ones(6))):
+            arguments = (x, scale, acts, indices, poses, W, *known, need, need, "D3", "cpp")
+            torch.library.opcheck(library.group_decode_backward.default, arguments)
     known = torch.relu(acts)
     for given in (None, known):
         arguments = (leaves[3], leaves[1], W[:, 0, 0].clone().requires_grad_(), indices, poses, given, "D3", "cpp")
@@ -275,6 +293,31 @@ def test_each_gradient_alone(implementation):
             for i, wanted in enumerate(together):
                 alone = [t.clone().requires_grad_(j == i) for j, t in enumerate(given)]
                 torch.testing.assert_close(torch.autograd.grad(function(*alone), alone[i])[0], wanted)
+
+
+@pytest.mark.skipif(not COMPILED, reason="no extension")
+@pytest.mark.parametrize("needed", [(), ("acts",), ("b",), ("acts", "W", "b")])
+def test_the_forward_pass_forms_only_gradients_that_are_needed(needed, monkeypatch):
+    from groupcc.ops.group_decode_loss import cpp
+
+    group, formed, again = groupcc.group("D3"), [], []
+    forward, dots = cpp.forward, cpp.dots
+    monkeypatch.setattr(cpp, "forward", lambda *args: formed.append(forward(*args)) or formed[-1])
+    monkeypatch.setattr(cpp, "dots", lambda *args: again.append(args) or dots(*args))
+    acts, indices, poses, W, b, x = sample(("D3", 7, 3, 5, 6), torch.float32)
+    leaves = {name: t for name, t in (("acts", acts), ("W", W), ("b", b)) if name in needed}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    with ops.use_backend("cpp"):
+        loss, _ = ops.group_decode_loss(acts, indices, poses, W, b, x, group)
+        if leaves:
+            torch.autograd.grad(loss, list(leaves.values()))
+        with torch.no_grad():
+            ops.group_decode_loss(acts, indices, poses, W, b, x, group)
+    (_, _, answers, column_sums), (*_, no_answers, no_sums) = formed
+    assert (answers.numel(), column_sums.numel()) == (21 if "acts" in needed else 0, 6 if "b" in needed else 0)
+    assert (no_answers.numel(), no_sums.numel()) == (0, 0)
+    assert not again
 
 
 @pytest.mark.skipif(not COMPILED, reason="no extension")

@@ -25,9 +25,14 @@ def _group_decode_loss(
     b_dec: torch.Tensor | None,
     target: torch.Tensor,
     group: str,
+    need_acts: bool,
+    need_bias: bool,
     backend: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "forward", acts, indices, poses, W_dec, b_dec, target, group_named(group))
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss and residual; what the gradients to acts and b_dec begin with, of no elements unless needed: the residual's
+    inner products with the latents as they stand [N, K], and its sum over examples and blocks [D]."""
+    arguments = (acts, indices, poses, W_dec, b_dec, target, group_named(group), need_acts, need_bias)
+    return _op.launch(backend, "forward", *arguments)
 
 
 @_group_decode_loss.register_fake
@@ -39,10 +44,15 @@ def _(
     b_dec: torch.Tensor | None,
     target: torch.Tensor,
     group: str,
+    need_acts: bool,
+    need_bias: bool,
     backend: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     wide = torch.promote_types(target.dtype, torch.float32)
-    return target.new_empty((), dtype=wide), target.new_empty(target.shape)
+    (N, K), D = acts.shape, W_dec.shape[2]
+    answers = target.new_empty(N if need_acts else 0, K, dtype=wide)
+    column_sums = target.new_empty(D if need_bias else 0, dtype=wide)
+    return target.new_empty((), dtype=wide), target.new_empty(target.shape), answers, column_sums
 
 
 @torch.library.custom_op("groupcc::group_decode_backward", mutates_args=())
@@ -53,12 +63,17 @@ def _group_decode_backward(
     indices: torch.Tensor,
     poses: torch.Tensor,
     W_dec: torch.Tensor,
+    answers: torch.Tensor | None,
+    column_sums: torch.Tensor | None,
+    need_acts: bool,
     need_bias: bool,
     group: str,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_acts, d_W_dec and d_b_dec [1, D] (empty unless needed) of Σ grad·scale·â; `scale` is a scalar."""
-    return _op.launch(backend, "backward", grad, scale, acts, indices, poses, W_dec, need_bias, group_named(group))
+    """d_acts and d_b_dec [1, D] (both empty unless needed) and d_W_dec of Σ grad·scale·â; `scale` is a scalar,
+    `answers` and `column_sums` are those of grad where the forward pass has left them."""
+    known = (answers, column_sums, need_acts, need_bias, group_named(group))
+    return _op.launch(backend, "backward", grad, scale, acts, indices, poses, W_dec, *known)
 
 
 @_group_decode_backward.register_fake
@@ -69,39 +84,49 @@ def _(
     indices: torch.Tensor,
     poses: torch.Tensor,
     W_dec: torch.Tensor,
+    answers: torch.Tensor | None,
+    column_sums: torch.Tensor | None,
+    need_acts: bool,
     need_bias: bool,
     group: str,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     d_b_dec = W_dec.new_empty(1 if need_bias else 0, W_dec.shape[2])
-    return acts.new_empty(acts.shape), W_dec.new_empty(W_dec.shape), d_b_dec
+    d_acts = acts.new_empty(len(acts) if need_acts else 0, acts.shape[1])
+    return d_acts, W_dec.new_empty(W_dec.shape), d_b_dec
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    acts, indices, poses, W_dec, _, _, ctx.group, ctx.backend = inputs
-    ctx.save_for_backward(output[1], acts, indices, poses, W_dec)
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    acts, indices, poses, W_dec, _, _, ctx.group, ctx.has_answers, ctx.has_sums, ctx.backend = inputs
+    _, residual, answers, column_sums = output
+    ctx.mark_non_differentiable(answers, column_sums)
+    ctx.save_for_backward(residual, acts, indices, poses, W_dec, answers, column_sums)
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None) -> tuple[Any, ...]:
-    residual, acts, indices, poses, W_dec = ctx.saved_tensors
+def _gradients(
+    ctx: Any, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None, *_: Any
+) -> tuple[Any, ...]:
+    residual, acts, indices, poses, W_dec, answers, column_sums = ctx.saved_tensors
     if grad_loss is None and grad_residual is None:
-        return (None,) * 8
+        return (None,) * 10
     d_acts = d_W_dec = d_b_dec = d_target = grad = None
-    need_bias, need_target = ctx.needs_input_grad[4], ctx.needs_input_grad[5]
+    need_acts, need_bias, need_target = (ctx.needs_input_grad[i] for i in (0, 4, 5))
     if grad_residual is not None or need_target:
         grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
         if grad_loss is not None:
             grad = grad + (2 * grad_loss * residual).to(residual.dtype)
         d_target = -grad if need_target else None
     if any(ctx.needs_input_grad[i] for i in (0, 3, 4)):
-        scale = None
+        scale, known = None, (None, None)
         if grad_residual is None and grad_loss is not None:
             grad, scale = residual, 2 * grad_loss  # their product is never formed
+            known = (answers if ctx.has_answers else None, column_sums if ctx.has_sums else None)
         d_acts, d_W_dec, d_b_dec = _group_decode_backward(
-            grad, scale, acts, indices, poses, W_dec, need_bias, ctx.group, ctx.backend
+            grad, scale, acts, indices, poses, W_dec, *known, need_acts, need_bias, ctx.group, ctx.backend
         )
-    return d_acts, None, None, d_W_dec, d_b_dec if need_bias else None, d_target, None, None
+    d_acts, d_b_dec = d_acts if need_acts else None, d_b_dec if need_bias else None
+    return d_acts, None, None, d_W_dec, d_b_dec, d_target, None, None, None, None
 
 
 _group_decode_loss.register_autograd(_gradients, setup_context=_setup)
@@ -133,7 +158,10 @@ def _compiled(
     group: Group,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _group_decode_loss(acts, indices, poses, W_dec, b_dec, target, group.name, backend)
+    needs = [
+        torch.is_grad_enabled() and tensor is not None and tensor.requires_grad for tensor in (acts, b_dec)
+    ]  # of the loss alone: others are formed when they are asked for
+    return _group_decode_loss(acts, indices, poses, W_dec, b_dec, target, group.name, *needs, backend)[:2]
 
 
 _op = Op("group_decode_loss", _by_single_blocks, _compiled, ("cpp",))

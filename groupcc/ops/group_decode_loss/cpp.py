@@ -32,12 +32,17 @@ def forward(
     b_dec_1D: torch.Tensor | None,
     target_NGD: torch.Tensor,
     group: Group,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    need_acts: bool,
+    need_bias: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss, residual, and what gradients begin with: its inner products with the latents as they stand [N, K], and its
+    sum over examples and blocks [D], both in the type of sums and of no elements unless needed."""
     acts, indices, poses = widened(acts_NK), indices_NK.contiguous(), poses_NK.contiguous()
     W_dec, target = W_dec_LGD.contiguous(), target_NGD.contiguous()
     b_dec = None if b_dec_1D is None else b_dec_1D.contiguous()
     (N, K), (L, G, D) = acts.shape, W_dec.shape
     residual = empty((N, G, D), W_dec.dtype)
+    answers, column_sums = acts.new_empty(N if need_acts else 0, K), acts.new_empty(D if need_bias else 0)
     loss = _C.group_decode_loss(
         acts.data_ptr(),
         indices.data_ptr(),
@@ -47,6 +52,8 @@ def forward(
         address(b_dec),
         target.data_ptr(),
         residual.data_ptr(),
+        answers.data_ptr() if need_acts else 0,
+        column_sums.data_ptr() if need_bias else 0,
         N,
         K,
         L,
@@ -55,7 +62,7 @@ def forward(
         DTYPES[W_dec.dtype],
         threads(),
     )
-    return acts.new_tensor(loss), residual
+    return acts.new_tensor(loss), residual, answers, column_sums
 
 
 def backward(
@@ -65,13 +72,19 @@ def backward(
     indices_NK: torch.Tensor,
     poses_NK: torch.Tensor,
     W_dec_LGD: torch.Tensor,
+    answers_NK: torch.Tensor | None,
+    column_sums_D: torch.Tensor | None,
+    need_acts: bool,
     need_bias: bool,
     group: Group,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """d_acts, d_W_dec, d_b_dec; `answers` and `column_sums` are those of grad, where known."""
     acts = widened(acts_NK)
     scale = acts.new_ones(()) if scale is None else scale.to(acts.dtype)
-    d_acts, column_sums = dots(grad_NGD, indices_NK, poses_NK, W_dec_LGD, group, need_bias)
+    if (need_acts and answers_NK is None) or (need_bias and column_sums_D is None):
+        answers_NK, column_sums_D = dots(grad_NGD, indices_NK, poses_NK, W_dec_LGD, group, need_bias)
     d_W_dec = sums(grad_NGD, acts * scale, indices_NK, poses_NK, len(W_dec_LGD), group)
-    D, dtype = W_dec_LGD.shape[2], W_dec_LGD.dtype
-    d_b_dec = acts.new_empty(0, D) if column_sums is None else (column_sums * scale)[None]
-    return (d_acts * scale).to(acts_NK.dtype), d_W_dec, d_b_dec.to(dtype)
+    (_, K), D, dtype = acts.shape, W_dec_LGD.shape[2], W_dec_LGD.dtype
+    d_acts = acts.new_empty(0, K) if not need_acts or answers_NK is None else answers_NK * scale
+    d_b_dec = acts.new_empty(0, D) if not need_bias or column_sums_D is None else (column_sums_D * scale)[None]
+    return d_acts.to(acts_NK.dtype), d_W_dec, d_b_dec.to(dtype)

@@ -10,7 +10,7 @@ import torch
 from test_analysis_families import atlas_of, noisy
 
 from groupcc.analysis import Atlas, find_families, translate
-from groupcc.analysis.embedding import RINGS, embed
+from groupcc.analysis.embedding import RINGS, embed, shelves
 from groupcc.cli.commands import analysis_options
 from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError
@@ -55,6 +55,17 @@ def test_members_sit_at_their_pose_and_families_apart():
     for i, (centre, rim) in enumerate(discs):
         for other, its_rim in discs[:i]:
             assert float((centre - other).norm()) > 0.99 * (rim + its_rim)
+
+
+def test_discs_of_any_sizes_lie_apart():
+    rng = np.random.default_rng(0)
+    radius = rng.choice([0.5, 1.0, 4.0], size=40)
+    centre = shelves(rng.normal(size=(40, 2)), radius)
+    apart = np.linalg.norm(centre[:, None] - centre, axis=2)
+    touching = radius[:, None] + radius
+    assert (apart + 1e-9 >= touching)[~np.eye(40, dtype=bool)].all()
+    width, height = (centre + radius[:, None]).max(0) - (centre - radius[:, None]).min(0)
+    assert 0.5 < width / height < 2
 
 
 def test_alike_families_are_side_by_side():

@@ -115,6 +115,13 @@ def test_hdbscan_breaks_a_chain_where_it_is_thin():
     assert found[0] != found[8]
 
 
+@pytest.mark.parametrize("method", ["star", "threshold"])
+def test_the_best_connected_latent_is_the_reference(method):
+    angles = torch.tensor([0.0, 20, 40]).deg2rad()
+    W = torch.stack([angles.cos(), angles.sin()], dim=1)[:, None]
+    assert find_families(W, group("C1"), threshold=0.9, method=method).references == [1]
+
+
 def test_a_method_that_is_none():
     with pytest.raises(ArgumentError, match='family_method: expected "star" or "hdbscan" or "threshold"; got kmeans'):
         atlas_of(torch.ones(2, 2, 3), "C2", family_method="kmeans")

@@ -117,7 +117,7 @@ def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizer
         return points
     sizes = np.bincount(labels[labels >= 0], minlength=len(references))
     radius = 0.5 * np.sqrt(sizes)
-    centre = _shelves(_components(W_dec_LGD, group, references), radius)
+    centre = shelves(_components(W_dec_LGD, group, references), radius)
     rotations = np.array([(stabilizers[i].mask & ~group.reflections).sum() for i in references])
     angle = np.deg2rad(rotations[labels] * families.turns.double().numpy())
     rim = np.where(families.mirrored.numpy(), RINGS[1], RINGS[0]) * np.where(sizes > 1, radius, 0.0)[labels]
@@ -149,7 +149,7 @@ def _components(W_dec_LGD: torch.Tensor, group: Group, references: IntArray) -> 
     return found
 
 
-def _shelves(order: FloatArray, radius: FloatArray) -> FloatArray:
+def shelves(order: FloatArray, radius: FloatArray) -> FloatArray:
     """Centres of discs on shelves, about as long as all are high: by order[:, 1], and on each by order[:, 0]."""
     # Half as much again, for what lies empty above the smaller discs of a shelf.
     width = float(np.sqrt(6 * (radius**2).sum()))

@@ -159,8 +159,8 @@ def test_the_map_shows_what_is_chosen_and_opens_what_is_clicked(tmp_path: Path) 
           [path.getAttribute("class"), path.getAttribute("d").split("M").length - 1]));
         const map = document.getElementById("map"), all = dots();
         document.getElementById("kind-180").click(); const chosen = dots();
-        const box = map.getBoundingClientRect(), scale = box.width / 1000;
-        const at = {bubbles: true, clientX: box.left + x * scale + 2, clientY: box.top + y * scale + 2};
+        const box = map.getBoundingClientRect(), scale = box.width / 1060;
+        const at = {bubbles: true, clientX: box.left + (x + 30) * scale + 2, clientY: box.top + (y + 30) * scale + 2};
         map.dispatchEvent(new PointerEvent("pointermove", at));
         const says = document.getElementById("map-says").textContent;
         map.dispatchEvent(new MouseEvent("click", at)); await new Promise((done) => setTimeout(done, 200));

@@ -1,6 +1,6 @@
 // The family map: every latent a dot, those not chosen in the list pale; the nearest to the pointer is named.
 var map = document.getElementById("map");
-var places = [];
+var places = [], BORDER = 30;
 
 function drawMap(chosen) {
   if (!map) { return; }
@@ -18,7 +18,7 @@ function drawMap(chosen) {
   });
   var around = discs(r);
   var bottom = places.reduce(function (low, place) { return Math.max(low, place[1]); }, 0);
-  map.setAttribute("viewBox", "0 0 1000 " + Math.ceil(bottom + 12));
+  map.setAttribute("viewBox", [-BORDER, -BORDER, 1000 + 2 * BORDER, Math.ceil(bottom + 12 + 2 * BORDER)].join(" "));
   map.innerHTML = around + Object.keys(paths).sort(function (a, b) { return (b === "pale") - (a === "pale"); }).map(function (name) {
     return '<path class="k-' + name + '" d="' + paths[name] + '"/>';
   }).join("");
@@ -35,13 +35,13 @@ function discs(r) {
     var x = 0, y = 0, reach = 0;
     members.forEach(function (place) { x += place[0] / members.length; y += place[1] / members.length; });
     members.forEach(function (place) { reach = Math.max(reach, Math.hypot(place[0] - x, place[1] - y)); });
-    return '<circle cx="' + x.toFixed(1) + '" cy="' + y.toFixed(1) + '" r="' + (reach + 1.6 * r).toFixed(1) + '"/>';
+    return '<circle cx="' + x.toFixed(1) + '" cy="' + y.toFixed(1) + '" r="' + (reach + 1.4 * r).toFixed(1) + '"/>';
   }).join("");
 }
 
 function nearest(event) {
-  var box = map.getBoundingClientRect(), scale = 1000 / box.width;
-  var x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale, best = null, least = 400;
+  var box = map.getBoundingClientRect(), scale = (1000 + 2 * BORDER) / box.width;
+  var x = (event.clientX - box.left) * scale - BORDER, y = (event.clientY - box.top) * scale - BORDER, best = null, least = 400;
   places.forEach(function (place) {
     var away = (place[0] - x) * (place[0] - x) + (place[1] - y) * (place[1] - y);
     if (away < least) { least = away; best = place[2]; }

@@ -78,6 +78,16 @@ def test_families_are_the_largest(atlas, tmp_path: Path) -> None:
     assert cells == [12, 5] or cells == [6, 5]
 
 
+@pytest.mark.parametrize(("what", "width"), [("spectrum", 320), ("latent", 190)])
+def test_charts_fill_their_place(what: str, width: float, atlas, tmp_path: Path) -> None:
+    text = atlas.figure(tmp_path / "f.svg", what, **options(what)).read_text(encoding="utf-8")
+    charts = re.findall(r'scale\(([\d.]+) [\d.]+\)">((?:(?!<g ).)*?)<path class="base" d="M0 104.5H(\d+)"', text)
+    assert len(charts) >= 2
+    for scale, bars, units in charts:
+        assert float(scale) * int(units) == pytest.approx(width, abs=0.01)
+        assert max(int(x) for x in re.findall(r"M(\d+) ", bars)) + 8 == int(units)
+
+
 @pytest.mark.parametrize("what", FIGURES)
 def test_pdf_is_the_size_of_its_figure(what: str, atlas, tmp_path: Path) -> None:
     pytest.importorskip("svglib")

@@ -134,7 +134,7 @@ def uneven() -> groupcc.GroupCrosscoder:
         made.W_dec.mul_(lengths[:, None, None])
         made.W_dec[9:] = 0.0
         made.W_enc.div_(lengths)
-        made.b_enc.copy_(-0.3 * torch.rand(16, generator=generator))
+        made.b_enc.copy_(-6 - torch.rand(16, generator=generator))  # silent at many positions
         made.b_dec.copy_(0.2 * torch.randn(8, 16, generator=generator))
     return made
 

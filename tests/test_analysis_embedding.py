@@ -60,7 +60,9 @@ def test_members_sit_at_their_pose_and_families_apart():
 def test_discs_of_any_sizes_lie_apart():
     rng = np.random.default_rng(0)
     radius = rng.choice([0.5, 1.0, 4.0], size=40)
-    centre = shelves(rng.normal(size=(40, 2)), radius)
+    order = rng.normal(size=(40, 2))
+    order[:, 1] += radius  # shelves of small ones, of both, and of large ones
+    centre = shelves(order, radius)
     apart = np.linalg.norm(centre[:, None] - centre, axis=2)
     touching = radius[:, None] + radius
     assert (apart + 1e-9 >= touching)[~np.eye(40, dtype=bool)].all()

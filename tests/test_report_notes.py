@@ -95,16 +95,21 @@ def test_a_gap_is_where_no_member_is() -> None:
 
 
 def test_the_overview_counts_live_latents() -> None:
+    def row(kind, stabilizer, chirality, unclear, *, encoder, activations):
+        read = {"stabilizer": stabilizer, "stabilizer_encoder": encoder, "stabilizer_activations": activations}
+        return {"kind": kind, "chirality": chirality, "unclear": unclear, **read}
+
     rows = [
-        {"kind": "mirror", "chirality": "achiral", "unclear": None, "agreement": "agree"},
-        {"kind": "none", "chirality": "partner", "unclear": "too little data", "agreement": "encoder C1"},
-        {"kind": "none", "chirality": "no partner", "unclear": None, "agreement": None},
-        {"kind": "dead", "chirality": None, "unclear": "x", "agreement": None},
+        row("mirror", "D1", "achiral", None, encoder="C1", activations="D1"),
+        row("none", "C1", "partner", "too little data", encoder="D1", activations="D1"),
+        row("none", "C1", "no partner", None, encoder="C1", activations=None),
+        row("dead", "dead", None, "x", encoder=None, activations="C1"),
     ]
     assert overview_notes(rows) == [
         ("chiral", "2 (1 of them with their mirror image)"),
         ("unclear", "1"),
-        ("other estimates differ", "1 of 2"),
+        ("activations differ", "1 of 2"),
+        ("encoder differs", "2 of 3"),
     ]
     assert overview_notes([{"kind": "mirror"}]) == []
     assert overview_notes([]) == []

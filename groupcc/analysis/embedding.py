@@ -30,6 +30,9 @@ UMAP_NEIGHBOURS = 15
 RINGS = (0.8, 0.45)
 """Radius of the ring of a family's members, and of that of its mirrored members, as a share of its disc's."""
 
+GAP = 0.15
+"""Room around each disc, so that what is drawn around its members does not touch the next; a single latent's is 0.5."""
+
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
@@ -117,7 +120,7 @@ def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizer
         return points
     sizes = np.bincount(labels[labels >= 0], minlength=len(references))
     radius = 0.5 * np.sqrt(sizes)
-    centre = shelves(_components(W_dec_LGD, group, references), radius)
+    centre = shelves(_components(W_dec_LGD, group, references), radius + GAP)
     rotations = np.array([(stabilizers[i].mask & ~group.reflections).sum() for i in references])
     angle = np.deg2rad(rotations[labels] * families.turns.double().numpy())
     rim = np.where(families.mirrored.numpy(), RINGS[1], RINGS[0]) * np.where(sizes > 1, radius, 0.0)[labels]

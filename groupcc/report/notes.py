@@ -118,8 +118,8 @@ def overview_notes(table: Sequence[Row]) -> list[tuple[str, str]]:
     for column, words in (("unclear", "unclear"), ("broken", "broken symmetry"), ("near_miss", "near misses")):
         if live and column in live[0]:
             found.append((words, f"{sum(bool(row[column]) for row in live):,}"))
-    agreement = [row["agreement"] for row in live if row.get("agreement")]
-    if agreement:
-        differ = sum(told != "agree" for told in agreement)
-        found.append(("other estimates differ", f"{differ:,} of {len(agreement):,}"))
+    for column, words in (("stabilizer_activations", "activations differ"), ("stabilizer_encoder", "encoder differs")):
+        told = [row[column] != row["stabilizer"] for row in live if row.get(column)]
+        if told:
+            found.append((words, f"{sum(told):,} of {len(told):,}"))
     return found

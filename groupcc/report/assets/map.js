@@ -4,7 +4,7 @@ var places = [], BORDER = 30;
 
 function drawMap(chosen) {
   if (!map) { return; }
-  var picked = new Set(chosen), paths = {}, r = Math.max(2.5, Math.min(9, 200 / Math.sqrt(data.latents.length)));
+  var picked = new Set(chosen), paths = {}, r = Math.max(2.5, Math.min(8, 150 / Math.sqrt(data.latents.length)));
   places = [];
   data.latents.forEach(function (latent, row) {
     var x = data.columns.map_x[row], y = data.columns.map_y[row];
@@ -35,7 +35,7 @@ function discs(r) {
     var x = 0, y = 0, reach = 0;
     members.forEach(function (place) { x += place[0] / members.length; y += place[1] / members.length; });
     members.forEach(function (place) { reach = Math.max(reach, Math.hypot(place[0] - x, place[1] - y)); });
-    return '<circle cx="' + x.toFixed(1) + '" cy="' + y.toFixed(1) + '" r="' + (reach + 1.4 * r).toFixed(1) + '"/>';
+    return '<circle cx="' + x.toFixed(1) + '" cy="' + y.toFixed(1) + '" r="' + (reach + 1.25 * r).toFixed(1) + '"/>';
   }).join("");
 }
 

@@ -14,7 +14,7 @@ from report_samples import PictureStore, drawn, page_data, shape_atlas
 from groupcc.analysis.atlas import PARTS
 from groupcc.report import write_report
 from groupcc.report.cards import choices
-from groupcc.report.notes import estimates, family_notes, latent_notes, overview_notes
+from groupcc.report.notes import differing, estimates, family_notes, latent_notes, overview_notes
 
 ROW = {"latent": 3, "stabilizer": "D1"}
 
@@ -67,6 +67,20 @@ def test_estimates_that_differ_are_marked() -> None:
     assert estimates({**ROW, "stabilizer_encoder": None}) == []
     told = {**ROW, "stabilizer_encoder": "D1", "stabilizer_activations": "D2"}
     assert estimates(told) == [("decoder", "D1", False), ("encoder", "D1", False), ("activations", "D2", True)]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "activations", "said"),
+    [
+        ("D1", "D1", ""),
+        ("C1", "D1", "the encoder differs"),
+        ("D1", "D2", "the activations differ"),
+        ("C1", "D2", "the encoder and the activations differ"),
+        (None, "D2", "the activations differ"),
+    ],
+)
+def test_who_differs_is_said(encoder: str | None, activations: str, said: str) -> None:
+    assert differing(estimates({**ROW, "stabilizer_encoder": encoder, "stabilizer_activations": activations})) == said
 
 
 def test_notes_of_a_family() -> None:

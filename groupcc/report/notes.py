@@ -12,7 +12,7 @@ from groupcc.analysis import Coverage
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.numbers import count_noun, percent, two_decimals
 
-__all__ = ["estimates", "family_notes", "latent_notes", "overview_notes"]
+__all__ = ["differing", "estimates", "family_notes", "latent_notes", "overview_notes"]
 
 Row = Mapping[str, Any]
 ESTIMATES = {"stabilizer": "decoder", "stabilizer_encoder": "encoder", "stabilizer_activations": "activations"}
@@ -31,6 +31,12 @@ def estimates(row: Row) -> list[tuple[str, str, bool]]:
     """(read off, stabilizer, whether it differs from the decoder's) where there are estimates to compare."""
     found = [(words, row[column]) for column, words in ESTIMATES.items() if row.get(column)]
     return [(words, name, name != row["stabilizer"]) for words, name in found] if len(found) > 1 else []
+
+
+def differing(told: Sequence[tuple[str, str, bool]]) -> str:
+    """Which of `estimates` differ, in words; empty where none does."""
+    names = [words for words, _, differs in told if differs]
+    return f"the {' and the '.join(names)} {'differs' if names == ['encoder'] else 'differ'}" if names else ""
 
 
 def _evidence(row: Row) -> list[str | Markup]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.dials import DialView, dial_view
-from groupcc.report.notes import estimates, family_notes, latent_notes
+from groupcc.report.notes import differing, estimates, family_notes, latent_notes
 from groupcc.report.numbers import array, number, percent, two_decimals
 from groupcc.report.pictures import Patch, PatchBook, element_words, heat_map, telling_elements
 from groupcc.report.svg import dial, dial_cells, level, level_class, ring_figure
@@ -80,6 +80,7 @@ class LatentView:
     turned_back: list[Patch]
     unclear: bool
     estimates: list[tuple[str, str, bool]]
+    differing: str
     notes: list[str | Markup]
 
 
@@ -208,6 +209,7 @@ class Reader:
             turned_back=self._turned_back(latent, len(examples)),
             unclear=self.table[latent].get("unclear") is not None,
             estimates=estimates(self.table[latent]),
+            differing=differing(estimates(self.table[latent])),
             notes=latent_notes(self.table[latent]),
         )
 

@@ -14,7 +14,8 @@ that are used, neither dead nor spare (each counted to the shape of its nearest 
 
 Controls have random weights: "filters" is the bank with noise for filters, none of which is another's transform; "net"
 is the bundled net's architecture as PyTorch initialises it, biases and all. Printed are live and used latents, how many
-of them are called invariant, and how many get any stabilizer but C1. In a net whose filters have a mean, brightness and
+of them are called invariant, of how many of these the answers to moved orbits say otherwise (an estimate that does not
+look at the decoder), and how many get any stabilizer but C1. In a net whose filters have a mean, brightness and
 colour are invariant and rightly called so; the bank's filters, noise too, have mean 0.
 """
 
@@ -158,8 +159,15 @@ def control(which: str, seed: int, args: argparse.Namespace) -> str:
     kinds = [kind for kind in atlas.kinds if kind != "dead"]
     used = [atlas.kinds[latent] for latent in used_latents(atlas)]
     called = kinds.count("invariant")
+    assert atlas.evidence is not None
+    answers = [estimate["activations"] for estimate in atlas.evidence.estimates]
+    unconfirmed = sum(
+        stabilizer.kind == "invariant" and answer != stabilizer.name
+        for stabilizer, answer in zip(atlas.stabilizers, answers, strict=True)
+    )
     return (
         f"control, {which}: {len(kinds)} live latents, {called} invariant ({called / max(len(kinds), 1):.1%}), "
+        f"{unconfirmed} of them not by their answers to moved orbits ({unconfirmed / max(len(kinds), 1):.1%}), "
         f"{len(kinds) - kinds.count('none')} with a stabilizer of any kind; "
         f"{len(used)} used, {used.count('invariant')} invariant ({used.count('invariant') / max(len(used), 1):.1%})"
     )

@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from groupcc import ops
-    from groupcc.activations import Lattice, OrbitStore, harvest, measure_lattice
+    from groupcc.activations import Lattice, OrbitStore, measure_lattice, visualize
+    from groupcc.activations.harvest import harvest
     from groupcc.analysis import Atlas, analyze, compare_atlases
     from groupcc.causal import causal_check
     from groupcc.groups import Group, cyclic, dihedral, group
@@ -40,6 +41,7 @@ _HOMES = {
     "measure_lattice": "activations",
     "train": "training",
     "use_backend": "ops",
+    "visualize": "activations",
 }
 _MODULES = {"activations", "analysis", "causal", "groups", "models", "ops", "report", "training", "zoo"}
 
@@ -64,6 +66,7 @@ __all__ = [
     "ops",
     "train",
     "use_backend",
+    "visualize",
 ]
 
 

@@ -48,18 +48,18 @@ class LayerReader:
     """Runs a model up to one layer: `reader(inputs)` is that layer's output, [B, C, H, W].
 
     The forward pass is left by a private exception once the layer has been called, so what comes after costs nothing.
-    No gradients; the hook is removed whatever happens.
+    No gradients unless `gradients`; the hook is removed whatever happens.
 
     Raises (on call):
         ArgumentError: the layer is never reached, or gives something else than a floating-point [B, C, H, W].
     """
 
-    def __init__(self, model: nn.Module, layer: str) -> None:
+    def __init__(self, model: nn.Module, layer: str, *, gradients: bool = False) -> None:
         self.model = model
         self.layer = layer
+        self.gradients = gradients
         self._module = find_layer(model, layer)
 
-    @torch.no_grad()
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         captured: list[Any] = []
 
@@ -69,7 +69,8 @@ class LayerReader:
 
         handle = self._module.register_forward_hook(hook)
         try:
-            self.model(inputs)
+            with torch.set_grad_enabled(self.gradients and torch.is_grad_enabled()):
+                self.model(inputs)
         except _Captured:
             pass
         finally:

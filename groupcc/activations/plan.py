@@ -26,7 +26,7 @@ from groupcc.groups import Group
 from groupcc.groups import group as make_group
 from groupcc.models.device import move
 
-__all__ = ["HarvestPlan", "Orbit", "plan_harvest"]
+__all__ = ["HarvestPlan", "Orbit", "plan_harvest", "resolve"]
 
 Orbit = Literal["input", "map"]
 
@@ -93,7 +93,7 @@ def plan_harvest(
         raise argument_error("seed", expected="a whole number of at least 0", got=seed, remedy="0 is the default.")
     rule = parse_positions(positions)
     elements = make_group(group)
-    resolved = _resolve(model, weights)
+    resolved = resolve(model, weights)
     layer = layer_alias(resolved.model, layer)
     find_layer(resolved.model, layer)
     source = open_source(images, max_pixels)
@@ -175,7 +175,8 @@ def plan_harvest(
     )
 
 
-def _resolve(model: nn.Module | str, weights: Any) -> ResolvedModel:
+def resolve(model: nn.Module | str, weights: Any) -> ResolvedModel:
+    """A model by name, or one that is already built."""
     if not isinstance(model, nn.Module):
         return resolve_model(model, weights)
     if weights is not None:

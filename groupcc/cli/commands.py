@@ -18,7 +18,7 @@ __all__ = ["COMMANDS"]
 def demo(args: argparse.Namespace) -> None:
     from groupcc.cli.demo import run_demo
 
-    run_demo(args.out, group=args.group, steps=args.steps, seed=args.seed)
+    run_demo(args.out, group=args.group, steps=args.steps, seed=args.seed, visualize=args.visualize)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> None:
     # All of it is checked before the harvest, which may take hours.
     settings, analysis = train_config(args), analysis_options(args)
     crosscoder_config(args, args.group, d_in=1)
+    pictures = stages.Pictures(args.model, args.weights, args.device, args.visualize)
     store = stages.harvest(args.out / "orbits", args.model, args.layer, args.images, args.group, harvest_options(args))
     stages.dictionary_to_report(
         args.out,
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> None:
         analysis,
         title=args.title,
         baseline=args.baseline,
+        pictures=pictures,
     )
 
 
@@ -68,9 +70,20 @@ def analyze(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> None:
     from groupcc.analysis import Atlas
     from groupcc.cli import stages
+    from groupcc.models import GroupCrosscoder
 
     store = stages.open_orbits(args.orbits) if args.orbits else None
-    stages.report(args.out, Atlas.load(args.atlas), store, title=args.title)
+    atlas, options = Atlas.load(args.atlas), {"title": args.title}
+    if args.visualize:
+        pictures = stages.Pictures(args.model, args.weights, args.device, args.visualize)
+        missing = [name for name in ("model", "crosscoder", "orbits") if getattr(args, name) is None]
+        if store is None or missing:
+            expected = "--model, --crosscoder and --orbits with it"
+            got = f"no --{' and no --'.join(missing)}"
+            raise argument_error("--visualize", expected=expected, got=got, remedy="Give them, or leave it out.")
+        crosscoder = GroupCrosscoder.from_pretrained(args.crosscoder)
+        options["visualization"] = stages.visualize(pictures, crosscoder, store, atlas)
+    stages.report(args.out, atlas, store, **options)
 
 
 def compare(args: argparse.Namespace) -> None:

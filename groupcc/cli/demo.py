@@ -24,12 +24,13 @@ STEPS = 3500
 TIED_STEPS = 1500  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
 
 
-def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
+def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: int = 0) -> None:
     """Everything under `out`; run again, it goes on where it stopped.
 
     The photographs are those that the net was not trained on. There are five, so each is used whole and in quarters,
     and training uses every orbit's translates (`TrainConfig.augment`). One photograph, with its quarters, is held out.
     """
+    pictures = stages.Pictures("bundled", None, None, visualize)
     images = list(crops())
     store = stages.harvest(
         out / "orbits",
@@ -62,6 +63,7 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int) -> None:
         {"scaling": True},
         title="Symmetries of a small vision net",
         baseline=True,
+        pictures=pictures,
         training_orbits=ByPhotograph(store),
         tied=(tied, dataclasses.replace(settings, steps=min(settings.steps, TIED_STEPS), lr=3e-3)),
     )

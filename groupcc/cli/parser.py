@@ -81,6 +81,17 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", default="D16", help="C<n> or D<n>; D16 has 16 rotations and 16 reflections")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the demo's own)")
     parser.add_argument("--seed", type=int, default=0, help="order of examples and starting weights")
+    _visualize(parser)
+
+
+def _visualize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--visualize",
+        type=int,
+        default=0,
+        metavar="N",
+        help="make a picture that drives the latent, by gradient ascent, for N clear latents of the report",
+    )
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
@@ -221,6 +232,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", action="store_true", help="train a plain sparse autoencoder too and compare in the report"
     )
+    _visualize(parser)
 
 
 def _orbits(required: bool) -> Callable[[argparse.ArgumentParser], None]:
@@ -241,6 +253,11 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--orbits", type=Path, default=None, metavar="DIR", help="the orbit store, for image patches")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
     parser.add_argument("--title", default=None, help="heading of the report")
+    _visualize(parser)
+    parser.add_argument("--model", default=None, help="with --visualize: the model that the orbits are of")
+    parser.add_argument("--weights", default=None, help="with --visualize: the model's weights")
+    parser.add_argument("--crosscoder", type=Path, default=None, metavar="DIR", help="with --visualize: the crosscoder")
+    _device(parser)
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:

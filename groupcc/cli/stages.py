@@ -11,14 +11,39 @@ from typing import Any
 
 import groupcc
 from groupcc._files import canonical_hash, read_json, write_json
-from groupcc.activations import OrbitStore
+from groupcc.activations import OrbitStore, Visualization
 from groupcc.analysis import Atlas
 from groupcc.cli.compare import comparison, training_seconds
-from groupcc.errors import DataError
+from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
 from groupcc.training import TrainConfig, regress_decoder, train_sae
 
-__all__ = ["analyze", "compare", "dictionary_to_report", "harvest", "open_orbits", "report", "train_crosscoder"]
+__all__ = [
+    "Pictures",
+    "analyze",
+    "compare",
+    "dictionary_to_report",
+    "harvest",
+    "open_orbits",
+    "report",
+    "train_crosscoder",
+    "visualize",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """How many latents to make pictures for, and with which model."""
+
+    model: Any
+    weights: Any
+    device: str | None
+    count: int
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.count, 0):
+            remedy = "Leave it out for none."
+            raise argument_error("--visualize", expected="a whole number of at least 0", got=self.count, remedy=remedy)
 
 
 @contextmanager
@@ -92,6 +117,20 @@ def _recorded_inputs(marker: Path) -> Any:
         return None
 
 
+def visualize(pictures: Pictures, crosscoder: GroupCrosscoder, store: OrbitStore, atlas: Atlas) -> Visualization | None:
+    """Pictures for the clearest latents of every kind; None where none is asked for, or none is clear."""
+    from groupcc.report import clear_latents
+
+    latents = clear_latents(atlas, pictures.count)
+    if not latents:
+        return None
+    with _stage(f"visualize {len(latents)} latents"):
+        options = {"weights": pictures.weights, "device": pictures.device}
+        found = groupcc.visualize(pictures.model, crosscoder, store, latents, **options)
+        print(f"   {int(found.beats_examples.sum())} of {len(latents)} beat the strongest example")
+        return found
+
+
 def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -> None:
     """The page at `path`, and its gist on the terminal."""
     from groupcc.report import summary, write_report
@@ -133,11 +172,12 @@ def dictionary_to_report(
     baseline: bool,
     training_orbits: Orbits | None = None,
     tied: tuple[CrosscoderConfig, TrainConfig] | None = None,
+    pictures: Pictures | None = None,
 ) -> None:
     """Everything after the harvest: train, analyze, compare, report. `training_orbits`: a view of the store.
 
     `baseline`: compare with a plain sparse autoencoder, and with a pose-tied crosscoder of the settings `tied`, which
-    gets an atlas and a report of its own.
+    gets an atlas and a report of its own. `pictures`: made for the report.
     """
     orbits: Orbits = training_orbits or store
     crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, orbits)
@@ -168,6 +208,8 @@ def dictionary_to_report(
             if "verdict" in row:
                 print(f"   {row['verdict']}")
     page = _page_options(crosscoder, store, settings)
+    if pictures is not None:
+        page["visualization"] = visualize(pictures, crosscoder, store, atlas)
     report(out / "report.html", atlas, store, title=title, baseline=rows, **page)
 
 

@@ -13,11 +13,12 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from groupcc.report.numbers import array
 from groupcc.report.svg import LEVELS, level, ring_rims, ring_sectors
-from groupcc.report.views import LatentView, Reader
+from groupcc.report.views import LatentView, Reader, select_latents
 from groupcc.report.words import KIND_KEYS
 
-__all__ = ["FILTERS", "SORTS", "Choice", "choices", "data_block", "letters", "page_order", "sorts"]
+__all__ = ["FILTERS", "SORTS", "Choice", "choices", "clear_latents", "data_block", "letters", "page_order", "sorts"]
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNO"
 """One for each step of the colour scale; none needs escaping in HTML or JSON."""
@@ -118,6 +119,14 @@ def page_order(reader: Reader) -> list[int]:
         return order.get(kind, len(order)), change if kind == "invariant" else -change
 
     return sorted(live, key=clearest)
+
+
+def clear_latents(atlas: Any, limit: int) -> list[int]:
+    """At most `limit` latents that are neither unclear nor spare: of every kind in turn, the most often active."""
+    rows = atlas.table()
+    unclear = [row.get("unclear") is not None or bool(row.get("spare")) for row in rows]
+    kinds = ["dead" if doubtful else str(kind) for doubtful, kind in zip(unclear, atlas.kinds, strict=True)]
+    return select_latents(kinds, None if atlas.frequency is None else array(atlas.frequency), limit)
 
 
 def sorts(table: list[dict[str, Any]], latents: list[int]) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from groupcc.report.numbers import count_noun, number, percent, shown, two_decim
 from groupcc.report.pictures import PatchBook
 from groupcc.report.svg import block_plot, scale_css
 from groupcc.report.views import Reader, select_latents
+from groupcc.report.visualized import visualized
 from groupcc.report.words import family_sizes, headline, kinds_for
 
 __all__ = ["write_report"]
@@ -78,6 +79,7 @@ def write_report(
     metrics: Mapping[str, Any] | None = None,
     baseline: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    visualization: Any | None = None,
     max_latents: int = 256,
     max_families: int = 64,
     max_latents_per_family: int = 32,
@@ -97,6 +99,7 @@ def write_report(
             key `verdict` is a sentence, shown above the table; that of `report` the address of the row's own report.
         provenance: what was analysed. `model`, `layer`, `n_images`, `n_examples` also go in the heading; every other
             key is listed at the end.
+        visualization: what `groupcc.visualize` returned for some of the latents, shown on their cards.
         max_latents: latents that get patches and a block map, which make the file large; every live latent has its
             card. They are taken from every kind in turn, most often active first, and the page says how many.
         max_families, max_latents_per_family: families shown (largest first), members shown in each (evenly over the
@@ -108,6 +111,7 @@ def write_report(
 
     Raises:
         ArgumentError: a limit that is not a whole number ≥ 0 (`max_latents` and `max_latents_per_family`: ≥ 1);
+            a `visualization` of latents that the atlas lacks;
             `orbits` of another group or number than those analysed, whose patches would be of other images.
     """
     limits = {
@@ -124,7 +128,8 @@ def write_report(
     path = Path(path)
     _check_orbits(atlas, orbits)
     patches = PatchBook(atlas, orbits if max_patches else None)
-    reader = Reader(atlas, patches, max_patches=max_patches)
+    made = visualized(visualization, int(atlas.n_latents), patches)
+    reader = Reader(atlas, patches, max_patches=max_patches, visualized=made)
     detailed = set(select_latents(reader.kinds, reader.frequency, max_latents))
     families = reader.families(limit=max_families, max_members=max_latents_per_family)
     linked = {family.family for family in families}

@@ -16,6 +16,7 @@ from groupcc.report.notes import differing, estimates, family_notes, latent_note
 from groupcc.report.numbers import array, number, percent, two_decimals
 from groupcc.report.pictures import Patch, PatchBook, element_words, heat_map, telling_elements
 from groupcc.report.svg import dial, dial_cells, level, level_class, ring_figure
+from groupcc.report.visualized import Visualized
 from groupcc.report.words import Kind, family_words, kind_of, pose_words, scaling_words, shape_hint, stabilizer_words
 
 __all__ = ["FamilyView", "LatentView", "MemberView", "Reader", "Transformed", "power_by_frequency", "select_latents"]
@@ -79,6 +80,7 @@ class LatentView:
     atoms: int | None
     turned_back: list[Patch]
     unclear: bool
+    visualized: Visualized | None
     estimates: list[tuple[str, str, bool]]
     differing: str
     notes: list[str | Markup]
@@ -116,11 +118,14 @@ class FamilyView:
 class Reader:
     """Reads one atlas (and the store behind it) into views."""
 
-    def __init__(self, atlas: Any, patches: PatchBook, *, max_patches: int) -> None:
+    def __init__(
+        self, atlas: Any, patches: PatchBook, *, max_patches: int, visualized: dict[int, Visualized] | None = None
+    ) -> None:
         self.atlas = atlas
         self.group = atlas.group
         self.patches = patches
         self.max_patches = max_patches
+        self.visualized = visualized or {}
         self.correlation = np.nan_to_num(array(atlas.autocorrelation).astype(np.float64))
         self.norms = np.nan_to_num(array(atlas.block_norms).astype(np.float64))
         self.stabilizers = list(atlas.stabilizers)
@@ -208,6 +213,7 @@ class Reader:
             atoms=int(self.atlas.families.atoms[latent]) if self.tied else None,
             turned_back=self._turned_back(latent, len(examples)),
             unclear=self.table[latent].get("unclear") is not None,
+            visualized=self.visualized.get(latent),
             estimates=estimates(self.table[latent]),
             differing=differing(estimates(self.table[latent])),
             notes=latent_notes(self.table[latent]),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from groupcc.analysis.dial import DialRing, pose_rings
+from groupcc.analysis.dial import DialRing, Rings, pose_rings
 from groupcc.groups import Group
 from groupcc.groups.algebra import BoolArray, IntArray
 
@@ -14,25 +14,12 @@ __all__ = ["Coverage", "read_coverage"]
 
 
 @dataclass(frozen=True, eq=False)
-class Coverage:
+class Coverage(Rings):
     """Which of the distinct poses of a family's shape have a detector: what `read_coverage` returns.
 
-    - `turned`: the poses that are rotations. `mirrored`: the others; None where each equals a rotation (C_n, and
-      where the shape has a mirror). Their `counts` are members in that pose, their `gaps` the poses without a detector.
+    - `turned`, `mirrored`: see `Rings`. Their `counts` are members in that pose, their `gaps` the poses without a
+      detector.
     """
-
-    turned: DialRing
-    mirrored: DialRing | None
-
-    @property
-    def rings(self) -> tuple[DialRing, ...]:
-        """The ring of rotations, and that of the mirrored poses where there is one."""
-        return (self.turned,) if self.mirrored is None else (self.turned, self.mirrored)
-
-    @property
-    def n_poses(self) -> int:
-        """|G|/|H|, the number of distinct poses."""
-        return sum(len(ring.counts) for ring in self.rings)
 
     @property
     def covered(self) -> float:

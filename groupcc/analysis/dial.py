@@ -14,7 +14,7 @@ from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups.algebra import BoolArray, IntArray
 
-__all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "pose_rings", "read_dial"]
+__all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "Rings", "pose_rings", "read_dial"]
 
 GAP_RATE = 0.25
 """In a gap a latent fires less often than this, as a multiple of its mean rate."""
@@ -57,24 +57,15 @@ class DialRing:
 
 
 @dataclass(frozen=True, eq=False)
-class Dial:
-    """How often one base latent fired in each of its distinct poses: what `read_dial` returns.
+class Rings:
+    """The distinct poses of a shape with stabilizer H.
 
     - `turned`: the poses that are rotations. `mirrored`: the others; None where each equals a rotation (C_n, and
-      where the stabilizer has a mirror).
-    - `p_even`: probability under even firing of counts as uneven as these (Pearson's X²); 1 for a single pose.
-    - `visible_gap`: degrees of the smallest gap that this many firings could show, were it empty; None where they
-      could show none.
-    - `kind`: "one" (a single pose, nothing to compare), "few" (too few firings to show any gap), "gaps", "even"
-      (`p_even` above `GAP_ERROR`, or what was given), "uneven" (no gap that this many firings could show, and no
-      evenness).
+      where the shape has a mirror).
     """
 
     turned: DialRing
     mirrored: DialRing | None
-    p_even: float
-    visible_gap: float | None
-    kind: DialKind
 
     @property
     def rings(self) -> tuple[DialRing, ...]:
@@ -85,6 +76,24 @@ class Dial:
     def n_poses(self) -> int:
         """|G|/|H|, the number of distinct poses."""
         return sum(len(ring.counts) for ring in self.rings)
+
+
+@dataclass(frozen=True, eq=False)
+class Dial(Rings):
+    """How often one base latent fired in each of its distinct poses: what `read_dial` returns.
+
+    - `turned`, `mirrored`: see `Rings`.
+    - `p_even`: probability under even firing of counts as uneven as these (Pearson's X²); 1 for a single pose.
+    - `visible_gap`: degrees of the smallest gap that this many firings could show, were it empty; None where they
+      could show none.
+    - `kind`: "one" (a single pose, nothing to compare), "few" (too few firings to show any gap), "gaps", "even"
+      (`p_even` above `GAP_ERROR`, or what was given), "uneven" (no gap that this many firings could show, and no
+      evenness).
+    """
+
+    p_even: float
+    visible_gap: float | None
+    kind: DialKind
 
     @property
     def firings(self) -> int:

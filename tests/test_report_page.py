@@ -104,6 +104,8 @@ def test_page_is_well_formed_and_stands_alone(tmp_path: Path, atlas) -> None:
     page = read(path)
     assert len(page.with_class("latent")) == 17
     assert len(page.with_class("family")) == 4
+    spectra = re.findall(r'<figure class="f-spectrum">.*?data-latent="(\d+)"', path.read_text(encoding="utf-8"), re.S)
+    assert spectra == [str(atlas.families.references[family]) for family in range(4)]
     assert len(page.with_class("heat")) == 17
     assert page.with_class("plot")
     assert "0.103" in page.words

@@ -109,6 +109,8 @@ class FamilyView:
     sentence: str
     dial: Markup | None
     dial_cells: Markup | None
+    reference: int
+    spectrum_label: str
     members: list[MemberView]
     left_out: int
     wide: bool
@@ -302,6 +304,8 @@ class Reader:
             sentence=words,
             dial=None if cells is None else dial(cells, f"Orientations of family {family}: {words}", mirrored=mirrored),
             dial_cells=cells,
+            reference=reference,
+            spectrum_label=self._spectrum_label(reference),
             members=[self._member(m, named[m]) for m in chosen],
             left_out=len(members) - len(chosen),
             wide=len(chosen) > NARROW_MEMBERS,

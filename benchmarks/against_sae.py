@@ -21,8 +21,9 @@ Each table has one row a side, the mean over the seeds and their range.
 - ARI, NMI: the adjusted Rand index and the normalised mutual information (scikit-learn) of families against shapes.
   "atoms": over the atoms, the same for every side, each in the family of the latent that matches it, and alone where
   none does (NMI, which is not corrected for chance, is some 0.7 then). "used": over the side's latents that are neither
-  dead nor spare (`Atlas.contribution`), each counted to the shape of its nearest atom, near or not. "live": over those
-  that fire, each spare one alone.
+  dead nor spare (`Atlas.contribution`), each counted to the shape of its nearest atom, near or not. "atoms" is blind to
+  used latents that match no atom, "used" to atoms that no latent matches; "both" is over all atoms and those latents
+  together. "live": over those that fire, each spare one alone.
 - used, spare: how many latents are so. FVU: over all blocks. These, and what is dead or spare, on held-out examples.
 
 Below it, for each ARI, what the crosscoder leads the best autoencoder by (means), and the spread: the larger of the
@@ -66,6 +67,7 @@ COLUMNS = (
     "stabilizers",
     "ARI, atoms",
     "NMI, atoms",
+    "ARI, both",
     "ARI, used",
     "NMI, used",
     "ARI, live",
@@ -165,6 +167,8 @@ def score(trained: GroupCrosscoder, truth: PlantedDictionary, held_out: Orbits) 
     shapes = truth.atom_base[of_latents.latent_atom]
     with_spare = torch.where(spare, _alone(atlas, len(labels)), labels)
     used, live = ~dead & ~spare, ~dead
+    strange = used & (of_latents.latent_cosine <= 0.95)
+    both = torch.cat([of_each_atom, labels[strange]])
     metrics = atlas.metrics or {}
     return {
         "recovered": of_atoms.share(),
@@ -172,6 +176,7 @@ def score(trained: GroupCrosscoder, truth: PlantedDictionary, held_out: Orbits) 
         "stabilizers": float((found == expected).all(axis=1).mean()) if recovered else math.nan,
         "ARI, atoms": float(adjusted_rand_score(truth.atom_base, of_each_atom)),
         "NMI, atoms": float(normalized_mutual_info_score(truth.atom_base, of_each_atom)),
+        "ARI, both": float(adjusted_rand_score(torch.cat([truth.atom_base, shapes[strange]]), both)),
         "ARI, used": float(adjusted_rand_score(shapes[used], labels[used])),
         "NMI, used": float(normalized_mutual_info_score(shapes[used], labels[used])),
         "ARI, live": float(adjusted_rand_score(shapes[live], with_spare[live])),

@@ -89,7 +89,7 @@ def test_against_sae(script, capsys):
         assert all(-1 <= found[name] <= 1 for name in bench.COLUMNS if name.startswith(("ARI", "NMI")))
         assert 1 <= found["used"] <= 16
     told = [row[0].split(":")[0] for row in rows if row[0].startswith("ARI")]
-    assert told == ["ARI, atoms", "ARI, used", "ARI, live"]
+    assert told == ["ARI, atoms", "ARI, both", "ARI, used", "ARI, live"]
 
 
 def test_against_sae_on_the_bank(script, capsys, tmp_path):
@@ -118,7 +118,7 @@ def test_against_sae_scores_what_it_should(script):
     acts, _ = truth.sample(400, n_active=2, seed=5)
     found = bench.score(crosscoder, truth, acts)
     A = len(truth.atoms)
-    full = ("recovered", "stabilizers", "ARI, atoms", "ARI, used", "NMI, atoms", "NMI, used")
+    full = ("recovered", "stabilizers", "ARI, atoms", "ARI, both", "ARI, used", "NMI, atoms", "NMI, used")
     assert {found[name] for name in full} == {1.0}
     assert (found["used"], found["spare"]) == (A, 3)
     assert 0.9 < found["ARI, live"] < 1.0  # spare ones are alone
@@ -136,6 +136,9 @@ def test_against_sae_scores_what_it_should(script):
     alone = truth.atom_base.clone()
     alone[[first, second, third]] = 100 + torch.arange(3)
     assert without["ARI, atoms"] == pytest.approx(adjusted_rand_score(truth.atom_base, alone))
+    # The unlike one stands beside the atom that nothing matches, in its family.
+    expected, given = (torch.cat([part, truth.atom_base[[third]]]) for part in (truth.atom_base, alone))
+    assert without["ARI, both"] == pytest.approx(adjusted_rand_score(expected, given))
     with torch.no_grad():
         crosscoder.W_dec[first] = other
     assert bench.score(crosscoder, truth, acts)["recovered"] == pytest.approx(1 - 2 / A)

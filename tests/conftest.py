@@ -1,6 +1,8 @@
 """Without a GPU, Triton kernels are tested in its interpreter, which must be asked for before Triton is imported."""
 
+import importlib
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,3 +25,10 @@ def device(request):
         import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
     with ops.use_backend(request.param):
         yield DEVICE.get(request.param, "cpu")
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a script in benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module

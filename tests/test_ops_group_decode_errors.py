@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from backends import COMPILED, running
+from test_ops_group_decode import sample
 
 import groupcc
 from groupcc import ops
@@ -59,3 +61,24 @@ def test_errors_of_encode(changed, message):
             groupcc.group("D3"),
             known=given["known"],
         )
+
+
+@pytest.mark.parametrize("implementation", ["reference", *COMPILED[-1:]])
+def test_what_does_not_exist(implementation):
+    acts, indices, poses, W, b, x = sample(("D3", 4, 3, 5, 6), torch.float32)
+    group = groupcc.group("D3")
+    one_bad = [poses.clone() for _ in range(3)]
+    one_bad[0][0, 0], one_bad[1][-1, -1], one_bad[2][1, 1] = 6, 6, -1
+    if implementation == "reference":  # which indexes as Python does
+        del one_bad[2]
+    for bad_indices, bad_poses in ((indices + 5, poses), *((indices * 0, bad) for bad in (poses + 6, *one_bad))):
+        with (
+            running(implementation, "group_decode_loss"),
+            pytest.raises((IndexError, RuntimeError), match=r"ndex|ndic|pose"),
+        ):
+            ops.group_decode_loss(acts, bad_indices, bad_poses, W, b, x, group)
+        with (
+            running(implementation, "group_encode_at"),
+            pytest.raises((IndexError, RuntimeError), match=r"ndex|ndic|pose"),
+        ):
+            ops.group_encode_at(x, W, W[:, 0, 0], bad_indices, bad_poses, group)

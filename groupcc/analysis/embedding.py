@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from groupcc.analysis.families import Families
-from groupcc.analysis.fourier import GroupFourier
+from groupcc.analysis.fourier import GroupFourier, units
 from groupcc.analysis.neighbours import NeighbourGraph
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
@@ -136,8 +136,7 @@ def _components(W_dec_LGD: torch.Tensor, group: Group, references: IntArray) -> 
     D = W_dec_LGD.shape[2]
     parts = []
     for index in torch.from_numpy(references).split(latent_step(max(len(references), 1), group, D)):
-        W_CGD = W_dec_LGD[index.to(W_dec_LGD.device)]
-        unit = W_CGD / W_CGD.flatten(1).norm(dim=1).view(-1, 1, 1)
+        unit = units(W_dec_LGD, index)
         powers = [
             weight * x_hat.view(len(index), dim * dim, D).square().sum(1)
             for weight, dim, x_hat in zip(weights, fourier.dims, fourier.forward(unit), strict=True)

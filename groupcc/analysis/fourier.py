@@ -8,7 +8,7 @@ import torch
 
 from groupcc.groups import Group
 
-__all__ = ["GroupFourier"]
+__all__ = ["GroupFourier", "units"]
 
 
 class GroupFourier:
@@ -37,10 +37,16 @@ class GroupFourier:
             part.reshape(len(W_LGD) * dim, dim * W_LGD.shape[2]) for dim, part in zip(self.dims, parts, strict=True)
         ]
 
-    def empty(self, latents: int, like_LGD: torch.Tensor) -> list[torch.Tensor]:
-        """Room for what `forward` gives of that many latents."""
-        D = like_LGD.shape[2]
-        return [like_LGD.new_empty(latents * dim, dim * D) for dim in self.dims]
+    def forward_units(self, W_LGD: torch.Tensor, latents: torch.Tensor, step: int) -> list[torch.Tensor]:
+        """`forward` of the latents at int64 [n], scaled to norm 1; `step` of them at a time beside the result."""
+        n, D = len(latents), W_LGD.shape[2]
+        coefficients = [W_LGD.new_empty(n * dim, dim * D) for dim in self.dims]
+        for start in range(0, n, step):
+            unit = units(W_LGD, latents[start : start + step])
+            rows = self.rows(coefficients, start, start + len(unit))
+            for into, found in zip(rows, self.forward(unit), strict=True):
+                into.copy_(found)
+        return coefficients
 
     def rows(self, coefficients: list[torch.Tensor], start: int, stop: int) -> list[torch.Tensor]:
         """The coefficients of latents start … stop − 1, as views."""
@@ -67,6 +73,12 @@ class GroupFourier:
         z = z_hat.new_empty(self._synthesis.shape[1], La * Lb)
         _multiply(self._synthesis.T, z_hat.flatten(1), z)
         return z.view(-1, La, Lb).permute(1, 2, 0)
+
+
+def units(W_LGD: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """The latents at int64 [n], scaled to norm 1 over all blocks."""
+    W_nGD = W_LGD[latents.to(W_LGD.device)]
+    return W_nGD / W_nGD.flatten(1).norm(dim=1).view(-1, 1, 1)
 
 
 def _multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from groupcc.analysis.dial import read_dial
-from groupcc.analysis.fourier import GroupFourier
+from groupcc.analysis.fourier import GroupFourier, units
 from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
@@ -139,16 +138,12 @@ def _search(
     if len(latents) == 0:
         return
     fourier = GroupFourier(group, W_dec_LGD)
-    coefficients = fourier.empty(len(latents), W_dec_LGD)
-    for start, unit in _units(W_dec_LGD, latents, latent_step(len(latents), group, W_dec_LGD.shape[2])):
-        views = fourier.rows(coefficients, start, start + len(unit))
-        for rows, values in zip(views, fourier.forward(unit), strict=True):
-            rows.copy_(values)
+    coefficients = fourier.forward_units(W_dec_LGD, latents, latent_step(len(latents), group, W_dec_LGD.shape[2]))
     best, partner = torch.zeros(len(latents)), torch.full((len(latents),), -1, dtype=torch.int64)
     curves = torch.zeros(len(latents), group.n)
     step = max(1, min(int((MAX_PAIR_NUMBERS / group.order) ** 0.5), latent_step(len(live), group, W_dec_LGD.shape[2])))
-    for first, unit in _units(W_dec_LGD, others, step):
-        block = fourier.forward(unit)
+    for first in range(0, len(others), step):
+        block = fourier.forward(units(W_dec_LGD, others[first : first + step]))
         for start in range(0, len(latents), step):
             stop = min(start + step, len(latents))
             cosine = fourier.correlate(block, fourier.rows(coefficients, start, stop)).cpu()
@@ -180,10 +175,3 @@ def _search(
         steps = 0.0 if period - steps < 1e-3 else steps  # a hair below the period is the same turn as 0
         found.pose[latent] = group.n + round(steps) % group.n
         found.turn[latent] = steps * 360.0 / group.n
-
-
-def _units(W_dec_LGD: torch.Tensor, latents: torch.Tensor, step: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first of them, decoders scaled to norm 1) of some latents at a time."""
-    for start in range(0, len(latents), step):
-        block = W_dec_LGD[latents[start : start + step].to(W_dec_LGD.device)]
-        yield start, block / block.flatten(1).norm(dim=1)[:, None, None]

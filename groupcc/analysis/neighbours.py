@@ -88,16 +88,8 @@ class Correlations:
     def __init__(self, W_dec_LGD: torch.Tensor, group: Group, live: torch.Tensor) -> None:
         self.group, self.live = group, live
         self._fourier = GroupFourier(group, W_dec_LGD)
-        self._coefficients = self._fourier.empty(len(live), W_dec_LGD)
-        start = 0
-        for index in live.split(latent_step(max(len(W_dec_LGD), 1), group, W_dec_LGD.shape[2])):
-            stop = start + len(index)
-            W_CGD = W_dec_LGD[index]
-            unit = W_CGD / W_CGD.flatten(1).norm(dim=1).view(-1, 1, 1)
-            rows = self._fourier.rows(self._coefficients, start, stop)
-            for into, found in zip(rows, self._fourier.forward(unit), strict=True):
-                into.copy_(found)
-            start = stop
+        step = latent_step(max(len(W_dec_LGD), 1), group, W_dec_LGD.shape[2])
+        self._coefficients = self._fourier.forward_units(W_dec_LGD, live, step)
         self._place = torch.full((len(W_dec_LGD),), -1, dtype=torch.int64, device=live.device)
         self._place[live] = torch.arange(len(live), device=live.device)
 

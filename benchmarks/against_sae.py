@@ -46,8 +46,8 @@ from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, har
 from groupcc.analysis import Atlas
 from groupcc.cli.demo import ByPhotograph, crops
 from groupcc.models import Orbits, as_orbits
+from groupcc.models.splits import split_by_image
 from groupcc.training.baseline import regress_decoder, train_sae
-from groupcc.training.data import split_by_image
 from groupcc.zoo.bank import known_bank
 from groupcc.zoo.planted import PlantedDictionary, match, planted
 

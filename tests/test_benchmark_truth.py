@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from test_analysis_contribution import with_spares
 
 import groupcc
-from groupcc.training.data import split_by_image
+from groupcc.models.splits import split_by_image
 
 
 def test_against_sae(script, capsys):

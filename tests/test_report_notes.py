@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from browser import CHROMIUM, ask
 from report_samples import PictureStore, drawn, page_data, shape_atlas
 
 from groupcc.analysis.atlas import PARTS
+from groupcc.analysis.held_out import Seen
 from groupcc.report import write_report
 from groupcc.report.cards import choices
-from groupcc.report.notes import differing, estimates, family_notes, latent_notes, overview_notes
+from groupcc.report.notes import MEASURED_ON, differing, estimates, family_notes, latent_notes, overview_notes
 
 ROW = {"latent": 3, "stabilizer": "D1"}
 
@@ -67,6 +69,12 @@ def test_estimates_that_differ_are_marked() -> None:
     assert estimates({**ROW, "stabilizer_encoder": None}) == []
     told = {**ROW, "stabilizer_encoder": "D1", "stabilizer_activations": "D2"}
     assert estimates(told) == [("decoder", "D1", False), ("encoder", "D1", False), ("activations", "D2", True)]
+    for seen, words in MEASURED_ON.items():
+        assert estimates({**told, "activations_on": seen})[1:] == [
+            ("encoder", "D1", False),
+            (f"activations {words}", "D2", True),
+        ]
+    assert set(MEASURED_ON) == set(get_args(Seen))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +88,7 @@ def test_estimates_that_differ_are_marked() -> None:
     ],
 )
 def test_who_differs_is_said(encoder: str | None, activations: str, said: str) -> None:
-    assert differing(estimates({**ROW, "stabilizer_encoder": encoder, "stabilizer_activations": activations})) == said
+    assert differing({**ROW, "stabilizer_encoder": encoder, "stabilizer_activations": activations}) == said
 
 
 def test_notes_of_a_family() -> None:
@@ -123,6 +131,12 @@ def test_the_overview_counts_live_latents() -> None:
         ("chiral", "2 (1 of them with their mirror image)"),
         ("unclear", "1"),
         ("activations differ", "1 of 2"),
+        ("encoder differs", "2 of 3"),
+    ]
+    for row in rows[:2]:
+        row["activations_on"] = "held-out"
+    assert overview_notes(rows)[2:] == [
+        ("activations differ", "1 of 2, on held-out images"),
         ("encoder differs", "2 of 3"),
     ]
     assert overview_notes([{"kind": "mirror"}]) == []

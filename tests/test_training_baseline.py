@@ -10,9 +10,10 @@ from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig
 from groupcc.analysis import translate
 from groupcc.cli.compare import comparison
 from groupcc.models import as_orbits
+from groupcc.models.splits import split_by_image
 from groupcc.training import regress_decoder, train_sae
 from groupcc.training.baseline import UprightOrbits
-from groupcc.training.data import split_by_image, translate_at_random
+from groupcc.training.data import translate_at_random
 
 GROUP = groupcc.group("D3")
 G, D, L = 6, 5, 24

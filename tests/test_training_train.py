@@ -8,8 +8,9 @@ import groupcc
 from groupcc import GroupCrosscoder
 from groupcc.errors import ArgumentError, DataError
 from groupcc.models import as_orbits
+from groupcc.models.splits import split_by_image
 from groupcc.training import trainer
-from groupcc.training.data import batch_indices, split_by_image
+from groupcc.training.data import batch_indices
 from groupcc.training.initialise import DataStatistics, geometric_median, initialise_decoder, measure
 
 

@@ -10,8 +10,9 @@ from groupcc.analysis.contribution import SPARE, Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
 from groupcc.analysis.embedding import EMBEDDING_METHODS, Embedding, EmbeddingMethod, embed
-from groupcc.analysis.evidence import CONFIDENT, Estimate, Evidence
+from groupcc.analysis.evidence import CONFIDENT, EVIDENCE_EXAMPLES, Estimate, Evidence
 from groupcc.analysis.families import DUPLICATE_SIMILARITY, FAMILY_THRESHOLD, Families, find_families
+from groupcc.analysis.held_out import MeasuredOn
 from groupcc.analysis.interpolation import interpolate
 from groupcc.analysis.mirrors import CHIRALITIES, Mirrors, find_mirrors
 from groupcc.analysis.misses import Limit, NearMiss
@@ -33,6 +34,7 @@ __all__ = [
     "DIAL_KINDS",
     "DUPLICATE_SIMILARITY",
     "EMBEDDING_METHODS",
+    "EVIDENCE_EXAMPLES",
     "FAMILY_METHODS",
     "FAMILY_THRESHOLD",
     "GAP_ERROR",
@@ -58,6 +60,7 @@ __all__ = [
     "FamilyMethod",
     "FamilyPair",
     "Limit",
+    "MeasuredOn",
     "Mirrors",
     "NearMiss",
     "NeighbourGraph",

@@ -11,7 +11,7 @@ from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.broken import find_broken
 from groupcc.analysis.clustering import FamilyMethod, check_family_method
 from groupcc.analysis.embedding import EmbeddingMethod, check_embedding, embed
-from groupcc.analysis.evidence import measure_evidence
+from groupcc.analysis.evidence import EVIDENCE_EXAMPLES, measure_evidence
 from groupcc.analysis.families import FAMILY_THRESHOLD, find_families, given_families
 from groupcc.analysis.power import spectrum
 from groupcc.analysis.scaling import measure_scaling
@@ -20,7 +20,7 @@ from groupcc.analysis.stabilizers import find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
 from groupcc.analysis.translation import autocorrelation
 from groupcc.analysis.tuning import measure_tuning
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, is_whole
 from groupcc.models import as_orbits
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def analyze(
     top: int = 8,
     batch_size: int = 1024,
     scaling: bool = False,
+    held_out: Any = None,
     control: Any = None,
-    evidence_examples: int = 16384,
+    evidence_examples: int = EVIDENCE_EXAMPLES,
     progress: bool = False,
 ) -> Atlas:
     """Reads each latent's symmetry from its decoder blocks, and with `orbits` what it responds to.
@@ -57,6 +58,9 @@ def analyze(
     - `top`: most activating examples kept for each latent; `batch_size`: orbits encoded at once.
     - `scaling`: whether to measure what the data has in each block (`Atlas.scaling`, see `measure_scaling`); needs
       `orbits`.
+    - `held_out`: what the activations' estimate of the stabilizers is measured on: orbits, or indices of examples of
+      `orbits`, that training has not seen. None finds those that `train` held out, where `orbits` are what it had
+      (`crosscoder.provenance`), else takes all; `Evidence.activations_on` says what it was.
     - `control`: orbits of images that look alike at every angle, at the position of their centre; what their blocks
       differ by is interpolation's (`Atlas.evidence.null`, see `control_error`).
     - `evidence_examples`: orbits at most that stabilizers are tested on (`Atlas.evidence`); 0: weights alone.
@@ -67,12 +71,16 @@ def analyze(
     Of a tied crosscoder the latents are base latents. Their families are given; the search by `family_threshold` says
     which base latents have one shape (`Atlas.duplicates`).
 
-    Reads `W_dec`, `W_enc`, `b_enc`, `config`, `group`, `encode` and `decode`, and of a tied one `residual_share`;
-    changes nothing. Deterministic on the CPU.
+    Reads `W_dec`, `W_enc`, `b_enc`, `config`, `group`, `provenance`, `encode` and `decode`, and of a tied one
+    `residual_share`; changes nothing. Deterministic on the CPU.
     ArgumentError for NaN or infinite weights, naming them, and of the decoder the first such latent.
     """
     check_options(
-        tolerance=tolerance, family_threshold=family_threshold, family_method=family_method, embedding=embedding
+        tolerance=tolerance,
+        family_threshold=family_threshold,
+        family_method=family_method,
+        embedding=embedding,
+        evidence_examples=evidence_examples,
     )
     if top < 1 or batch_size < 1:
         raise argument_error("top", expected="top and batch_size at least 1", got=(top, batch_size), remedy="Raise it.")
@@ -83,10 +91,10 @@ def analyze(
             got=type(crosscoder).__name__,
             remedy="groupcc.GroupCrosscoder.from_pretrained(directory) reads one.",
         )
-    if scaling and orbits is None:
-        raise argument_error(
-            "scaling", expected="orbits to measure it on", got="orbits=None", remedy="Pass orbits, or scaling=False."
-        )
+    if orbits is None and (scaling or held_out is not None):
+        name = "scaling" if scaling else "held_out"
+        remedy = "Pass orbits, or leave it out."
+        raise argument_error(name, expected="orbits to measure it on", got="orbits=None", remedy=remedy)
     group = crosscoder.group
     W_dec_LGD = check_decoder(crosscoder.W_dec, group)
     check_weights(crosscoder)
@@ -123,6 +131,7 @@ def analyze(
         used,
         left_out=left_out,
         orbits=orbits,
+        held_out=held_out,
         control=control,
         examples=evidence_examples,
         batch_size=batch_size,
@@ -174,6 +183,7 @@ def check_options(
     family_threshold: float = FAMILY_THRESHOLD,
     family_method: FamilyMethod = "star",
     embedding: EmbeddingMethod = "pca",
+    evidence_examples: int = EVIDENCE_EXAMPLES,
 ) -> None:
     """ArgumentError for an option that `analyze` would refuse, before anything else has been done."""
     if tolerance != "auto" and not 0.0 <= tolerance < 1.0:
@@ -183,6 +193,11 @@ def check_options(
     if not 0.0 < family_threshold <= 1.0:
         raise argument_error(
             "family_threshold", expected="a cosine in (0, 1]", got=family_threshold, remedy="The default is 0.75."
+        )
+    if not is_whole(evidence_examples, 0):
+        remedy = "0 leaves them out."
+        raise argument_error(
+            "evidence_examples", expected="a whole number of at least 0", got=evidence_examples, remedy=remedy
         )
     check_family_method(family_method)
     check_embedding(embedding)

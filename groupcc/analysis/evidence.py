@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from groupcc.analysis.broken import Broken, find_broken, present_autocorrelation
+from groupcc.analysis.held_out import MeasuredOn, choose_examples
 from groupcc.analysis.misses import NearMiss, limits, near_misses
+from groupcc.analysis.moved import measure_moved
 from groupcc.analysis.null import Null, measure_null
 from groupcc.analysis.resampling import measure_data
 from groupcc.analysis.stabilizers import Stabilizer, find_stabilizers, subgroup_scores, subgroup_types
@@ -19,10 +21,13 @@ from groupcc.analysis.translation import autocorrelation
 from groupcc.groups import Group
 from groupcc.models import GroupCrosscoder, as_orbits
 
-__all__ = ["CONFIDENT", "Estimate", "Evidence", "measure_evidence"]
+__all__ = ["CONFIDENT", "EVIDENCE_EXAMPLES", "Estimate", "Evidence", "measure_evidence"]
 
 CONFIDENT = 0.9
 """A stabilizer is unclear where fewer than this share of the resamples give it."""
+
+EVIDENCE_EXAMPLES = 16384
+"""Orbits at most that stabilizers are tested on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +49,10 @@ class Evidence:
     - `blocks` int8 [L, G]: 0 present, 1 weakened, 2 missing; 0 throughout for a latent that is not broken.
     - `null`: what interpolation and chance alone do, see [`Null`][groupcc.analysis.Null].
     - `encoder`: the same read off an encoder that reads all blocks; else None.
-    - With orbits, else None: `activations`, from f(R_h a) against f(a), see `Responses`; `data` [L, G], C of the
-      decoder blocks that the data ask for, and `shares` [L, types], in which share of resamples of the images these
-      have each type of subgroup (`type_names`), NaN where the latent fires too seldom; see `measure_data`.
+    - With orbits, else None: `activations`, from f(R_h a) against f(a), see `Responses`, and `activations_on`, the
+      images that it was measured on (None in files from before this was kept); `data` [L, G], C of the decoder blocks
+      that the data ask for, and `shares` [L, types], in which share of resamples of the images these have each type of
+      subgroup (`type_names`), NaN where the latent fires too seldom; see `measure_data`.
 
     By latent: `confidence`, `near_misses`, `estimates`, `agreement`, `broken`, `unclear`.
     """
@@ -61,6 +67,7 @@ class Evidence:
     activations: Estimate | None = None
     data: torch.Tensor | None = None
     shares: torch.Tensor | None = None
+    activations_on: MeasuredOn | None = None
 
     @property
     def type_names(self) -> tuple[str, ...]:
@@ -149,12 +156,15 @@ class Evidence:
         """What `Atlas.table` says of a latent."""
         confidence = math.nan if self.confidence is None else float(self.confidence[latent])
         misses, broken = self.near_misses[latent], self.broken[latent]
+        activations = self.estimates[latent]["activations"]
+        on = None if activations is None else self.activations_on
         return {
             "confidence": None if math.isnan(confidence) else round(confidence, 2),
             "unclear": self.unclear[latent],
             "near_miss": str(misses[0]) if misses else None,
             "stabilizer_encoder": self.estimates[latent]["encoder"],
-            "stabilizer_activations": self.estimates[latent]["activations"],
+            "stabilizer_activations": activations,
+            "activations_on": None if on is None else on.seen,
             "agreement": self.agreement[latent],
             "broken": None if broken is None else str(broken),
         }
@@ -175,6 +185,8 @@ class Evidence:
                 found[f"evidence_{name}_tolerance"] = torch.tensor(estimate.tolerance, dtype=torch.float64)
         if self.data is not None and self.shares is not None:
             found |= {"evidence_data": self.data, "evidence_shares": self.shares}
+        if self.activations_on is not None:
+            found["evidence_activations_on"] = self.activations_on.tensor()
         return found
 
     @classmethod
@@ -185,6 +197,7 @@ class Evidence:
         if "evidence_blocks" not in tensors:
             return None
         numbers = [None if math.isnan(x) else x for x in tensors["evidence_null"].tolist()]
+        on = tensors.get("evidence_activations_on")
         return cls(
             group,
             stabilizers,
@@ -196,6 +209,7 @@ class Evidence:
             _restored(tensors, "activations"),
             tensors.get("evidence_data"),
             tensors.get("evidence_shares"),
+            None if on is None else MeasuredOn.from_tensor(on),
         )
 
 
@@ -216,16 +230,18 @@ def measure_evidence(
     *,
     left_out: torch.Tensor | None = None,
     orbits: Any = None,
+    held_out: Any = None,
     control: Any = None,
-    examples: int = 16384,
+    examples: int = EVIDENCE_EXAMPLES,
     batch_size: int = 1024,
     progress: bool = False,
 ) -> Evidence:
     """The evidence for the stabilizers and block states that `find_broken` returned for `crosscoder`.
 
-    `W_LGD` its checked decoder, `C_LG` its autocorrelation; `orbits`, of which up to `examples` are read, and `control`
-    as `analyze` has them. The tolerances of the encoder and the activations are calibrated as the decoder's is, on
-    latents not in `left_out` (bool [L]). Deterministic on the CPU.
+    `W_LGD` its checked decoder, `C_LG` its autocorrelation; `orbits`, of which up to `examples` are read, `held_out`
+    and `control` as `analyze` has them. Of a latent that fires too seldom on the images that its activation is measured
+    on nothing is said: those that training saw are no substitute. The tolerances of the encoder and the activations are
+    calibrated as the decoder's is, on latents not in `left_out` (bool [L]). Deterministic on the CPU.
     """
     group = crosscoder.group
     present = blocks_LG == 0
@@ -234,7 +250,7 @@ def measure_evidence(
     shown[some] = present_autocorrelation(W_LGD[some.to(W_LGD.device)], present[some], group).cpu().to(shown)
     alive = torch.tensor([stabilizer.kind != "dead" for stabilizer in stabilizers], dtype=torch.bool)
     asked = alive if left_out is None else alive & ~left_out
-    encoder = activations = data = shares = None
+    encoder = activations = data = shares = on = None
     if crosscoder.config.encoder == "orbit" or crosscoder.config.tied:
         encoder = _encoder(crosscoder, group, alive, asked)
     if orbits is not None and examples > 0:
@@ -242,13 +258,20 @@ def measure_evidence(
         sums = measure_data(
             crosscoder, source, W_LGD, present, examples=examples, batch_size=batch_size, progress=progress
         )
-        known = alive & sums.responded
-        moved = calibrate_tolerance(sums.responses[known & asked], group)
-        found = find_stabilizers(sums.responses, group, moved, ~known)
-        activations = Estimate(sums.responses, _types(found, group), moved)
         data, shares = sums.autocorrelation().float(), sums.shares(tolerance)
+        unseen, chosen, on = choose_examples(crosscoder, source, held_out, examples)
+        moved = measure_moved(crosscoder, unseen, chosen, alive, batch_size=batch_size, progress=progress)
+        activations = _activations(*moved.autocorrelation(), group, alive, asked)
     null = measure_null(W_LGD, shown, group, stabilizers, control)
-    return Evidence(group, stabilizers, tolerance, shown, blocks_LG, null, encoder, activations, data, shares)
+    return Evidence(group, stabilizers, tolerance, shown, blocks_LG, null, encoder, activations, data, shares, on)
+
+
+def _activations(
+    R_LG: torch.Tensor, known: torch.Tensor, group: Group, alive: torch.Tensor, asked: torch.Tensor
+) -> Estimate:
+    known = alive & known
+    tolerance = calibrate_tolerance(R_LG[known & asked], group)
+    return Estimate(R_LG, _types(find_stabilizers(R_LG, group, tolerance, ~known), group), tolerance)
 
 
 def _encoder(crosscoder: GroupCrosscoder, group: Group, alive: torch.Tensor, asked: torch.Tensor) -> Estimate:

@@ -5,15 +5,46 @@ from __future__ import annotations
 import torch
 
 from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS
-from groupcc.models import GroupCrosscoder, SparseLatents
+from groupcc.models import GroupCrosscoder, Orbits, SparseLatents
+from groupcc.models.metrics import batch_starts
 
-__all__ = ["FEWEST_FIRINGS", "MOST_FIRINGS", "Responses"]
+__all__ = ["FEWEST_FIRINGS", "MOST_FIRINGS", "Responses", "measure_moved"]
 
 FEWEST_FIRINGS = 5
 """With fewer firings nothing is said of a latent's activation."""
 
 MOST_FIRINGS = 32
 """Firings of each latent that are looked at: the first ones."""
+
+
+@torch.no_grad()
+def measure_moved(
+    crosscoder: GroupCrosscoder,
+    source: Orbits,
+    examples: torch.Tensor,
+    asked_L: torch.Tensor,
+    *,
+    batch_size: int,
+    progress: bool = False,
+) -> Responses:
+    """The `Responses` over these examples, in their order, until all latents asked (bool [L]) have `MOST_FIRINGS`.
+
+    Deterministic on the CPU. The crosscoder's mode is restored.
+    """
+    responses = Responses(crosscoder)
+    asked = asked_L.to(responses.count.device)
+    was_training = crosscoder.training
+    crosscoder.eval()
+    try:
+        for start in batch_starts(len(examples), batch_size, "activations, moved", progress):
+            # Ascending reads are kinder to a store on disk.
+            acts = source.take(examples[start : start + batch_size].sort().values).to(responses.found.device)
+            responses.add(acts, crosscoder.encode(acts))
+            if bool((responses.count[asked] >= MOST_FIRINGS).all()):
+                break
+    finally:
+        crosscoder.train(was_training)
+    return responses
 
 
 class Responses:

@@ -9,7 +9,6 @@ from functools import partial
 import torch
 
 from groupcc.analysis.broken import SUPPORT
-from groupcc.analysis.moved import Responses
 from groupcc.analysis.products import latent_products, of_latents
 from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS
 from groupcc.analysis.stabilizers import best_types, subgroup_scores, subgroup_types
@@ -44,7 +43,6 @@ class DataSums:
       ½Σ_g (⟨u_s[g], u_t[g]⟩ + ⟨u_s[gh], u_t[gh]⟩), u_t the template from all other parts.
     - `weights` float64 [S, L]: v_s·Σ_{t≠s} v_t, so that Σ_s powers / Σ_s weights is the template's squared length.
     - `parts` int64 [L]: in how many of them a latent fires.
-    - `responses` [L, G], `responded` bool [L]: see `Responses.autocorrelation`.
     """
 
     group: Group
@@ -52,8 +50,6 @@ class DataSums:
     powers: torch.Tensor
     weights: torch.Tensor
     parts: torch.Tensor
-    responses: torch.Tensor
-    responded: torch.Tensor
 
     @property
     def seen(self) -> torch.Tensor:
@@ -83,8 +79,7 @@ class DataSums:
         S, L = self.products.shape[:2]
         seen = self.seen
         products, powers, weights = (x[:, seen] for x in (self.products, self.powers, self.weights))
-        by_latent = (self.parts[seen], self.responses[seen], self.responded[seen])
-        own = DataSums(self.group, products, powers, weights, *by_latent)
+        own = DataSums(self.group, products, powers, weights, self.parts[seen])
         counts = torch.zeros(int(seen.sum()), len(subgroup_types(self.group)))
         every = torch.arange(len(counts))
         generator = torch.Generator().manual_seed(seed)
@@ -161,7 +156,6 @@ class _Templates:
         self.acts, self.squares, self.residuals = zeros((S, L, self.H)), zeros((S, L)), zeros((S, G, D))
         self.examples = torch.tensor([len(part) for part in parts], dtype=torch.float64, device=self.device)
         fired = torch.zeros(S, L, dtype=torch.bool, device=self.device)
-        responses = Responses(self.crosscoder)
         for s, examples in enumerate(parts):
             self.batches.append([])
             for start in batch_starts(len(examples), batch_size, f"evidence, part {s + 1} of {S}", progress):
@@ -171,7 +165,6 @@ class _Templates:
                 self.batches[s].append((some, latents))
                 self._count(s, latents, fired[s])
                 self.residuals[s] += (acts - self.crosscoder.decode(latents)).sum(0, dtype=torch.float64)
-                responses.add(acts, latents)
         self.mean_f = self.acts.sum(0) / self.examples.sum()  # [L, H]
         self.mean_r = self.residuals.sum(0) / self.examples.sum()
         variation = self.squares - 2 * (self.acts * self.mean_f).sum(2)
@@ -189,8 +182,7 @@ class _Templates:
                     rest = template[at.start - first : at.stop - first] - U
                     products[s, at], powers[s, at] = self._compare(U, rest, self.present_LG[at])
         weights = self.variation * (self.variation.sum(0) - self.variation)
-        found = (products.cpu(), powers.cpu(), weights.cpu(), fired.sum(0).cpu())
-        return DataSums(self.group, *found, *responses.autocorrelation())
+        return DataSums(self.group, products.cpu(), powers.cpu(), weights.cpu(), fired.sum(0).cpu())
 
     def _take(self, examples: torch.Tensor) -> torch.Tensor:
         return self.source.take(examples).to(self.device)

@@ -7,7 +7,8 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
-from groupcc.analysis import EMBEDDING_METHODS, FAMILY_METHODS, check_options
+from groupcc.activations import OrbitStore
+from groupcc.analysis import EMBEDDING_METHODS, EVIDENCE_EXAMPLES, FAMILY_METHODS, check_options
 from groupcc.errors import argument_error
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     crosscoder_config(args, args.group, d_in=1)
     pictures = stages.Pictures(args.model, args.weights, args.device, args.visualize)
     store = stages.harvest(args.out / "orbits", args.model, args.layer, args.images, args.group, harvest_options(args))
+    check_control(analysis, store.group.name, store.d_in)
     stages.dictionary_to_report(
         args.out,
         store,
@@ -63,7 +65,9 @@ def analyze(args: argparse.Namespace) -> None:
 
     options = analysis_options(args)
     store = stages.open_orbits(args.orbits) if args.orbits else None
-    atlas = stages.analyze(args.out, GroupCrosscoder.from_pretrained(args.crosscoder), store, options)
+    crosscoder = GroupCrosscoder.from_pretrained(args.crosscoder)
+    check_control(options, crosscoder.group.name, crosscoder.config.d_in)
+    atlas = stages.analyze(args.out, crosscoder, store, options)
     print(summary(atlas))
 
 
@@ -216,10 +220,26 @@ def analysis_options(args: argparse.Namespace) -> dict[str, Any]:
         options["family_method"] = args.family_method
     if args.embedding != EMBEDDING_METHODS[0]:
         options["embedding"] = args.embedding
+    if args.evidence_examples != EVIDENCE_EXAMPLES:
+        options["evidence_examples"] = args.evidence_examples
     check_options(**options)
     if args.scaling:
         options["scaling"] = True
+    if args.control is not None:
+        options["control"] = OrbitStore.open(args.control)
     return options
+
+
+def check_control(options: dict[str, Any], group: str, d_in: int) -> None:
+    """ArgumentError where the orbits of --control are of another group or width than these."""
+    control = options.get("control")
+    if control is not None and (control.group.name, control.d_in) != (group, d_in):
+        raise argument_error(
+            "--control",
+            expected=f"orbits under {group} of width {d_in}",
+            got=f"{control.group.name} of width {control.d_in}",
+            remedy="Harvest it with the same --model, --layer and --group.",
+        )
 
 
 def _margin(args: argparse.Namespace) -> float | Literal["receptive_field"]:

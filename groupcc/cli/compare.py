@@ -9,8 +9,8 @@ from typing import Any
 
 from groupcc.analysis import Atlas
 from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
+from groupcc.models.splits import split_by_image
 from groupcc.training import TrainConfig, evaluate
-from groupcc.training.data import split_by_image
 from groupcc.training.metrics import read_metrics
 
 __all__ = ["comparison", "training_seconds"]

@@ -224,6 +224,21 @@ def _analysis(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--scaling", action="store_true", help="measure on the orbits whether empty blocks are absent or were shrunk"
     )
+    options.add_argument(
+        "--control",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="an orbit store of images that look alike at every angle (discs), harvested at their centre: how far "
+        "interpolation alone moves C",
+    )
+    options.add_argument(
+        "--evidence-examples",
+        type=int,
+        default=16384,
+        metavar="N",
+        help="orbits at most that stabilizers are tested on; 0: from the weights alone",
+    )
 
 
 def _run(parser: argparse.ArgumentParser) -> None:

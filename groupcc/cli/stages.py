@@ -12,10 +12,12 @@ from typing import Any
 import groupcc
 from groupcc._files import canonical_hash, read_json, write_json
 from groupcc.activations import OrbitStore, Visualization
+from groupcc.activations.fingerprints import tensor_digest
 from groupcc.analysis import Atlas
 from groupcc.cli.compare import comparison, training_seconds
 from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
+from groupcc.models.splits import held_out_examples, split_record
 from groupcc.training import TrainConfig, regress_decoder, train_sae
 
 __all__ = [
@@ -71,29 +73,43 @@ def train_crosscoder(
     """The crosscoder under `out` (its files in `out/crosscoder`), trained on `orbits`: the store, or a view of it."""
     with _stage("train the pose-tied crosscoder" if config.tied else "train"):
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
-        crosscoder.provenance = _provenance(store)
+        crosscoder.provenance = _provenance(store) | _split(store, orbits, settings)
         result = groupcc.train(crosscoder, orbits or store, dataclasses.replace(settings, out=out))
         print(f"   {_figures(result.metrics)}")
         return result.crosscoder.cpu()
 
 
-def train_baseline(out: Path, orbits: Orbits, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
-    """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
+def train_baseline(
+    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, orbits: Orbits | None = None
+) -> GroupCrosscoder:
+    """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block.
+
+    `orbits` as `train_crosscoder` has them.
+    """
+    view = orbits or store
     with _stage("train the baseline (a plain sparse autoencoder)"):
-        result = train_sae(orbits, config, dataclasses.replace(settings, out=out))
+        result = train_sae(view, config, dataclasses.replace(settings, out=out))
         print(f"   on upright activations: {_figures(result.metrics)}")
-        return regress_decoder(result.crosscoder.cpu(), orbits, config.group, settings)
+        crosscoder = regress_decoder(result.crosscoder.cpu(), view, config.group, settings)
+        crosscoder.provenance |= _split(store, orbits, settings)
+        return crosscoder
 
 
 def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:
-    """The atlas in `out`, with table.csv and table.json; read back where its inputs are those of the last time."""
+    """The atlas in `out`, with table.csv and table.json; read back where its inputs are those of the last time.
+
+    `options` of `groupcc.analyze`, `control` as a store.
+    """
     with _stage("analyze"):
+        control = options.get("control")
+        held_out = None if store is None else held_out_examples(crosscoder.provenance, store)
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
                 "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index) if store is not None else None,
-                "options": options,
+                "held out": None if held_out is None else tensor_digest(held_out),
+                "options": options | ({} if control is None else {"control": canonical_hash(control.index)}),
             }
         )
         marker = out / "inputs.json"
@@ -180,14 +196,14 @@ def dictionary_to_report(
     gets an atlas and a report of its own. `pictures`: made for the report.
     """
     orbits: Orbits = training_orbits or store
-    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, orbits)
+    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, training_orbits)
     atlas = analyze(out / "atlas", crosscoder, store, analysis)
     rows = None
     if baseline:
-        sae = train_baseline(out / "sae", orbits, config, settings)
+        sae = train_baseline(out / "sae", store, config, settings, training_orbits)
         dictionaries = {"group crosscoder": (crosscoder, atlas)}
         if tied is not None:
-            tied_crosscoder = train_crosscoder(out / "tied", store, *tied, orbits)
+            tied_crosscoder = train_crosscoder(out / "tied", store, *tied, training_orbits)
             tied_atlas = analyze(out / "tied" / "atlas", tied_crosscoder, store, analysis)
             tied_title = None if title is None else f"{title}, poses tied"
             page = _page_options(tied_crosscoder, store, tied[1])
@@ -223,6 +239,11 @@ def _page_options(crosscoder: GroupCrosscoder, store: OrbitStore, settings: Trai
         | {"encoder": config.encoder, "sparsity": config.sparsity, "k": config.k}
         | ({"pose selection": config.pose} if config.tied else {}),
     }
+
+
+def _split(store: OrbitStore, view: Orbits | None, settings: TrainConfig) -> dict[str, Any]:
+    """What lets analysis find in the store what training on a view of it holds out."""
+    return {} if view is None else {"split": split_record(store, view, settings.held_out, settings.seed)}
 
 
 def _provenance(store: OrbitStore) -> dict[str, Any]:

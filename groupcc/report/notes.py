@@ -18,6 +18,13 @@ Row = Mapping[str, Any]
 ESTIMATES = {"stabilizer": "decoder", "stabilizer_encoder": "encoder", "stabilizer_activations": "activations"}
 """Columns with an estimate of the stabilizer, and what each is read off."""
 
+MEASURED_ON = {
+    "held-out": "on held-out images",
+    "training": "on training images",
+    "unknown": "on images that training may have seen",
+}
+"""Values of the column `activations_on`, in words."""
+
 NAMED_GAPS = 3
 """Gaps of a family that its sentence names."""
 
@@ -29,13 +36,19 @@ def latent_notes(row: Row) -> list[str | Markup]:
 
 def estimates(row: Row) -> list[tuple[str, str, bool]]:
     """(read off, stabilizer, whether it differs from the decoder's) where there are estimates to compare."""
-    found = [(words, row[column]) for column, words in ESTIMATES.items() if row.get(column)]
-    return [(words, name, name != row["stabilizer"]) for words, name in found] if len(found) > 1 else []
+    found = [(words, column) for column, words in ESTIMATES.items() if row.get(column)]
+    if len(found) < 2:
+        return []
+    on = MEASURED_ON.get(row.get("activations_on") or "", "")
+    return [
+        (f"{words} {on}" if on and words == "activations" else words, row[column], row[column] != row["stabilizer"])
+        for words, column in found
+    ]
 
 
-def differing(told: Sequence[tuple[str, str, bool]]) -> str:
-    """Which of `estimates` differ, in words; empty where none does."""
-    names = [words for words, _, differs in told if differs]
+def differing(row: Row) -> str:
+    """Which of the `estimates` differ from the decoder's, in words; empty where none does."""
+    names = [words for column, words in ESTIMATES.items() if row.get(column) not in (None, row["stabilizer"])]
     return f"the {' and the '.join(names)} {'differs' if names == ['encoder'] else 'differ'}" if names else ""
 
 
@@ -127,5 +140,7 @@ def overview_notes(table: Sequence[Row]) -> list[tuple[str, str]]:
     for column, words in (("stabilizer_activations", "activations differ"), ("stabilizer_encoder", "encoder differs")):
         told = [row[column] != row["stabilizer"] for row in live if row.get(column)]
         if told:
-            found.append((words, f"{sum(told):,} of {len(told):,}"))
+            seen = next((row.get("activations_on") for row in live if row.get(column)), None)
+            on = f", {MEASURED_ON[seen]}" if seen and column == "stabilizer_activations" else ""
+            found.append((words, f"{sum(told):,} of {len(told):,}{on}"))
     return found

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from groupcc import __version__
 from groupcc._files import atomic_write
+from groupcc.analysis.moved import FEWEST_FIRINGS
 from groupcc.errors import argument_error, is_whole
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.cards import choices, data_block, page_order, sorts
@@ -165,6 +166,8 @@ def write_report(
             live=len(ordered),
             terms=TERMS,
             evidence=any("near_miss" in row for row in reader.table[:1]),
+            activations_on=getattr(atlas.evidence, "activations_on", None),
+            fewest_firings=FEWEST_FIRINGS,
             notes=overview_notes(reader.table),
             has_map=any(row.get("map_x") is not None for row in reader.table),
             dead=[latent for latent, kind in enumerate(reader.kinds) if kind == "dead"][:DEAD_NAMED],

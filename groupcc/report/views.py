@@ -217,7 +217,7 @@ class Reader:
             unclear=self.table[latent].get("unclear") is not None,
             visualized=self.visualized.get(latent),
             estimates=estimates(self.table[latent]),
-            differing=differing(estimates(self.table[latent])),
+            differing=differing(self.table[latent]),
             notes=latent_notes(self.table[latent]),
         )
 

@@ -8,8 +8,9 @@ import torch
 
 from groupcc.groups.tables import translation_table
 from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits, as_orbits
+from groupcc.models.splits import fingerprint, split_by_image
 from groupcc.training.config import TrainConfig
-from groupcc.training.data import split_by_image, translate_at_random
+from groupcc.training.data import translate_at_random
 from groupcc.training.trainer import TrainResult, train
 
 __all__ = ["UprightOrbits", "regress_decoder", "train_sae"]
@@ -86,8 +87,9 @@ def regress_decoder(
 
     f are the autoencoder's latents of the upright activation; the regression sees the examples that
     `train_config`'s split leaves for training (each under one random translate with `augment`). What comes back is an
-    "identity" crosscoder with free decoder norms, so evaluation and block analysis treat both alike. Normal
-    equations in fp64 with a ridge of 1e-4 of their mean diagonal, which holds latents that never fire at zero.
+    "identity" crosscoder with free decoder norms, so evaluation and block analysis treat both alike; its provenance
+    says which examples were left out. Normal equations in fp64 with a ridge of 1e-4 of their mean diagonal, which holds
+    latents that never fire at zero.
     """
     config = dataclasses.replace(sae.config, group=group, encoder="identity", decoder_norm="free")
     crosscoder = GroupCrosscoder(config)
@@ -113,4 +115,5 @@ def regress_decoder(
     crosscoder.threshold.copy_(sae.threshold)
     crosscoder.W_dec.copy_(solution[:L].view(L, G, D))
     crosscoder.b_dec.copy_(solution[L].view(G, D))
+    crosscoder.provenance = {"settings": {"train": train_config.resumable_settings(), "data": fingerprint(source)}}
     return crosscoder.eval()

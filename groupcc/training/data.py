@@ -1,46 +1,21 @@
-"""Examples for training: split by image, in an order fixed by the seed, translated at random."""
+"""Examples for training: in an order fixed by the seed, translated at random."""
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from typing import cast
 
 import torch
 
-from groupcc.errors import argument_error
 from groupcc.models import Orbits
 from groupcc.ops.memory import recycled
 
 __all__ = [
     "batch_indices",
     "describe_examples",
-    "fingerprint",
     "scaled",
-    "split_by_image",
     "translate_at_random",
 ]
-
-
-def split_by_image(orbits: Orbits, held_out: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(training, held-out) example indices, ascending; all examples of an image fall on one side.
-
-    At least one image is held out where `held_out` > 0, and at least one is left.
-    """
-    images = orbits.image_ids.unique()
-    if held_out == 0:
-        return torch.arange(len(orbits)), torch.arange(0)
-    if len(images) < 2:
-        raise argument_error(
-            "held_out",
-            expected="0 where all examples come from one image",
-            got=held_out,
-            remedy="Set held_out=0, or harvest more images.",
-        )
-    count = min(max(round(held_out * len(images)), 1), len(images) - 1)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    is_held_out = torch.isin(orbits.image_ids, images[order[:count]])
-    return (~is_held_out).nonzero().flatten(), is_held_out.nonzero().flatten()
 
 
 def batch_indices(indices: torch.Tensor, batch_size: int, seed: int, step: int) -> torch.Tensor:
@@ -80,16 +55,6 @@ def scaled(acts: torch.Tensor, scale: float) -> torch.Tensor:
     """acts times a number, in memory of its own."""
     out = recycled(tuple(acts.shape), acts.dtype) if acts.device.type == "cpu" else None
     return torch.mul(acts, scale, out=out)
-
-
-def fingerprint(orbits: Orbits) -> str:
-    """Hex hash of the data's size, its image of each example, and 64 examples spread over it."""
-    n = len(orbits)
-    probes = torch.linspace(0, n - 1, min(n, 64), dtype=torch.float64).long()
-    digest = hashlib.sha256(str(n).encode())
-    digest.update(orbits.image_ids.numpy().tobytes())
-    digest.update(orbits.take(probes).cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def describe_examples(orbits: Orbits, indices: torch.Tensor) -> str:

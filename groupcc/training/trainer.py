@@ -17,14 +17,13 @@ from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_er
 from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, Orbits, as_orbits, residual
 from groupcc.models.device import move
+from groupcc.models.splits import fingerprint, split_by_image
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import (
     batch_indices,
     describe_examples,
-    fingerprint,
     scaled,
-    split_by_image,
     translate_at_random,
 )
 from groupcc.training.evaluation import evaluate

@@ -14,6 +14,7 @@ import torch
 from groupcc.analysis import Families, analyze
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
+from groupcc.causal import FamilyEffect
 from groupcc.groups import Group, group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 
@@ -164,4 +165,25 @@ def tied_atlas(group_name: str = "D8", shapes: tuple[str, ...] = ("circle", "lin
         top_examples=top,
         frequency=torch.full((L,), 0.1),
         mean_act=torch.ones(L),
+    )
+
+
+def effect(family: int, verdict: str, readout: str = "output") -> FamilyEffect:
+    """Made-up scores of a causal check."""
+    return FamilyEffect(
+        family=family,
+        latents=2,
+        readout=readout,
+        positions=30,
+        similarity=0.9,
+        effect=0.00455,
+        reposed=0.481,
+        measured=0.62,
+        unmoved=0.11,
+        wrong=-0.0066,
+        random=-1.03,
+        reposed_error=0.17,
+        margin=0.37,
+        margin_error=0.1,
+        verdict=verdict,
     )

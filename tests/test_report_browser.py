@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from browser import CHROMIUM, ask, axe
-from report_samples import PictureStore, shape_atlas, tied_atlas
+from report_samples import PictureStore, effect, shape_atlas, tied_atlas
 
+from groupcc.causal import CausalCheck
 from groupcc.report import write_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome here")
@@ -181,6 +182,14 @@ def test_axe_finds_no_fault(tied: bool, tmp_path: Path) -> None:
         PictureStore(),
         metrics={"fvu": 0.1, "fvu_per_block": [0.1] * 16},
         baseline=[{"dictionary": "one", "FVU": 0.1, "verdict": "It wins."}],
+        causal=CausalCheck(
+            [effect(0, "yes"), effect(0, "no", "late"), effect(1, "unclear"), effect(1, "partly", "late")],
+            ["90°", "180°"],
+            5,
+            20,
+            crosscoder=atlas.crosscoder,
+            families=atlas.families.fingerprint(),
+        ),
     )
     violations, opened = ask(
         page,

@@ -58,6 +58,7 @@ class Atlas:
     - `scaling`: what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]; if asked for.
     - `tuning`: period, chirality and tuning curve, [`Tuning`][groupcc.analysis.Tuning]; None in files from before it.
     - `evidence`: what speaks for and against each stabilizer, [`Evidence`][groupcc.analysis.Evidence].
+    - `crosscoder`: fingerprint of the weights that were analysed; None in files from before it, and of what has none.
     - `embedding`: a place in the plane for each latent, the family map, [`Embedding`][groupcc.analysis.Embedding];
       None in files from before it.
 
@@ -92,6 +93,7 @@ class Atlas:
     embedding: Embedding | None = None
     contribution: Contribution | None = None
     evidence: Evidence | None = None
+    crosscoder: str | None = None
 
     @property
     def n_latents(self) -> int:

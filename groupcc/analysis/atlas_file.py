@@ -43,6 +43,7 @@ def save_atlas(atlas: Atlas, directory: Path) -> Path:
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
                 "config": atlas.config.to_dict(),
+                "crosscoder": atlas.crosscoder,
                 "tolerance": atlas.tolerance,
                 "family_threshold": atlas.families.threshold,
                 "family_method": _searched(atlas).method,
@@ -137,4 +138,5 @@ def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, 
         embedding=Embedding.from_tensors(tensors),
         contribution=Contribution.from_tensors(tensors),
         evidence=Evidence.from_tensors(tensors, G, stabilizers, values["tolerance"]),
+        crosscoder=values.get("crosscoder"),
     )

@@ -71,8 +71,8 @@ def analyze(
     Of a tied crosscoder the latents are base latents. Their families are given; the search by `family_threshold` says
     which base latents have one shape (`Atlas.duplicates`).
 
-    Reads `W_dec`, `W_enc`, `b_enc`, `config`, `group`, `provenance`, `encode` and `decode`, and of a tied one
-    `residual_share`; changes nothing. Deterministic on the CPU.
+    Reads `W_dec`, `W_enc`, `b_enc`, `config`, `group`, `provenance`, `encode`, `decode`, `fingerprint`, of a tied one
+    `residual_share` too; changes nothing. Deterministic on the CPU.
     ArgumentError for NaN or infinite weights, naming them, and of the decoder the first such latent.
     """
     check_options(
@@ -174,6 +174,7 @@ def analyze(
         contribution=activity.contribution if activity else None,
         evidence=evidence,
         embedding=embed(W_dec_LGD, group, found, stabilizers, embedding),
+        crosscoder=crosscoder.fingerprint(),
     )
 
 

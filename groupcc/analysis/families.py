@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,10 @@ class Families:
         if missing:
             raise KeyError(missing[0])
         return cls(references=references, threshold=threshold, method=method, **found)
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of which latent is in which family: equal families in equal order, equal fingerprints."""
+        return hashlib.sha256(self.labels.numpy().astype("<i8").tobytes()).hexdigest()
 
     @property
     def sizes(self) -> list[int]:

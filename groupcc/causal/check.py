@@ -171,7 +171,14 @@ def causal_check(
             variance = check.variance(readout)
             effects.append(family_effect(family, size, readout, check.changed[row], cosine, errors, variance))
     names = [group.element_names[h] for h in moves]
-    return CausalCheck(effects, names, check.images, len(plan.geometry.candidates))
+    return CausalCheck(
+        effects,
+        names,
+        check.images,
+        len(plan.geometry.candidates),
+        crosscoder=crosscoder.fingerprint(),
+        families=given.fingerprint(),
+    )
 
 
 class _Check:

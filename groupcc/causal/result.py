@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from groupcc._files import write_json
+from groupcc._files import canonical_hash, read_json, write_json
+from groupcc.errors import DataError
 from groupcc.groups.algebra import FloatArray
 
 __all__ = ["CONDITIONS", "CONTROLS", "CausalCheck", "FamilyEffect", "family_effect"]
+
+FORMAT = "groupcc-causal"
+FORMAT_VERSION = 1
 
 CONDITIONS = ("ablated", "averaged", "reposed", "measured", "unmoved", "wrong", "random")
 """What stands in the family's place at the layer; see `causal_check`."""
@@ -62,22 +66,46 @@ class CausalCheck:
 
     - `effects`: one `FamilyEffect` for each family and read-out. `elements`: names of the elements that images were
       transformed by. `images`: how many. `positions_per_image`: safe positions in each.
+    - `crosscoder`, `families`: fingerprints of the weights and of the families that were checked, by which the check is
+      known to belong to an atlas (`GroupCrosscoder.fingerprint`, `Families.fingerprint`).
     """
 
     effects: list[FamilyEffect]
     elements: list[str]
     images: int
     positions_per_image: int
+    crosscoder: str
+    families: str
 
     def table(self) -> list[dict[str, Any]]:
         """One row a family and read-out, plain values; None where unknown."""
         return [asdict(effect) for effect in self.effects]
 
     def save(self, path: str | Path) -> Path:
-        """Writes `table()` and what it was measured on as JSON."""
+        """Writes `table()` and what it was measured on as JSON, in one rename."""
         path = Path(path)
-        write_json(path, asdict(self))
+        values = asdict(self)
+        write_json(
+            path, {"format": FORMAT, "format_version": FORMAT_VERSION, **values, "sha256": canonical_hash(values)}
+        )
         return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> CausalCheck:
+        """Reads what `save` wrote. DataError where it is missing, damaged, something else, or of another version."""
+        path = Path(path)
+        try:
+            values = read_json(path)
+            if values.pop("format", None) != FORMAT or values.pop("format_version", None) != FORMAT_VERSION:
+                raise DataError(
+                    f"{path} is no {FORMAT!r} file of version {FORMAT_VERSION}, which this groupcc reads. "
+                    "Run the causal check again."
+                )
+            if values.pop("sha256") != canonical_hash(values):
+                raise DataError(f"{path} is damaged. Run the causal check again.")
+            return cls(**values | {"effects": [FamilyEffect(**effect) for effect in values["effects"]]})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} holds no readable causal check ({error}). Run it again.") from error
 
     def text(self) -> str:
         """The table for a terminal."""

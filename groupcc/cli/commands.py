@@ -15,11 +15,14 @@ from groupcc.training import TrainConfig
 
 __all__ = ["COMMANDS"]
 
+CAUSAL_IMAGES = 16
+"""Images that `run` checks families on, as many as `groupcc causal` does by default."""
+
 
 def demo(args: argparse.Namespace) -> None:
     from groupcc.cli.demo import run_demo
 
-    run_demo(args.out, group=args.group, steps=args.steps, seed=args.seed, visualize=args.visualize)
+    run_demo(args.out, group=args.group, steps=args.steps, seed=args.seed, visualize=args.visualize, causal=args.causal)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -29,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
     settings, analysis = train_config(args), analysis_options(args)
     crosscoder_config(args, args.group, d_in=1)
     pictures = stages.Pictures(args.model, args.weights, args.device, args.visualize)
+    interventions = _interventions(args)
     store = stages.harvest(args.out / "orbits", args.model, args.layer, args.images, args.group, harvest_options(args))
     check_control(analysis, store.group.name, store.d_in)
     stages.dictionary_to_report(
@@ -40,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
         title=args.title,
         baseline=args.baseline,
         pictures=pictures,
+        interventions=interventions,
     )
 
 
@@ -73,11 +78,14 @@ def analyze(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     from groupcc.analysis import Atlas
+    from groupcc.causal import CausalCheck
     from groupcc.cli import stages
     from groupcc.models import GroupCrosscoder
 
     store = stages.open_orbits(args.orbits) if args.orbits else None
     atlas, options = Atlas.load(args.atlas), {"title": args.title}
+    if args.causal is not None:
+        options["causal"] = CausalCheck.load(args.causal)
     if args.visualize:
         pictures = stages.Pictures(args.model, args.weights, args.device, args.visualize)
         missing = [name for name in ("model", "crosscoder", "orbits") if getattr(args, name) is None]
@@ -240,6 +248,30 @@ def check_control(options: dict[str, Any], group: str, d_in: int) -> None:
             got=f"{control.group.name} of width {control.d_in}",
             remedy="Harvest it with the same --model, --layer and --group.",
         )
+
+
+def _interventions(args: argparse.Namespace) -> Any:
+    """Of `run`; what the check would refuse is refused before the harvest."""
+    from groupcc.cli import stages
+    from groupcc.groups import group
+
+    options = {
+        "weights": args.weights,
+        "device": args.device,
+        "input_size": args.input_size,
+        "margin": _margin(args),
+        "max_images": min(args.max_images or CAUSAL_IMAGES, CAUSAL_IMAGES),
+        "forward_batch": args.forward_batch,
+        "seed": args.seed,
+    }
+    if args.causal and (args.orbit != "input" or group(args.group).order < 3):
+        raise argument_error(
+            "--causal",
+            expected="--orbit input and a group of three elements or more",
+            got=f"--orbit {args.orbit} --group {args.group}",
+            remedy="Leave it out: images must be transformed, and one transform is the control of another.",
+        )
+    return stages.Interventions(args.model, args.layer, args.images, options, args.causal)
 
 
 def _margin(args: argparse.Namespace) -> float | Literal["receptive_field"]:

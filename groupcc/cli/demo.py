@@ -24,7 +24,7 @@ STEPS = 3500
 TIED_STEPS = 1500  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
 
 
-def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: int = 0) -> None:
+def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: int = 0, causal: int = 0) -> None:
     """Everything under `out`; run again, it goes on where it stopped.
 
     The photographs are those that the net was not trained on. There are five, so each is used whole and in quarters,
@@ -32,13 +32,20 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: 
     """
     pictures = stages.Pictures("bundled", None, None, visualize)
     images = list(crops())
+    # Quarters of a photograph are no images of their own to an error over images.
+    whole = [(name, pixels) for name, pixels in images if "," not in name]
+    options = {"input_size": INPUT_SIZE, "seed": seed}
+    # Of two elements there is no second transform, the control of the first.
+    interventions = stages.Interventions(
+        "bundled", LAYER, whole, options, causal if parse_group(group).order > 2 else 0
+    )
     store = stages.harvest(
         out / "orbits",
         "bundled",
         LAYER,
         images,
         parse_group(group).name,
-        {"input_size": INPUT_SIZE, "seed": seed},
+        options,
     )
     config = CrosscoderConfig(
         group=store.group.name, d_in=store.d_in, n_latents=256, k=8, encoder="orbit", dead_after=4_000
@@ -64,6 +71,7 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: 
         title="Symmetries of a small vision net",
         baseline=True,
         pictures=pictures,
+        interventions=interventions,
         training_orbits=ByPhotograph(store),
         tied=(tied, dataclasses.replace(settings, steps=min(settings.steps, TIED_STEPS), lr=3e-3)),
     )

@@ -82,6 +82,17 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the demo's own)")
     parser.add_argument("--seed", type=int, default=0, help="order of examples and starting weights")
     _visualize(parser)
+    _checked(parser, 3)
+
+
+def _checked(parser: argparse.ArgumentParser, default: int) -> None:
+    parser.add_argument(
+        "--causal",
+        type=int,
+        default=default,
+        metavar="N",
+        help="check for the N largest families whether the rest of the network uses them so (see groupcc causal)",
+    )
 
 
 def _visualize(parser: argparse.ArgumentParser) -> None:
@@ -248,6 +259,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "--baseline", action="store_true", help="train a plain sparse autoencoder too and compare in the report"
     )
     _visualize(parser)
+    _checked(parser, 0)
 
 
 def _orbits(required: bool) -> Callable[[argparse.ArgumentParser], None]:
@@ -268,6 +280,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--orbits", type=Path, default=None, metavar="DIR", help="the orbit store, for image patches")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
     parser.add_argument("--title", default=None, help="heading of the report")
+    parser.add_argument("--causal", type=Path, default=None, metavar="FILE", help="what `groupcc causal` wrote")
     _visualize(parser)
     parser.add_argument("--model", default=None, help="with --visualize: the model that the orbits are of")
     parser.add_argument("--weights", default=None, help="with --visualize: the model's weights")

@@ -14,6 +14,7 @@ from groupcc._files import canonical_hash, read_json, write_json
 from groupcc.activations import OrbitStore, Visualization
 from groupcc.activations.fingerprints import tensor_digest
 from groupcc.analysis import Atlas
+from groupcc.causal import CausalCheck
 from groupcc.cli.compare import comparison, training_seconds
 from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
@@ -21,8 +22,10 @@ from groupcc.models.splits import held_out_examples, split_record
 from groupcc.training import TrainConfig, regress_decoder, train_sae
 
 __all__ = [
+    "Interventions",
     "Pictures",
     "analyze",
+    "check_causally",
     "compare",
     "dictionary_to_report",
     "harvest",
@@ -46,6 +49,22 @@ class Pictures:
         if not is_whole(self.count, 0):
             remedy = "Leave it out for none."
             raise argument_error("--visualize", expected="a whole number of at least 0", got=self.count, remedy=remedy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interventions:
+    """How many families to check causally, largest first, with which model on which images; `options` of the check."""
+
+    model: Any
+    layer: str
+    images: Any
+    options: dict[str, Any]
+    count: int
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.count, 0):
+            remedy = "Leave it out for none."
+            raise argument_error("--causal", expected="a whole number of at least 0", got=self.count, remedy=remedy)
 
 
 @contextmanager
@@ -147,6 +166,44 @@ def visualize(pictures: Pictures, crosscoder: GroupCrosscoder, store: OrbitStore
         return found
 
 
+def check_causally(
+    out: Path, interventions: Interventions, crosscoder: GroupCrosscoder, store: OrbitStore, atlas: Atlas
+) -> CausalCheck | None:
+    """The causal check in `out`, read back where its inputs are those of the last time; None if not asked for."""
+    count = min(interventions.count, len(atlas.families))
+    if not count:
+        return None
+    with _stage("causal check of " + ("1 family" if count == 1 else f"{count} families")):
+        inputs = canonical_hash(
+            {
+                "groupcc": groupcc.__version__,
+                "weights": crosscoder.fingerprint(),
+                "orbits": canonical_hash(store.index),
+                "families": atlas.families.fingerprint(),
+                "n_families": count,
+                "options": interventions.options,
+            }
+        )
+        marker, file = out / "inputs.json", out / "causal.json"
+        if file.is_file() and _recorded_inputs(marker) == inputs:
+            try:
+                return CausalCheck.load(file)
+            except DataError as error:
+                print(f"   checking again: {error}")
+        found = groupcc.causal_check(
+            interventions.model,
+            interventions.layer,
+            crosscoder,
+            interventions.images,
+            atlas,
+            n_families=count,
+            **interventions.options,
+        )
+        found.save(file)
+        write_json(marker, {"inputs": inputs})
+        return found
+
+
 def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -> None:
     """The page at `path`, and its gist on the terminal."""
     from groupcc.report import summary, write_report
@@ -189,15 +246,17 @@ def dictionary_to_report(
     training_orbits: Orbits | None = None,
     tied: tuple[CrosscoderConfig, TrainConfig] | None = None,
     pictures: Pictures | None = None,
+    interventions: Interventions | None = None,
 ) -> None:
     """Everything after the harvest: train, analyze, compare, report. `training_orbits`: a view of the store.
 
     `baseline`: compare with a plain sparse autoencoder, and with a pose-tied crosscoder of the settings `tied`, which
-    gets an atlas and a report of its own. `pictures`: made for the report.
+    gets an atlas and a report of its own. `pictures`, `interventions`: made for the report.
     """
     orbits: Orbits = training_orbits or store
     crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, training_orbits)
     atlas = analyze(out / "atlas", crosscoder, store, analysis)
+    causal = None if interventions is None else check_causally(out / "causal", interventions, crosscoder, store, atlas)
     rows = None
     if baseline:
         sae = train_baseline(out / "sae", store, config, settings, training_orbits)
@@ -226,7 +285,7 @@ def dictionary_to_report(
     page = _page_options(crosscoder, store, settings)
     if pictures is not None:
         page["visualization"] = visualize(pictures, crosscoder, store, atlas)
-    report(out / "report.html", atlas, store, title=title, baseline=rows, **page)
+    report(out / "report.html", atlas, store, title=title, baseline=rows, causal=causal, **page)
 
 
 def _page_options(crosscoder: GroupCrosscoder, store: OrbitStore, settings: TrainConfig) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from groupcc.report.notes import overview_notes
 from groupcc.report.numbers import count_noun, number, percent, shown, two_decimals
 from groupcc.report.pictures import PatchBook
 from groupcc.report.svg import block_plot, scale_css
+from groupcc.report.used import Setting, used_by_family, used_overview
 from groupcc.report.views import Reader, select_latents
 from groupcc.report.visualized import visualized
 from groupcc.report.words import family_sizes, headline, kinds_for
@@ -81,6 +82,7 @@ def write_report(
     baseline: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
     visualization: Any | None = None,
+    causal: Any | None = None,
     max_latents: int = 256,
     max_families: int = 64,
     max_latents_per_family: int = 32,
@@ -101,6 +103,8 @@ def write_report(
         provenance: what was analysed. `model`, `layer`, `n_images`, `n_examples` also go in the heading; every other
             key is listed at the end.
         visualization: what `groupcc.visualize` returned for some of the latents, shown on their cards.
+        causal: what `groupcc.causal_check` returned for this atlas, or `CausalCheck.load` read: shown on the cards of
+            the families that it checked (of a tied crosscoder of the base latents), and summed up at the top.
         max_latents: latents that get patches and a block map, which make the file large; every live latent has its
             card. They are taken from every kind in turn, most often active first, and the page says how many.
         max_families, max_latents_per_family: families shown (largest first), members shown in each (evenly over the
@@ -112,7 +116,7 @@ def write_report(
 
     Raises:
         ArgumentError: a limit that is not a whole number ≥ 0 (`max_latents` and `max_latents_per_family`: ≥ 1);
-            a `visualization` of latents that the atlas lacks;
+            a `visualization` of latents that the atlas lacks; a `causal` check of other families or another crosscoder;
             `orbits` of another group or number than those analysed, whose patches would be of other images.
     """
     limits = {
@@ -130,7 +134,8 @@ def write_report(
     _check_orbits(atlas, orbits)
     patches = PatchBook(atlas, orbits if max_patches else None)
     made = visualized(visualization, int(atlas.n_latents), patches)
-    reader = Reader(atlas, patches, max_patches=max_patches, visualized=made)
+    used = used_by_family(causal, atlas)
+    reader = Reader(atlas, patches, max_patches=max_patches, visualized=made, used=used)
     detailed = set(select_latents(reader.kinds, reader.frequency, max_latents))
     families = reader.families(limit=max_families, max_members=max_latents_per_family)
     linked = {family.family for family in families}
@@ -162,6 +167,8 @@ def write_report(
             choices=choices(reader.table, ordered),
             subtitle=_subtitle(atlas, facts),
             headline=headline(atlas),
+            used=used_overview(used, reader.tied),
+            checked=Setting.of(causal, atlas.group),
             kinds=[(kind, counts[kind.key]) for kind in kinds],
             live=len(ordered),
             terms=TERMS,

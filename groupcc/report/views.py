@@ -16,6 +16,7 @@ from groupcc.report.notes import differing, estimates, family_notes, latent_note
 from groupcc.report.numbers import array, number, percent, two_decimals
 from groupcc.report.pictures import Patch, PatchBook, element_words, heat_map, telling_elements
 from groupcc.report.svg import dial, dial_cells, level, level_class, ring_figure
+from groupcc.report.used import Used
 from groupcc.report.visualized import Visualized
 from groupcc.report.words import Kind, family_words, kind_of, pose_words, scaling_words, shape_hint, stabilizer_words
 
@@ -84,6 +85,7 @@ class LatentView:
     estimates: list[tuple[str, str, bool]]
     differing: str
     notes: list[str | Markup]
+    used: list[Used]
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,27 @@ class FamilyView:
     left_out: int
     wide: bool
     notes: list[str]
+    used: list[Used]
 
 
 class Reader:
     """Reads one atlas (and the store behind it) into views."""
 
     def __init__(
-        self, atlas: Any, patches: PatchBook, *, max_patches: int, visualized: dict[int, Visualized] | None = None
+        self,
+        atlas: Any,
+        patches: PatchBook,
+        *,
+        max_patches: int,
+        visualized: dict[int, Visualized] | None = None,
+        used: dict[int, list[Used]] | None = None,
     ) -> None:
         self.atlas = atlas
         self.group = atlas.group
         self.patches = patches
         self.max_patches = max_patches
         self.visualized = visualized or {}
+        self.used = used or {}
         self.correlation = np.nan_to_num(array(atlas.autocorrelation).astype(np.float64))
         self.norms = np.nan_to_num(array(atlas.block_norms).astype(np.float64))
         self.stabilizers = list(atlas.stabilizers)
@@ -219,7 +229,15 @@ class Reader:
             estimates=estimates(self.table[latent]),
             differing=differing(self.table[latent]),
             notes=latent_notes(self.table[latent]),
+            used=self._used(latent, linked_families),
         )
+
+    def _used(self, latent: int, linked_families: set[int]) -> list[Used]:
+        """What was found of its family, where the family has no card and this is its reference."""
+        family = int(self.atlas.families.labels[latent])
+        with_card = not self.tied and family in linked_families
+        alone = family in self.used and not with_card and self.atlas.families.references[family] == latent
+        return self.used[family] if alone else []
 
     def _spectrum_label(self, latent: int) -> str:
         shares = self.power[latent]
@@ -312,6 +330,7 @@ class Reader:
             notes=[]
             if self.tied
             else family_notes(self.atlas.coverage(family), self.table[reference].get("cycle_error")),
+            used=[] if self.tied else self.used.get(family, []),
         )
 
     def _member(self, latent: int, named: tuple[int, str, float]) -> MemberView:

@@ -173,7 +173,7 @@ def analyze(
         tuning=tuning,
         contribution=activity.contribution if activity else None,
         evidence=evidence,
-        embedding=embed(W_dec_LGD, group, found, stabilizers, embedding),
+        embedding=embed(W_dec_LGD, group, found, stabilizers, embedding, tied=bool(crosscoder.config.tied)),
         crosscoder=crosscoder.fingerprint(),
     )
 

@@ -12,6 +12,7 @@ import torch
 from groupcc.analysis.families import Families
 from groupcc.analysis.fourier import GroupFourier, units
 from groupcc.analysis.neighbours import NeighbourGraph
+from groupcc.analysis.plane import plane
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.errors import argument_error
@@ -87,6 +88,8 @@ def embed(
     families: Families,
     stabilizers: list[Stabilizer],
     method: EmbeddingMethod = "pca",
+    *,
+    tied: bool = False,
 ) -> Embedding:
     """Draws the map of `families`, as `find_families` returned them, with their `neighbours`.
 
@@ -96,13 +99,20 @@ def embed(
       leading principal components of √(power) in each irrep and channel of the reference, which no R_h changes.
       Nothing covers anything else, so distances say no more than that. Spectral embedding of the graph would not do:
       similarity is a maximum over poses, so that a family has no shape in it, and the families are its components.
+      `tied`: `families` are base latents with one shape, few of them more than one, so that discs would say nothing.
+      There places are by similarity itself, see `plane`.
     - "umap" (McInnes, Healy and Melville 2018; the extra `groupcc[umap]`): of the neighbour graph, from the map above
       on. Latents without a neighbour keep their places in a strip below.
 
     Deterministic: seeds are fixed. ArgumentError for another method, and where UMAP is not installed.
     """
     check_embedding(method)
-    points = _discs(W_dec_LGD, group, families, stabilizers)
+    if tied:
+        points = np.zeros((len(families.labels), 2))
+        alive = np.flatnonzero(families.labels.numpy() >= 0)
+        points[alive] = plane(W_dec_LGD, group, alive)
+    else:
+        points = _discs(W_dec_LGD, group, families, stabilizers)
     if method == "umap" and families.neighbours is not None:
         points = _umap(families.neighbours, points)
     live = families.labels.numpy() >= 0

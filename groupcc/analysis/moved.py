@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
-from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS
 from groupcc.models import GroupCrosscoder, Orbits, SparseLatents
 from groupcc.models.metrics import batch_starts
+from groupcc.models.moved_pre_acts import moved_pre_acts
 
 __all__ = ["FEWEST_FIRINGS", "MOST_FIRINGS", "Responses", "measure_moved"]
 
@@ -61,13 +63,10 @@ class Responses:
     """
 
     def __init__(self, crosscoder: GroupCrosscoder) -> None:
-        self.group, self.config = crosscoder.group, crosscoder.config
-        self.W_LGD = crosscoder.W_enc.detach().permute(2, 0, 1)
-        self.b_L = crosscoder.b_enc.detach()
-        L, G = self.config.n_latents, self.group.order
-        self.cayley = torch.tensor(self.group.cayley, device=self.W_LGD.device)
-        self.found = torch.zeros(L, MOST_FIRINGS, G, device=self.W_LGD.device)
-        self.count = torch.zeros(L, dtype=torch.int64, device=self.W_LGD.device)
+        self.crosscoder, self.group = crosscoder, crosscoder.group
+        L, G, device = crosscoder.config.n_latents, self.group.order, crosscoder.W_enc.device
+        self.found = torch.zeros(L, MOST_FIRINGS, G, device=device)
+        self.count = torch.zeros(L, dtype=torch.int64, device=device)
 
     def add(self, acts_NGD: torch.Tensor, latents: SparseLatents) -> None:
         """One batch, with the latents active in it."""
@@ -78,14 +77,13 @@ class Responses:
         slot = torch.empty_like(order)
         slot[order] = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[which[order]]
         slot += self.count[which]
-        # In the order of examples: these are then looked up in turn.
-        kept = (slot < MOST_FIRINGS).nonzero()[:, 0]
-        self.count += torch.bincount(which[kept], minlength=len(self.count))
-        G, D = acts_NGD.shape[1:]
-        for some in kept.split(max(1, MAX_BLOCK_NUMBERS // (G * max(G, D)))):
-            at = rows[some], which[some]
-            poses = None if latents.poses is None else latents.poses[rows[some], columns[some]]
-            self.found[at[1], slot[some]] = self._responses(acts_NGD, *at, poses).float()
+        kept = slot < MOST_FIRINGS
+        rows, columns, which, slot = rows[kept], columns[kept], which[kept], slot[kept]
+        self.count += torch.bincount(which, minlength=len(self.count))
+        poses = None if latents.poses is None else latents.poses[rows, columns]
+        moves: Literal["input", "atom"] = "input" if poses is None else "atom"
+        pre = moved_pre_acts(self.crosscoder, acts_NGD, which, poses, rows_P=rows, moves=moves)
+        self.found[which, slot] = pre.clamp_min(0.0).float()
 
     def autocorrelation(self) -> tuple[torch.Tensor, torch.Tensor]:
         """R [L, G] on the CPU, 0 for latents with fewer than `FEWEST_FIRINGS`, and which have as many, bool [L]."""
@@ -97,19 +95,3 @@ class Responses:
         known = (self.count >= FEWEST_FIRINGS) & (squares[:, 0] > 0)
         R_LG = (products + products[:, inverse]) / torch.where(known[:, None], squares + squares[:, inverse], 1.0)
         return torch.where(known[:, None], R_LG, 0.0).float().cpu(), known.cpu()
-
-    def _responses(
-        self, acts_NGD: torch.Tensor, rows_P: torch.Tensor, latent_P: torch.Tensor, poses_P: torch.Tensor | None
-    ) -> torch.Tensor:
-        """z(h) of pairs of an example and a latent, [P, G]; untied with "orbit" it is z(h⁻¹)."""
-        W_PGD = self.W_LGD[latent_P].to(acts_NGD.dtype)
-        if self.config.encoder == "orbit":
-            gram = W_PGD @ acts_NGD[rows_P].mT  # [P, g', g]
-            pre = gram.gather(1, self.cayley.T.expand(len(gram), -1, -1)).sum(2)  # [P, k]: Σ_g ⟨W[gk], a_g⟩
-        elif self.config.tied:
-            pre = (W_PGD @ acts_NGD[rows_P, 0, :, None])[..., 0]
-        else:
-            pre = (acts_NGD[rows_P] @ W_PGD[:, 0, :, None])[..., 0]
-        if poses_P is not None:
-            pre = pre.gather(1, self.cayley[poses_P])
-        return (pre + self.b_L[latent_P, None]).clamp_min(0.0)

@@ -6,8 +6,8 @@ import torch
 
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.similarity import latent_step
-from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, Orbits
+from groupcc.models.moved_pre_acts import moved_pre_acts
 
 __all__ = ["measure_responses"]
 
@@ -28,12 +28,9 @@ def measure_responses(crosscoder: GroupCrosscoder, orbits: Orbits, examples: Top
     some peak there, as large as the noise. Reads each example once a latent, in bounded blocks.
     """
     group, config = crosscoder.group, crosscoder.config
-    n = group.n
+    n, device = group.n, crosscoder.W_enc.device
+    rotations = torch.arange(n, device=device)
     L, T = examples.indices.shape
-    table = translation_table(group, crosscoder.W_enc.device)
-    # cayley[g, r] of the rotations: which block of a the encoder's block g reads in R_r a.
-    reads = torch.from_numpy(group.cayley[:, :n].copy()).to(table.device)
-    W_LGD = crosscoder.W_enc.float().permute(2, 0, 1)
     responses = torch.full((L, n), torch.nan)
     step = max(1, latent_step(L * T, group, config.d_in) // T)
     for start in range(0, L, step):
@@ -42,23 +39,10 @@ def measure_responses(crosscoder: GroupCrosscoder, orbits: Orbits, examples: Top
         if len(which) == 0:
             continue
         latent = latents[which]
-        acts = orbits.take(examples.indices[latent, shown]).to(W_LGD)  # [M, G, D]
-        W_enc, b_enc = W_LGD[latent], crosscoder.b_enc.float()[latent]  # [M, blocks, D], [M]
-        if examples.poses is not None:
-            pose = examples.poses[latent, shown].to(table.device)
-            row = torch.arange(len(latent), device=table.device)
-            if config.encoder == "orbit":
-                W_enc = W_enc.gather(1, table[pose][:, :, None].expand_as(W_enc))
-            else:
-                W_enc = W_enc[row, pose][:, None]
-            if config.tied == "residual":
-                b_enc = b_enc + crosscoder.residual_b_enc.float()[latent, pose]
-                if config.encoder == "orbit":
-                    W_enc = W_enc + crosscoder.residual_W_enc.float()[latent, pose]
-        products = W_enc @ acts.mT  # [M, blocks, G]
-        pre = products.gather(2, reads[: products.shape[1]].expand(len(latent), -1, -1)).sum(1) + b_enc[:, None]
-        response = torch.relu(pre).cpu()
+        acts = orbits.take(examples.indices[latent, shown]).to(device)  # [M, G, D]
+        poses = None if examples.poses is None else examples.poses[latent, shown].to(device)
+        pre = moved_pre_acts(crosscoder, acts, latent.to(device), poses, elements=rotations)
         count = torch.bincount(which, minlength=len(latents))
-        total = torch.zeros(len(latents), n).index_add_(0, which, response)
+        total = torch.zeros(len(latents), n).index_add_(0, which, pre.relu().cpu())
         responses[latents[count > 0]] = total[count > 0] / count[count > 0, None]
     return responses

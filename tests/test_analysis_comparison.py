@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,21 @@ def test_a_family_that_changes_its_symmetry() -> None:
     }
 
 
+def test_a_change_of_a_stabilizer_in_doubt_is_told_apart() -> None:
+    """Three curves and two spirals, each called by the other's stabilizer in the second atlas; one is in doubt."""
+    (crosscoder, a), (_, b) = (dictionary(CURVES + SPIRALS) for _ in "ab")
+    swapped = [b.stabilizers[-1]] * len(CURVES) + [b.stabilizers[0]] * len(SPIRALS)
+    evidence = SimpleNamespace(unclear=[None] * len(CURVES) + ["too little data"] * len(SPIRALS))
+    b = dataclasses.replace(b, stabilizers=swapped, evidence=evidence)
+    found = groupcc.compare_atlases(a, b, (crosscoder, crosscoder))
+    assert [(p.change, p.size_a, p.doubt_a, p.doubt_b) for p in sorted(found.families, key=lambda p: p.size_a)] == [
+        ("changed", 2, None, "too little data"),
+        ("changed", 4, None, None),
+    ]
+    assert "Of the 2 changed, a stabilizer is in doubt in 1." in found.summary()
+    assert found.summary().count("is now") == 1
+
+
 def test_families_are_paired_one_to_one_for_the_largest_sum() -> None:
     """The nearest pair of all is a's first and b's second, 20° apart; taking it would leave the others without."""
     G = group("D8")
@@ -127,10 +143,14 @@ def test_where_only_counts_can_be_compared_the_reason_is_told() -> None:
         assert (found.basis, found.families) == ("counts", [])
         reasons[name] = found.reason
         assert f"Families were not matched: {found.reason}" in found.summary()
+    mend = (
+        " To match families by what they fire for, give the orbits of both: orbits=(store_a, store_b), or "
+        "--orbits DIR_A DIR_B."
+    )
     assert reasons == {
-        "group": "the groups differ, D8 and D4.",
-        "width": "the layers differ in width, 24 and 30.",
-        "layer": "the decoders are of different layers, 3a and 3b, and write into different spaces.",
+        "group": "the groups differ, D8 and D4. Run both under one group.",
+        "width": "the layers differ in width, 24 and 30." + mend,
+        "layer": "the decoders are of different layers, 3a and 3b, and write into different spaces." + mend,
     }
     assert "not given" in str(groupcc.compare_atlases(first[1], first[1]).reason)
 

@@ -200,6 +200,11 @@ class OrbitStore:
         x, y = self._shard(shard).positions[local, example % self.layout.positions]
         return int(x), int(y)
 
+    def centres(self, image_id: int) -> npt.NDArray[np.float64]:
+        """The canvas pixels (x, y) at the centres of the receptive fields of an image's positions, [P, 2]."""
+        shard, local = self._locate(image_id)
+        return self.geometry.canvas_xy(np.array(self._shard(shard).positions[local]))
+
     def example(self, i: int) -> Example:
         """Where example i comes from."""
         image_id = int(self._indices([i])[0]) // self.layout.positions

@@ -5,7 +5,7 @@ from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.blocks import analyze, check_options
 from groupcc.analysis.broken import BROKEN_SHARES, Broken, find_broken
 from groupcc.analysis.clustering import FAMILY_METHODS, FamilyMethod
-from groupcc.analysis.comparison import Comparison, FamilyPair, compare_atlases
+from groupcc.analysis.comparison import COMPARISON_BASES, Comparison, FamilyPair, compare_atlases
 from groupcc.analysis.contribution import SPARE, Contribution
 from groupcc.analysis.coverage import Coverage, read_coverage
 from groupcc.analysis.dial import DIAL_KINDS, GAP_ERROR, GAP_RATE, Dial, DialRing, read_dial
@@ -30,6 +30,7 @@ from groupcc.analysis.tuning import Tuning, half_width, measure_tuning, rotation
 __all__ = [
     "BROKEN_SHARES",
     "CHIRALITIES",
+    "COMPARISON_BASES",
     "CONFIDENT",
     "DIAL_KINDS",
     "DUPLICATE_SIMILARITY",

@@ -101,7 +101,7 @@ def report(args: argparse.Namespace) -> None:
 def compare(args: argparse.Namespace) -> None:
     from groupcc.cli import stages
 
-    stages.compare(args.a, args.b, args.out)
+    stages.compare(args.a, args.b, args.out, args.orbits and tuple(args.orbits), args.basis)
 
 
 def causal(args: argparse.Namespace) -> None:

@@ -296,6 +296,20 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=None, metavar="FILE", help="write every family there, .csv or .json"
     )
+    parser.add_argument(
+        "--basis",
+        choices=["auto", "decoders", "activations"],
+        default="auto",
+        help="match families by their decoders or by what they fire for; auto: decoders where both are of one layer",
+    )
+    parser.add_argument(
+        "--orbits",
+        type=Path,
+        nargs=2,
+        default=None,
+        metavar=("DIR_A", "DIR_B"),
+        help="orbit stores of the same images, for activations (default: orbits/ in both runs)",
+    )
 
 
 def _causal(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import groupcc
 from groupcc._files import canonical_hash, read_json, write_json
@@ -214,16 +214,31 @@ def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -
     print(f"\n{summary(atlas)}\n\nThe report: {path}")
 
 
-def compare(a: Path, b: Path, out: Path | None) -> None:
-    """Two runs, or two atlases, on the terminal; every family in `out`."""
+def compare(
+    a: Path,
+    b: Path,
+    out: Path | None,
+    orbits: tuple[Path, Path] | None = None,
+    basis: Literal["auto", "decoders", "activations"] = "auto",
+) -> None:
+    """Two runs, or two atlases, on the terminal; every family in `out`. `orbits`: where the runs don't hold them."""
     runs = [_read_run(path) for path in (a, b)]
     crosscoders = [crosscoder for _, crosscoder in runs if crosscoder is not None]
+    places = (a / "orbits", b / "orbits") if orbits is None else orbits
+    missing = [place for place in places if orbits is None and not (place / "index.json").is_file()]
     found = groupcc.compare_atlases(
-        runs[0][0], runs[1][0], (crosscoders[0], crosscoders[1]) if len(crosscoders) == 2 else None
+        runs[0][0],
+        runs[1][0],
+        (crosscoders[0], crosscoders[1]) if len(crosscoders) == 2 else None,
+        orbits=None if missing else (open_orbits(places[0]), open_orbits(places[1])),
+        basis=basis,
+        progress=True,
     )
     if out is not None:
         found.write_table(out)
     print(found.summary((str(a), str(b))))
+    if found.basis == "counts" and missing:
+        print(f"There are no orbits in {' and '.join(map(str, missing))}.")
 
 
 def _read_run(path: Path) -> tuple[Atlas, GroupCrosscoder | None]:

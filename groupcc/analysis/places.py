@@ -1,0 +1,146 @@
+"""The same places of the same images in two stores of orbits: what two layers can be compared at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from groupcc.errors import argument_error
+from groupcc.models import Orbits
+
+__all__ = ["SharedPlaces", "shared_places"]
+
+THUMBNAIL = 16
+"""Side of the small pictures by which two images of one name are told to be one."""
+
+SAME_PICTURE = 8.0
+"""Largest mean difference of two such pictures, of 255 levels: enlarging and cropping costs 3, other images 20 on."""
+
+
+@runtime_checkable
+class PlacedOrbits(Orbits, Protocol):
+    """Orbits that know which pixels of which images they come from, as an orbit store does."""
+
+    image_names: list[str]
+    positions_per_image: int
+
+    def canvas(self, image_id: int) -> npt.NDArray[np.uint8]:
+        """The picture that was transformed, uint8 [h, w, 3]."""
+        ...
+
+    def centres(self, image_id: int) -> npt.NDArray[np.float64]:
+        """The canvas pixel (x, y) at the centre of each of an image's positions, [P, 2]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPlaces:
+    """Pairs of examples that show one place: `a`, `b` int64 [N], examples of the two stores, image after image;
+    `images`: how many images they are of; `same_name`: how many have one name in both stores, and how many of these
+    look `different`."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    images: int
+    same_name: int
+    different: int = 0
+
+
+def shared_places(a: Orbits, b: Orbits, most: int) -> SharedPlaces:
+    """Up to `most` places that two stores both have, spread evenly over the images that both have.
+
+    Images are the same where they have the same name (relative to the folder they came from) and look alike, whatever
+    size each store has them in. A place of the store with the coarser lattice is paired with the nearest of the finer
+    one, if that lies in its cell: within half the coarser stride along both axes. Orbits without positions, such as
+    two tensors [M, G, D], are paired example by example. Deterministic.
+
+    Raises:
+        ArgumentError: only one has positions; or none has, and they differ in length.
+    """
+    placed = [isinstance(orbits, PlacedOrbits) for orbits in (a, b)]
+    if all(placed):
+        return _paired(a, b, most)
+    if any(placed) or len(a) != len(b):
+        raise argument_error(
+            "orbits",
+            expected="two orbit stores, or two tensors whose examples show the same places in the same order",
+            got=" and ".join(f"{type(orbits).__name__} of {len(orbits)} examples" for orbits in (a, b)),
+            remedy="groupcc.harvest makes stores; of the same images, for both layers.",
+        )
+    chosen = _spread(len(a), most)
+    images = len(a.image_ids[chosen].unique())
+    return SharedPlaces(chosen, chosen, images, images)
+
+
+def _paired(a: Any, b: Any, most: int) -> SharedPlaces:
+    of_b = {key: image for image, key in enumerate(_keys(b.image_names))}
+    shared = [(image, of_b[key]) for image, key in enumerate(_keys(a.image_names)) if key in of_b]
+    examples: list[npt.NDArray[np.int64]] = [np.zeros((0, 2), dtype=np.int64)]
+    different = 0
+    for i in _spread(len(shared), most).tolist():
+        pictures = [orbits.canvas(image) for orbits, image in zip((a, b), shared[i], strict=True)]
+        if _difference(*pictures) > SAME_PICTURE:
+            different += 1
+            continue
+        points, cells = [], []
+        for orbits, image, picture in zip((a, b), shared[i], pictures, strict=True):
+            size = np.array([picture.shape[1], picture.shape[0]])
+            points.append((orbits.centres(image) + 0.5) / size)
+            cells.append(orbits.lattice.stride / size)
+        first, second = _nearest(*points, *cells)
+        starts = [image * orbits.positions_per_image for orbits, image in zip((a, b), shared[i], strict=True)]
+        examples.append(np.stack([first + starts[0], second + starts[1]], axis=1))
+    found = torch.from_numpy(np.concatenate(examples))
+    found = found[_spread(len(found), most)]
+    images = len(a.image_ids[found[:, 0]].unique())
+    return SharedPlaces(found[:, 0], found[:, 1], images, len(shared), different)
+
+
+def _spread(n: int, most: int) -> torch.Tensor:
+    """Up to `most` of n indices, evenly spread, int64, ascending."""
+    return torch.arange(n) if n <= most else (torch.arange(most, dtype=torch.float64) * (n / most)).long()
+
+
+def _keys(names: list[str]) -> list[tuple[str, int]]:
+    """Each name with how often it has come before: names need not be unique."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for name in names:
+        keys.append((name, seen[name]))
+        seen[name] += 1
+    return keys
+
+
+def _difference(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
+    """Mean difference of two pictures of any sizes, both made small."""
+    side = (THUMBNAIL, THUMBNAIL)
+    small = [np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BOX), dtype=np.float64) for x in (a, b)]
+    return float(np.abs(small[0] - small[1]).mean())
+
+
+def _nearest(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    cell_a: npt.NDArray[np.float64],
+    cell_b: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which of the points a [P, 2] and b [Q, 2] are one place, by the larger of the two cells; each at most once."""
+    if (cell_b > cell_a).any():
+        second, first = _nearest(b, a, cell_b, cell_a)
+        return first, second
+    # In cells of the coarser lattice, whose half-width is then 1/2; shares of a picture are exact to 1e-9 of it.
+    distance = np.abs(a[:, None] - b[None]) / cell_a
+    far = distance.max(2)
+    nearest = far.argmin(1)
+    order = far.min(1).argsort(kind="stable")
+    inside = order[far[order, nearest[order]] <= 0.5 + 1e-6]
+    # Nearest first: of two places on the edge of their cells that share a neighbour, one has it.
+    _, first_of = np.unique(nearest[inside], return_index=True)
+    kept = np.sort(inside[first_of])
+    return kept, nearest[kept]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import groupcc
-from groupcc.analysis.firing import compare_firing, family_firing
+from groupcc.analysis.comparison import _match_firing
+from groupcc.analysis.firing import Likeness, compare_firing, family_firing
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
@@ -198,6 +199,49 @@ def test_firing_by_its_definition() -> None:
     assert firing.shape == (5, GROUP.order, 2)
     assert torch.allclose(firing, expected, atol=1e-5)
     assert crosscoder.training
+
+
+def test_firing_does_not_depend_on_the_batch() -> None:
+    """Training's batchtopk shares its latents out over a batch; what a family fires for does not."""
+    crosscoder, atlas, _, world = layer(40, 1, [0, 1, 2, 3, 4], sparsity="batchtopk", k=2)
+    crosscoder.threshold.fill_(0.5)
+    crosscoder.train()
+    orbits = TensorOrbits(world(codes(20)))
+    whole, some = (family_firing(atlas, crosscoder, orbits, torch.tensor(which)) for which in (range(20), [3, 7]))
+    assert torch.allclose(whole[:, :, [3, 7]], some, atol=1e-5)
+
+
+def test_what_is_nearest_is_told_of_the_unclear_ones_of_both() -> None:
+    similarity = np.diag([0.9, 0.85, 0.8, 0.1, 0.0]).astype(np.float32)
+    similarity[4, 0], similarity[0, 3] = 0.7, 0.6
+    own_a, own_b = np.full(5, 0.3, dtype=np.float32), np.full(5, 0.2, dtype=np.float32)
+    likeness = Likeness(similarity, own_a, own_b, [50] * 5, [40] * 5, 0.5)
+    found = _match_firing(FIRST[1], SECOND[1], likeness, 0.5)
+    told = [(p.change in ("kept", "changed"), p.family_a, p.family_b, p.nearest, p.similarity) for p in found]
+    assert told == [
+        (True, 0, 0, None, pytest.approx(0.9)),
+        (True, 1, 1, None, pytest.approx(0.85)),
+        (True, 2, 2, None, pytest.approx(0.8)),
+        (False, 4, None, 0, pytest.approx(0.7)),
+        (False, None, 3, 0, pytest.approx(0.6)),
+        (False, 3, None, None, None),
+        (False, None, 4, None, None),
+    ]
+    assert [pair.change for pair in found[3:]] == ["unclear", "unclear", "vanished", "appeared"]
+    assert [(pair.places_a, pair.places_b) for pair in found[2:5]] == [(50, 40), (50, None), (None, 40)]
+
+
+def test_orbits_of_another_layer() -> None:
+    first, second = (layer(40, seed, [0, 1, 2, 3, 4]) for seed in (1, 2))
+    orbits = []
+    for name, side in (("3a", first), ("3b", second)):
+        side[0].provenance = {"model": "net", "layer": name}
+        orbits.append(TensorOrbits(side[3](codes(200))))
+        orbits[-1].layer = name
+    crosscoders = first[0], second[0]
+    assert groupcc.compare_atlases(first[1], second[1], crosscoders, orbits=orbits).counts["kept"] == 5
+    with pytest.raises(ArgumentError, match="orbits: expected those of layer 3a; got 3b"):
+        groupcc.compare_atlases(first[1], second[1], crosscoders, orbits=orbits[::-1])
 
 
 def test_likeness_by_its_definition() -> None:

@@ -91,32 +91,55 @@ def test_at_most_so_many_spread_over_the_images(folder: Path) -> None:
     assert torch.bincount(orbits.image_ids[shared.a]).tolist() == [2] * 5
 
 
+class Made:
+    """Images of given levels of grey, seen at given places."""
+
+    positions_per_image = 2
+
+    def __init__(self, levels: dict[str, list[int]], places: list[tuple[float, float]], stride: float = 4.0) -> None:
+        self.image_names = [name for name, shown in levels.items() for _ in shown]
+        self.levels = [level for shown in levels.values() for level in shown]
+        self.image_ids = torch.arange(len(self.levels)).repeat_interleave(2)
+        self.lattice = SimpleNamespace(stride=stride)
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, indices: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+    def canvas(self, image_id: int) -> np.ndarray:
+        return np.full((40, 40, 3), self.levels[image_id], dtype=np.uint8)
+
+    def centres(self, image_id: int) -> np.ndarray:
+        return np.array(self.places)
+
+
 def test_two_images_of_one_name() -> None:
     """The first goes with the first, the second with the second; and one that has no partner with none."""
-    pictures = [np.full((40, 40, 3), level, dtype=np.uint8) for level in (0, 90, 180)]
-
-    class Made:
-        positions_per_image, lattice = 2, SimpleNamespace(stride=4.0)
-
-        def __init__(self, names: list[str], shown: list[int]) -> None:
-            self.image_names, self.shown = names, shown
-            self.image_ids = torch.arange(len(names)).repeat_interleave(2)
-
-        def __len__(self) -> int:
-            return len(self.image_ids)
-
-        def take(self, indices: torch.Tensor) -> torch.Tensor:
-            raise AssertionError
-
-        def canvas(self, image_id: int) -> np.ndarray:
-            return pictures[self.shown[image_id]]
-
-        def centres(self, image_id: int) -> np.ndarray:
-            return np.array([[8.0, 8.0], [12.0, 8.0]])
-
-    shared = shared_places(Made(["x", "x", "y"], [0, 1, 2]), Made(["y", "x", "x", "x"], [2, 0, 1, 2]), 100)
+    places = [(8.0, 8.0), (12.0, 8.0)]
+    first, second = Made({"x": [0, 90], "y": [180]}, places), Made({"y": [180], "x": [0, 90, 180]}, places)
+    shared = shared_places(first, second, 100)
     assert shared.a.tolist() == [0, 1, 2, 3, 4, 5]
     assert shared.b.tolist() == [2, 3, 4, 5, 0, 1]
+
+
+@pytest.mark.parametrize(("offset", "found"), [((3.9, 0.0), 1), ((4.1, 0.0), 0), ((-3.0, 3.9), 1), ((0.0, -4.1), 0)])
+def test_the_cell_is_that_of_the_coarser_lattice(offset: tuple[float, float], found: int) -> None:
+    """Of stride 8, so 4 pixels to either side, whichever of the two stores has it."""
+    coarse = Made({"x": [9]}, [(8.0, 8.0), (32.0, 32.0)], stride=8.0)
+    fine = Made({"x": [9]}, [(8.0 + offset[0], 8.0 + offset[1]), (20.0, 20.0)], stride=2.0)
+    assert len(shared_places(coarse, fine, 100).a) == found
+    assert len(shared_places(fine, coarse, 100).a) == found
+
+
+def test_two_places_in_one_cell_are_one() -> None:
+    """The nearer of them, and the other cell has none."""
+    coarse = Made({"x": [9]}, [(8.0, 8.0), (32.0, 32.0)], stride=8.0)
+    fine = Made({"x": [9]}, [(10.0, 8.0), (9.0, 8.0)], stride=2.0)
+    shared = shared_places(coarse, fine, 100)
+    assert (shared.a.tolist(), shared.b.tolist()) == ([0], [1])
 
 
 def test_orbits_without_positions(folder: Path) -> None:

@@ -51,10 +51,10 @@ class Halting(TensorOrbits):
         super().__init__(acts)
         self.go, self.arrived = threading.Semaphore(0), threading.Semaphore(0)
 
-    def take_at_step(self, indices: torch.Tensor, _: int) -> torch.Tensor:
+    def take_scaled(self, indices: torch.Tensor, factor: float) -> torch.Tensor:
         self.arrived.release()
         self.go.acquire()
-        return self.take(indices)
+        return super().take_scaled(indices, factor)
 
 
 class OurSide:

@@ -48,5 +48,7 @@ PYBIND11_MODULE(_C, m) {
     groupcc::bind_encode_topk(m);
     groupcc::bind_group_correlate(m);
     groupcc::bind_group_decode(m);
+    groupcc::bind_group_strongest(m);
     groupcc::bind_pose_maxima(m);
+    groupcc::bind_take_scaled(m);
 }

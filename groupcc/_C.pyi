@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 openmp: bool
 
 class Block:
@@ -135,18 +137,33 @@ def decode_loss(
 def group_transform(
     in_: int,
     out: int,
-    matrix: int,
+    folds: tuple[int, ...],
     in_offset: int,
     in_stride: int,
     out_offset: int,
     out_stride: int,
     N: int,
-    C: int,
-    R: int,
     width: int,
+    back: bool,
     dtype: int,
     threads: int,
 ) -> None: ...
+def group_strongest(
+    acts: int,
+    W: int,
+    b: int,
+    values: int,
+    poses: int,
+    left: tuple[int, ...],
+    inverse: tuple[int, ...],
+    sizes: Sequence[tuple[int, int, int]],
+    N: int,
+    L: int,
+    D: int,
+    dtype: int,
+    threads: int,
+) -> None: ...
+def take_scaled(x: int, indices: int, out: int, N: int, M: int, width: int, factor: float, threads: int) -> None: ...
 def group_decode_loss(
     acts: int,
     indices: int,

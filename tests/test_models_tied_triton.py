@@ -70,7 +70,7 @@ def test_formed_ones_are_read():
     made, latents = crosscoder(), torch.tensor([3, 1])
     acts = orbits(made)
     z = torch.randn(9, 5, 8, generator=torch.Generator().manual_seed(4))
-    values, poses = strongest(acts, made.W_enc, made.b_enc, made.group, z, latents)
+    values, poses = strongest(acts, made.W_enc, made.b_enc, made.group, made.config, z, latents)
     assert torch.equal(values, z[:, latents].amax(2))
     assert torch.equal(z[:, latents].gather(2, poses[:, :, None])[:, :, 0], values)
 

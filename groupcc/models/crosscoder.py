@@ -108,7 +108,8 @@ class GroupCrosscoder(nn.Module):
 
     def pre_acts(self, acts: torch.Tensor) -> torch.Tensor:
         """pre [N, L] of acts [N, G, D], [N, L, G] where tied. An encoder "identity" reads acts[:, 0] only."""
-        self._check(acts)
+        self._check_shape(acts)
+        self._check_finite(acts)
         if self.config.tied is True:
             return tied.pre_acts(*self._tied_encoder(acts), self.group, self.config.encoder)
         x, W_enc, b_enc = self._encoder(acts)
@@ -117,7 +118,7 @@ class GroupCrosscoder(nn.Module):
 
     def encode(self, acts: torch.Tensor) -> SparseLatents:
         """The active latents of acts [N, G, D]."""
-        self._check(acts)
+        self._check_shape(acts)
         return self._latents(acts)[0]
 
     def encode_maps(self, maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bspline") -> SparseLatents:
@@ -146,7 +147,7 @@ class GroupCrosscoder(nn.Module):
         "batchtopk", the running threshold are updated. ArgumentError for wrong shapes, and for NaN or infinity in
         `acts`, naming the first bad row.
         """
-        self._check(acts)
+        self._check_shape(acts)
         config = self.config
         latents, dense, batch_threshold, pre = self._latents(acts)
         acts = acts.to(latents.acts.dtype)
@@ -170,8 +171,8 @@ class GroupCrosscoder(nn.Module):
             if config.aux_k and config.aux_coefficient:
                 dead = self.since_fired >= config.dead_after
                 if config.tied:
-                    strongest = partial(tied.strongest, *self._tied_encoder(acts), self.group, pre)
-                    aux_error = partial(self._aux_error, acts, pre, W_dec)
+                    strongest = partial(tied.strongest, *self._tied_encoder(acts), self.group, config, pre)
+                    aux_error = partial(self._aux_error, acts, W_dec)
                     losses["aux"] = tied.aux_loss(left, error, strongest, dead, config.aux_k, aux_error)
                 else:
                     losses["aux"] = aux_loss(left, error, *self._encoder(acts), W_dec, dead, config.aux_k)
@@ -188,17 +189,12 @@ class GroupCrosscoder(nn.Module):
         return error_G.sum(), left
 
     def _aux_error(
-        self,
-        acts: torch.Tensor,
-        pre: torch.Tensor | None,
-        W_dec: torch.Tensor,
-        latents: SparseLatents,
-        target: torch.Tensor,
+        self, acts: torch.Tensor, W_dec: torch.Tensor, latents: SparseLatents, target: torch.Tensor
     ) -> torch.Tensor:
-        """Σ (â − target)² of latents chosen from `pre`, with the gradients of their acts."""
-        if self.config.tied is True and pre is not None:
+        """Σ (â − target)² of latents as `tied.strongest` has them, with the gradients of their acts."""
+        if self.config.tied is True:
             encoder = self._tied_encoder(acts)
-            if tied.gradient_is_sparse(*encoder[:2], self.config, self.group):  # as `_latents` asks: none came with pre
+            if tied.gradient_is_sparse(*encoder[:2], self.config, self.group):  # as `strongest` asks: none came from it
                 latents = tied.encode_at(*encoder, latents, self.group)
         return self._decode_loss(latents, W_dec, None, target)[0]
 
@@ -218,19 +214,25 @@ class GroupCrosscoder(nn.Module):
     def _latents(
         self, acts: torch.Tensor
     ) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """Latents; dense acts where these come first; the batch's threshold; pre-activations where they are formed."""
-        if self.config.pose is None:
-            return *encode(*self._encoder(acts), self.config, self.threshold, self.training), None
+        """Latents; dense acts where these come first; the batch's threshold; pre-activations where they are formed.
+        ArgumentError for acts that are not finite."""
         if self.config.tied is True:
             encoder = (*self._tied_encoder(acts), self.group)
-            if tied.keeps_no_poses(*encoder, self.config):
-                strongest = tied.strongest(*encoder)
-                return *select_strongest(*strongest, self.config, self.threshold, self.training), None
-            if tied.gradient_is_sparse(*encoder[:2], self.config, self.group):
-                with torch.no_grad():
+            sparse = tied.gradient_is_sparse(*encoder[:2], self.config, self.group)
+            pre = dense = None
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
+                if tied.keeps_no_poses(*encoder, self.config):
+                    values, poses = tied.strongest(*encoder, self.config)
+                    self._check_finite(acts, values)
+                    selected = select_strongest(values, poses, self.config, self.threshold, self.training)
+                    latents, _, threshold = selected
+                else:
                     pre = self.pre_acts(acts)
                     latents, dense, threshold = self._choose(pre)
-                return tied.encode_at(*encoder[:3], latents, self.group), dense, threshold, pre
+            return tied.encode_at(*encoder[:3], latents, self.group) if sparse else latents, dense, threshold, pre
+        if self.config.pose is None:
+            self._check_finite(acts)
+            return *encode(*self._encoder(acts), self.config, self.threshold, self.training), None
         pre = self.pre_acts(acts)
         return *self._choose(pre), pre
 
@@ -358,7 +360,7 @@ class GroupCrosscoder(nn.Module):
             digest.update(value.numpy().tobytes())
         return digest.hexdigest()
 
-    def _check(self, acts: torch.Tensor) -> None:
+    def _check_shape(self, acts: torch.Tensor) -> None:
         expected = G, D = self.group.order, self.config.d_in
         if acts.dim() != 3 or acts.shape[1:] != expected or not acts.is_floating_point():
             raise argument_error(
@@ -367,8 +369,11 @@ class GroupCrosscoder(nn.Module):
                 got=f"{acts.dtype} of shape {tuple(acts.shape)}",
                 remedy="Orbits must come from the crosscoder's group and layer.",
             )
+
+    def _check_finite(self, acts: torch.Tensor, seen: torch.Tensor | None = None) -> None:
+        """ArgumentError where acts aren't finite; `seen`: something smaller that then isn't either."""
         # A sum is finite only if every term is, short of overflow, which the slow look then rules out.
-        if not bool(acts.sum(dtype=torch.float32).isfinite()):
+        if not bool((acts if seen is None else seen).sum(dtype=torch.float32).isfinite()):
             bad = (~acts.isfinite()).flatten(1).any(1).nonzero().flatten()
             if bad.numel():
                 raise argument_error(

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.ops.memory import recycled
+from groupcc.ops.memory import take_scaled
 
 __all__ = ["Orbits", "TensorOrbits", "as_orbits"]
 
@@ -47,11 +47,17 @@ class TensorOrbits:
         return len(self.acts)
 
     def take(self, indices: torch.Tensor) -> torch.Tensor:
+        return self._taken(indices, 1.0)
+
+    def take_scaled(self, indices: torch.Tensor, factor: float) -> torch.Tensor:
+        """`take` times a number: what a step of training reads."""
+        return self._taken(indices, factor)
+
+    def _taken(self, indices: torch.Tensor, factor: float) -> torch.Tensor:
         indices = indices.to(self.acts.device)
         if self.acts.device.type != "cpu" or self.acts.dtype != torch.float32:
-            return self.acts[indices].float()
-        out = recycled((len(indices), *self.acts.shape[1:]), torch.float32)
-        return torch.index_select(self.acts, 0, indices, out=out)
+            return self.acts[indices].float() * factor
+        return take_scaled(self.acts, indices, factor)
 
 
 def as_orbits(orbits: object, G: int, D: int) -> Orbits:

@@ -43,16 +43,20 @@ def strongest(
     W_enc_GDL: torch.Tensor,
     b_enc_L: torch.Tensor,
     group: Group,
+    config: CrosscoderConfig,
     z_NLG: torch.Tensor | None = None,
     latents: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of these base latents (None: all) `pre_acts` with encoder "orbit" in the strongest pose, and that pose:
-    [N, latents]. From all pre-activations z where these are formed, whatever the encoder."""
+    [N, latents]. From all pre-activations z where these are formed, whatever the encoder; without gradients where
+    these are left to `encode_at`."""
     chosen = slice(None) if latents is None else latents
     if z_NLG is not None:
         values, poses = z_NLG[:, chosen].max(2)
         return values, poses
-    return ops.group_correlate_max(x_NGD, W_enc_GDL[:, :, chosen].permute(2, 0, 1), b_enc_L[chosen], group)
+    sparse = gradient_is_sparse(x_NGD, W_enc_GDL, config, group)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
+        return ops.group_correlate_max(x_NGD, W_enc_GDL[:, :, chosen].permute(2, 0, 1), b_enc_L[chosen], group)
 
 
 def keeps_no_poses(

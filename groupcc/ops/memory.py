@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["recycled"]
+__all__ = ["recycled", "take_scaled"]
 
 
 def recycled(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -17,3 +17,19 @@ def recycled(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     except ImportError:
         return torch.empty(shape, dtype=dtype, device="cpu")
     return empty(shape, dtype)
+
+
+def take_scaled(x: torch.Tensor, indices: torch.Tensor, factor: float) -> torch.Tensor:
+    """x[indices] · factor, fp32 on the CPU, in memory of its own; `indices` int64 [n]. IndexError for others.
+
+    With the extension in one pass over memory, in place of two.
+    """
+    out = recycled((len(indices), *x.shape[1:]), torch.float32)
+    try:
+        from groupcc.ops.native import _C, threads
+    except ImportError:
+        return torch.index_select(x, 0, indices, out=out).mul_(factor)
+    x, indices = x.contiguous(), indices.contiguous()
+    width = x[:1].numel() if len(x) else 0
+    _C.take_scaled(x.data_ptr(), indices.data_ptr(), out.data_ptr(), len(indices), len(x), width, factor, threads())
+    return out

@@ -241,10 +241,14 @@ class _Loop:
 
     def _take(self, chosen: torch.Tensor, step: int) -> torch.Tensor:
         """These examples as training sees them in this step."""
-        # Orbits that vary from step to step have a say of their own.
+        # Orbits that vary from step to step, or are as quickly read scaled, have a say of their own.
         take_at_step = getattr(self.orbits, "take_at_step", None)
-        taken = self.orbits.take(chosen) if take_at_step is None else take_at_step(chosen, step)
-        acts = scaled(taken.to(self.device), self.scale)
+        take_scaled = getattr(self.orbits, "take_scaled", None)
+        if take_at_step is None and take_scaled is not None:
+            acts = take_scaled(chosen, self.scale).to(self.device)
+        else:
+            taken = self.orbits.take(chosen) if take_at_step is None else take_at_step(chosen, step)
+            acts = scaled(taken.to(self.device), self.scale)
         if self.config.augment:
             acts = translate_at_random(acts, self.right_translation, self.config.seed, step)
         return acts

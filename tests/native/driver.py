@@ -201,6 +201,15 @@ def group_correlate(draw: Draw) -> tuple[str, Call]:
     )
 
 
+def group_correlate_max(draw: Draw) -> tuple[str, Call]:
+    if draw.dtype not in (torch.float32, torch.float64):  # there are no others
+        draw.dtype = torch.float32
+    G = group(draw.random.choice(("C1", "C2", "C5", "D1", "D3", "D4", "D7")))
+    N, L, D = draw.size(130, 0, 1), draw.size(70, 0, 1, 33), draw.size(450, 0, 1, 33)
+    given = draw.randn(N, G.order, D), draw.randn(L, G.order, D), draw.randn(L)
+    return f"{G}, {tuple(given[0].shape)}, L = {L}", lambda: ops.group_correlate_max(*given, G)[:1]
+
+
 def group_decode_loss(draw: Draw) -> tuple[str, Call]:
     G, L, D, acts, indices, poses = posed(draw)
     W, b, target = draw.randn(L, G.order, D), draw.randn(1, D), draw.randn(len(acts), G.order, D)
@@ -239,7 +248,7 @@ CASES = {
     case.__name__: case
     for case in (
         *(topk, batchtopk, encode_topk, sparse_decode, decode_loss),
-        *(orbit_gather, orbit_encode, group_correlate),
+        *(orbit_gather, orbit_encode, group_correlate, group_correlate_max),
         *(group_decode_loss, group_encode_at, pose_maxima),
     )
 }

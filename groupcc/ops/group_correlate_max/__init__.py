@@ -9,7 +9,7 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
-from groupcc.ops.backend import Op, current_backend
+from groupcc.ops.backend import Op
 from groupcc.ops.group_correlate import check_correlate, coefficient_counts
 from groupcc.ops.group_correlate_max.reference import group_correlate_max_reference
 
@@ -20,7 +20,7 @@ __all__ = ["group_correlate_max", "keeps_no_poses"]
 def _group_correlate_max(
     acts: torch.Tensor, W: torch.Tensor, b: torch.Tensor, group: str, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Values and poses [N, L], and the coefficients of acts and of W, for the gradients."""
+    """Values and poses [N, L], and the coefficients of acts and of W, for the gradients; "cpp" has none of these."""
     return _op.launch(backend, "forward", acts, W, b, group_named(group))
 
 
@@ -31,6 +31,8 @@ def _(
     (N, _, D), L = acts.shape, W.shape[0]
     of_acts, of_W = coefficient_counts(group_named(group))
     poses = acts.new_empty(N, L, dtype=torch.int64)
+    if backend == "cpp":
+        return acts.new_empty(N, L), poses, acts.new_empty(0), acts.new_empty(0)
     return acts.new_empty(N, L), poses, acts.new_empty(N * of_acts * D), acts.new_empty(L * of_W * D)
 
 
@@ -90,10 +92,16 @@ _group_correlate_max.register_autograd(_gradients, setup_context=_setup)
 def _compiled(
     acts: torch.Tensor, W: torch.Tensor, b: torch.Tensor, group: Group, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    if backend == "cpp" and _needs_gradient(acts, W, b):
+        return group_correlate_max_reference(acts, W, b, group)
     return _group_correlate_max(acts, W, b, group.name, backend)[:2]
 
 
-_op = Op("group_correlate_max", group_correlate_max_reference, _compiled, ("triton",))
+_op = Op("group_correlate_max", group_correlate_max_reference, _compiled, ("cpp", "triton"))
+
+
+def _needs_gradient(*tensors: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def group_correlate_max(
@@ -102,10 +110,10 @@ def group_correlate_max(
     """max_h and argmax_h of z[n, l, h] + b[l], z = group_correlate(acts, W, group): values, int64 poses, both [N, L].
 
     `acts` [N, G, D], `W` [L, G, D], `b` [L], in one floating dtype, which is that of the values. Of equal values the
-    lower element; NaN is the largest. "triton" keeps z in registers, adds in fp32 and rounds once; elsewhere z
-    [N, L, G] is formed and its maximum taken, so poses whose values differ by less than z's rounding may change places
-    between backends. Gradients: a value's goes to its pose, in `acts`, `W` and `b`; kernels differentiate once.
-    Deterministic on the CPU.
+    lower element; NaN is the largest. "triton" keeps z in registers, adds in fp32 and rounds once; "cpp" keeps z in the
+    cache where no gradient is asked for; elsewhere z [N, L, G] is formed and its maximum taken, so poses whose values
+    differ by less than z's rounding may change places between backends. Gradients: a value's goes to its pose, in
+    `acts`, `W` and `b`; kernels differentiate once. Deterministic on the CPU.
 
     ArgumentError for shapes and dtypes.
     """
@@ -117,11 +125,10 @@ def group_correlate_max(
             got=f"{b.dtype} of shape {tuple(b.shape)}",
             remedy="One bias for each base latent, in the dtype of acts.",
         )
-    if current_backend() == "cpp":  # which has kernels for z alone
-        return group_correlate_max_reference(acts, W, b, group)
     return _op(acts, W, b, group)
 
 
 def keeps_no_poses(acts: torch.Tensor, W: torch.Tensor, b: torch.Tensor, group: Group) -> bool:
     """Whether `group_correlate_max` leaves z [N, L, G] out of memory; a caller with more use for z forms it if not."""
-    return current_backend() != "cpp" and _op.choose(acts, W, b, group) != "reference"
+    chosen = _op.choose(acts, W, b, group)
+    return chosen == "triton" or (chosen == "cpp" and not _needs_gradient(acts, W, b))

@@ -1,0 +1,126 @@
+"""A group's transforms on the CPU in C++: their matrices in parts, and the launcher of csrc/group_correlate.cpp."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from groupcc.groups import Group
+from groupcc.ops.group_correlate import Plan, plan_of
+from groupcc.ops.native import _C, DTYPES, empty, threads
+
+__all__ = ["Folds", "Layout", "acts_layout", "elements", "folds_of", "products_layout", "transform", "weights_layout"]
+
+
+class Folds(NamedTuple):
+    """A matrix [R, G] of `Plan` as csrc/group_fold.h reads it: `elements` int64 [S, Q], `order` int64 [R], `starts`
+    int64 [S + 1], `forth` and `back`, flat; `address` is what C++ takes."""
+
+    elements: torch.Tensor
+    order: torch.Tensor
+    starts: torch.Tensor
+    forth: torch.Tensor
+    back: torch.Tensor
+
+    @property
+    def address(self) -> tuple[int, ...]:
+        return (*self.elements.shape, len(self.order), *(tensor.data_ptr() for tensor in self))
+
+
+@lru_cache(maxsize=96)
+def folds_of(group: Group, which: str, dtype: torch.dtype) -> Folds:
+    """`left`, `right` or `inverse` of the group's `Plan`.
+
+    Multiplied from the right by an involution of the group, a row of the matrix may keep its entries but for the sign:
+    half a turn is −1 or 1 in every irrep, and reflections are diagonal in those that `Group.irreps` gives. Two such
+    involutions that commute, one, or none are taken, whichever there are.
+    """
+    with torch.inference_mode(False), torch.device("cpu"):  # kept
+        exact = getattr(plan_of(group, torch.float64, torch.device("cpu")), which)
+        cayley = torch.from_numpy(group.cayley.copy())
+        subgroup, signs = [int(group.identity)], torch.zeros(len(exact), dtype=torch.int64)
+        for t in range(group.order):
+            involution = t not in subgroup and int(cayley[t, t]) == group.identity
+            commutes = all(int(cayley[s, t]) == int(cayley[t, s]) for s in subgroup)
+            if len(subgroup) < 4 and involution and commutes and (sign := _signs(exact, cayley[:, t])) is not None:
+                signs += len(subgroup) * (sign < 0)
+                subgroup += [int(cayley[s, t]) for s in subgroup]
+        cosets = cayley[:, subgroup]
+        cosets = cosets[cosets[:, 0] == cosets.amin(1)]  # of each coset once: where its lowest element is first
+        order = signs.argsort(stable=True)
+        starts = torch.searchsorted(signs[order], torch.arange(len(subgroup) + 1))
+        kept = exact.to(dtype)[order][:, cosets[:, 0]]
+        parts = [kept[a:b].t().flatten() for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
+        return Folds(cosets.t().contiguous(), order, starts, torch.cat(parts), kept.flatten())
+
+
+def _signs(matrix_RG: torch.Tensor, moved_G: torch.Tensor) -> torch.Tensor | None:
+    """−1 or 1 of each row, which has that times its own entry at moved[g] for every g; None where a row has neither."""
+    moved = matrix_RG[:, moved_G]
+    sign = torch.where((moved + matrix_RG).abs().amax(1) < (moved - matrix_RG).abs().amax(1), -1.0, 1.0)
+    apart = (moved - sign[:, None] * matrix_RG).abs().max()
+    return sign if float(apart) <= 1e-12 * float(matrix_RG.abs().max()) else None
+
+
+class Layout(NamedTuple):
+    """Where row c of example n lies: offset[c] + n · stride[c], in elements; `numel` in all."""
+
+    offset: torch.Tensor
+    stride: torch.Tensor
+    numel: int
+
+
+@lru_cache(maxsize=256)
+def elements(N: int, G: int, width: int) -> Layout:
+    """[N, G, width]."""
+    return Layout(width * torch.arange(G, device="cpu"), torch.full((G,), G * width, device="cpu"), N * G * width)
+
+
+def acts_layout(plan: Plan, N: int, D: int) -> Layout:
+    return _coefficients(tuple((B, d, d) for B, d, _ in plan.sizes), N, D)
+
+
+def weights_layout(plan: Plan, L: int, D: int) -> Layout:
+    return _coefficients(tuple((B, c, d) for B, d, c in plan.sizes), L, D)
+
+
+def products_layout(plan: Plan, N: int, L: int) -> Layout:
+    return _coefficients(tuple(plan.sizes), N, L)
+
+
+@lru_cache(maxsize=256)
+def _coefficients(sizes: tuple[tuple[int, int, int], ...], N: int, width: int) -> Layout:
+    """[B, outer, N, inner, width] for every (B, outer, inner), one after another; rows are (b, outer, inner)."""
+    offsets, strides, begin = [], [], 0
+    for B, outer, inner in sizes:
+        first = torch.arange(B * outer, device="cpu")[:, None] * (N * inner * width)
+        block = first + torch.arange(inner, device="cpu") * width
+        offsets.append(begin + block.flatten())
+        strides.append(torch.full((B * outer * inner,), inner * width, device="cpu"))
+        begin += B * outer * inner * N * width
+    return Layout(torch.cat(offsets), torch.cat(strides), begin)
+
+
+def transform(
+    x: torch.Tensor, folds: Folds, source: Layout, target: Layout, N: int, width: int, *, back: bool = False
+) -> torch.Tensor:
+    """Rows of `target` of x's rows of `source`, flat: coefficients of elements, or with `back` elements of coefficients
+    by the transpose."""
+    x, out = x.contiguous(), empty((target.numel,), x.dtype)
+    _C.group_transform(
+        x.data_ptr(),
+        out.data_ptr(),
+        folds.address,
+        source.offset.data_ptr(),
+        source.stride.data_ptr(),
+        target.offset.data_ptr(),
+        target.stride.data_ptr(),
+        N,
+        width,
+        back,
+        DTYPES[x.dtype],
+        threads(),
+    )
+    return out

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "BackendError", "DataError", "GroupccError", "GroupccWarning", "argument_error", "is_whole"]
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "DataError",
+    "GroupccError",
+    "GroupccWarning",
+    "argument_error",
+    "check_choice",
+    "is_whole",
+]
 
 
 class GroupccError(Exception):
@@ -31,6 +42,14 @@ def argument_error(name: str, *, expected: str, got: object, remedy: str) -> Arg
     if len(shown) > 300:
         shown = shown[:297] + "..."
     return ArgumentError(f"{name}: expected {expected}; got {shown}. {remedy}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str], remedy: str) -> None:
+    """ArgumentError where `value` is not one of two or more words, which it lists."""
+    *others, last = words = list(choices)
+    if value not in words:
+        expected = ", ".join(f'"{word}"' for word in others) + f' or "{last}"'
+        raise argument_error(name, expected=expected, got=value, remedy=remedy)
 
 
 def is_whole(value: object, minimum: int | None = None) -> bool:

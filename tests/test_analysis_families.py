@@ -123,7 +123,7 @@ def test_the_best_connected_latent_is_the_reference(method):
 
 
 def test_a_method_that_is_none():
-    with pytest.raises(ArgumentError, match='family_method: expected "star" or "hdbscan" or "threshold"; got kmeans'):
+    with pytest.raises(ArgumentError, match='family_method: expected "star", "hdbscan" or "threshold"; got kmeans'):
         atlas_of(torch.ones(2, 2, 3), "C2", family_method="kmeans")
 
 

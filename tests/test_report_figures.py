@@ -116,7 +116,7 @@ def test_figures_of_a_tied_dictionary_and_of_nothing(tmp_path: Path) -> None:
     ("name", "arguments", "message"),
     [
         ("f.png", {}, "path: expected a name that ends in .svg or .pdf"),
-        ("f.svg", {"what": "pie"}, "what: expected one of kinds, spectrum, families, latent; got pie"),
+        ("f.svg", {"what": "pie"}, 'what: expected "kinds", "spectrum", "families" or "latent"; got pie'),
         ("f.svg", {"what": "latent"}, "latent: expected the index of a latent; got None"),
         ("f.svg", {"what": "latent", "latent": 18}, "latent: expected less than 18"),
         ("f.svg", {"what": "latent", "latent": -1}, "latent: expected the index"),

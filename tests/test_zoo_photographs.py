@@ -58,7 +58,7 @@ def test_grey_becomes_rgb_and_transparent_goes_on_white(tmp_path, monkeypatch) -
 
 
 def test_errors_name_the_split_the_extra_and_the_damaged_file(tmp_path, monkeypatch) -> None:
-    with pytest.raises(ArgumentError, match="split: expected one of"):
+    with pytest.raises(ArgumentError, match='split: expected "all", "train" or "held_out"; got'):
         photographs("test")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install 'groupcc\[demo\]'"):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from groupcc.activations.resolve import DEFAULT_INPUT_SIZE, ResolvedModel, layer
 from groupcc.activations.shards import DTYPES, Layout
 from groupcc.activations.sources import Source, open_source
 from groupcc.activations.writer import resumable_index
-from groupcc.errors import argument_error, is_whole
+from groupcc.errors import argument_error, check_choice, is_whole
 from groupcc.groups import Group
 from groupcc.groups import group as make_group
 from groupcc.models.device import move
@@ -61,12 +61,8 @@ def plan_harvest(
     images: Any,
     group: str | Group,
     *,
-    positions: str,
-    out: Path | None,
     weights: Any,
     device: str | torch.device | None,
-    orbit: Orbit,
-    dtype: str | torch.dtype,
     input_size: int | tuple[int, int] | None,
     preprocess: PreprocessLike,
     seed: int,
@@ -74,13 +70,19 @@ def plan_harvest(
     lattice: Lattice | None,
     margin: Margin,
     max_images: int | None,
+    positions: str = "all",
+    out: Path | None = None,
+    orbit: Orbit = "input",
+    dtype: str | torch.dtype = "float32",
     max_pixels: int = DEFAULT_MAX_PIXELS,
-    shard_images: int | None,
-    say: Callable[[str], None],
+    shard_images: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> HarvestPlan:
-    """Resolves and checks every argument of `harvest`, and measures the layer's lattice."""
-    if orbit not in ("input", "map"):
-        raise argument_error("orbit", expected='"input" or "map"', got=orbit, remedy='"input" is the paper\'s.')
+    """Resolves and checks every argument of `harvest`, and measures the layer's lattice.
+
+    Without a store, what only that needs may be left out: every position of input orbits, and nothing is said.
+    """
+    check_choice("orbit", orbit, get_args(Orbit), '"input" is the paper\'s.')
     storage = str(dtype).removeprefix("torch.")
     if storage not in DTYPES:
         raise argument_error("dtype", expected=", ".join(DTYPES), got=storage, remedy='"float16" is the default.')

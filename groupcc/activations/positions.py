@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from groupcc.activations.lattice import Lattice
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, check_choice
 from groupcc.groups import Group
 from groupcc.ops.orbit_gather import INTERPOLATIONS
 
@@ -136,10 +136,7 @@ def plan_geometry(
     Raises:
         ArgumentError: no position is safe; bad `interpolation` or `margin`.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise argument_error(
-            "interpolation", expected=" or ".join(INTERPOLATIONS), got=interpolation, remedy='Use "bspline".'
-        )
+    check_choice("interpolation", interpolation, INTERPOLATIONS, 'Use "bspline".')
     if lattice.map_size is None:
         raise argument_error(
             "lattice", expected="a lattice with its map_size", got=lattice, remedy="Use measure_lattice."

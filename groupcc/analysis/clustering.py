@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from groupcc.analysis.neighbours import NeighbourGraph
-from groupcc.errors import argument_error
+from groupcc.errors import check_choice
 from groupcc.groups.algebra import IntArray
 
 __all__ = ["FAMILY_METHODS", "FamilyMethod", "check_family_method", "cluster"]
@@ -19,13 +19,7 @@ FAMILY_METHODS: tuple[FamilyMethod, ...] = get_args(FamilyMethod)
 
 def check_family_method(method: object) -> None:
     """ArgumentError for what is not one of `FAMILY_METHODS`."""
-    if method not in FAMILY_METHODS:
-        raise argument_error(
-            "family_method",
-            expected=" or ".join(f'"{name}"' for name in FAMILY_METHODS),
-            got=method,
-            remedy='"star" suits most dictionaries.',
-        )
+    check_choice("family_method", method, FAMILY_METHODS, '"star" suits most dictionaries.')
 
 
 def cluster(graph: NeighbourGraph, threshold: float, method: FamilyMethod) -> IntArray:

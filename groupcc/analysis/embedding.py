@@ -15,7 +15,7 @@ from groupcc.analysis.neighbours import NeighbourGraph
 from groupcc.analysis.plane import plane
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, check_choice
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray
 
@@ -66,13 +66,7 @@ class Embedding:
 
 def check_embedding(method: object) -> None:
     """ArgumentError for what is not one of `EMBEDDING_METHODS`, and for "umap" where it is not installed."""
-    if method not in EMBEDDING_METHODS:
-        raise argument_error(
-            "embedding",
-            expected=" or ".join(f'"{name}"' for name in EMBEDDING_METHODS),
-            got=method,
-            remedy='"pca" needs nothing more to be installed.',
-        )
+    check_choice("embedding", method, EMBEDDING_METHODS, '"pca" needs nothing more to be installed.')
     if method == "umap" and importlib.util.find_spec("umap") is None:
         raise argument_error(
             "embedding",

@@ -118,12 +118,8 @@ def causal_check(
         layer,
         images,
         group,
-        positions="all",
-        out=None,
         weights=weights,
         device=device,
-        orbit="input",
-        dtype="float32",
         input_size=input_size,
         preprocess=preprocess,
         seed=seed,
@@ -131,8 +127,6 @@ def causal_check(
         lattice=lattice,
         margin=margin,
         max_images=max_images,
-        shard_images=None,
-        say=lambda _: None,
     )
     if plan.layout.d_in != crosscoder.config.d_in:
         raise argument_error(

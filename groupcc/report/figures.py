@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from groupcc._files import atomic_write
-from groupcc.errors import argument_error, is_whole
+from groupcc.errors import argument_error, check_choice, is_whole
 from groupcc.report.numbers import array, count_noun, percent, two_decimals
 from groupcc.report.pictures import PatchBook, heat_map
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE, bar_paths, ring
@@ -54,8 +54,7 @@ def write_figure(
         ArgumentError: an unknown figure or suffix; a latent that the atlas lacks; svglib not installed.
     """
     path = Path(path)
-    if what not in FIGURES:
-        raise argument_error("what", expected=f"one of {', '.join(FIGURES)}", got=what, remedy="Choose one of them.")
+    check_choice("what", what, FIGURES, "Choose one of them.")
     if path.suffix.lower() not in (".svg", ".pdf"):
         raise argument_error("path", expected="a name that ends in .svg or .pdf", got=str(path), remedy="Rename it.")
     if (latent is None) == (what == "latent") or (latent is not None and not is_whole(latent, 0)):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from groupcc.errors import DataError, argument_error
+from groupcc.errors import DataError, check_choice
 
 __all__ = ["HELD_OUT", "SPLITS", "TRAIN", "Photograph", "photographs", "photographs_folder"]
 
@@ -99,9 +99,6 @@ def photographs(split: str = "all") -> list[Photograph]:
         ArgumentError: unknown split.
         DataError: scikit-image is not installed, or a file of it is missing or damaged.
     """
-    if split not in SPLITS:
-        raise argument_error(
-            "split", expected=f"one of {sorted(SPLITS)}", got=split, remedy="Use 'all' for every photograph."
-        )
+    check_choice("split", split, SPLITS, "Use 'all' for every photograph.")
     folder = photographs_folder()
     return [Photograph(Path(name).stem, _read_rgb(folder / name)) for name in SPLITS[split]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, check_choice
 from groupcc.ops.backend import Op
 from groupcc.ops.orbit_gather.reference import orbit_gather_reference
 from groupcc.ops.orbit_gather.table import TapTable, tap_table, too_large
@@ -85,13 +85,7 @@ def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = 
 
 def check_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str) -> None:
     """Shapes and dtypes are what `orbit_gather` takes, or ArgumentError; where points lie, `sampling_taps` checks."""
-    if interpolation not in INTERPOLATIONS:
-        raise argument_error(
-            "interpolation",
-            expected=" or ".join(INTERPOLATIONS),
-            got=interpolation,
-            remedy='Use "bspline" to resample every block alike.',
-        )
+    check_choice("interpolation", interpolation, INTERPOLATIONS, 'Use "bspline" to resample every block alike.')
     if maps.dim() != 5 or not maps.is_floating_point():
         raise argument_error(
             "maps",

@@ -16,6 +16,7 @@ from groupcc.groups import Group
 from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, Orbits, SparseLatents
 from groupcc.models.metrics import batch_starts
+from groupcc.models.splits import parts_by_image
 
 __all__ = ["PARTS_OF_DATA", "REPLICATES", "DataSums", "measure_data"]
 
@@ -117,19 +118,13 @@ def measure_data(
     chosen = torch.arange(len(source))
     if len(source) > examples:
         chosen = torch.linspace(0, len(source) - 1, examples, dtype=torch.float64).long()
+    parts = parts_by_image(source, PARTS_OF_DATA, chosen)
     was_training = crosscoder.training
     crosscoder.eval()
     try:
-        return _Templates(crosscoder, source, W_LGD, present_LG).measure(_parts(source, chosen), batch_size, progress)
+        return _Templates(crosscoder, source, W_LGD, present_LG).measure(parts, batch_size, progress)
     finally:
         crosscoder.train(was_training)
-
-
-def _parts(source: Orbits, chosen: torch.Tensor) -> list[torch.Tensor]:
-    """Which examples are in each part: the images in turn, all examples of one in one."""
-    _, image = source.image_ids.cpu()[chosen].unique(return_inverse=True)
-    count = min(PARTS_OF_DATA, int(image.max()) + 1)
-    return [chosen[image % count == part] for part in range(count)]
 
 
 class _Templates:

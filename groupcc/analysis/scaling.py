@@ -16,6 +16,7 @@ from groupcc.errors import argument_error
 from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, Orbits, SparseLatents, as_orbits
 from groupcc.models.metrics import batch_starts
+from groupcc.models.splits import parts_by_image
 
 __all__ = ["EMPTY", "FOLDS", "SCALING_ERROR", "VERDICTS", "WRITTEN", "Scaling", "Verdict", "measure_scaling"]
 
@@ -140,7 +141,7 @@ def measure_scaling(
     G, D, L = crosscoder.group.order, crosscoder.config.d_in, crosscoder.config.n_latents
     W_LGD = check_decoder(crosscoder.W_dec, crosscoder.group)
     source = as_orbits(orbits, G, D)
-    folds = _folds(source)
+    folds = parts_by_image(source, FOLDS)
     step = max(1, min(L, MAX_SUMS // (2 * max(len(folds), 1) * G * D)))
     was_training = crosscoder.training
     crosscoder.eval()
@@ -155,13 +156,6 @@ def measure_scaling(
     finally:
         crosscoder.train(was_training)
     return Scaling(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
-
-
-def _folds(source: Orbits) -> list[torch.Tensor]:
-    """Which examples are in each fold: the images in turn, all examples of one in one."""
-    _, image = source.image_ids.cpu().unique(return_inverse=True)
-    count = min(FOLDS, int(image.max()) + 1)
-    return [(image % count == fold).nonzero().flatten() for fold in range(count)]
 
 
 def _read(

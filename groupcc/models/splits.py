@@ -11,7 +11,7 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.models.orbits import Orbits
 
-__all__ = ["fingerprint", "held_out_examples", "split_by_image", "split_record"]
+__all__ = ["fingerprint", "held_out_examples", "parts_by_image", "split_by_image", "split_record"]
 
 
 def split_by_image(orbits: Orbits, held_out: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,6 +33,14 @@ def split_by_image(orbits: Orbits, held_out: float, seed: int) -> tuple[torch.Te
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     is_held_out = torch.isin(orbits.image_ids, images[order[:count]])
     return (~is_held_out).nonzero().flatten(), is_held_out.nonzero().flatten()
+
+
+def parts_by_image(orbits: Orbits, count: int, chosen: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """The examples, or those `chosen`, in up to `count` parts: images are dealt out in turn, all examples of one to
+    one part. No part is empty."""
+    chosen = torch.arange(len(orbits)) if chosen is None else chosen
+    _, image = orbits.image_ids.cpu()[chosen].unique(return_inverse=True)
+    return [chosen[image % count == part] for part in range(min(count, int(image.max()) + 1))]
 
 
 def fingerprint(orbits: Orbits) -> str:

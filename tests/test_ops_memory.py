@@ -34,6 +34,11 @@ def test_rows_times_a_number(shape, extension, monkeypatch):
     assert take_scaled(x, indices[:0], 2.0).shape == (0, *shape[1:])
 
 
+def test_what_is_not_contiguous_is_not_copied_whole():
+    x = torch.arange(6.0).view(1, 2, 3).expand(10**12, 2, 3)  # 24 TB, were it contiguous
+    assert torch.equal(take_scaled(x, torch.tensor([10**12 - 1, 0]), 0.5), 0.5 * x[:2])
+
+
 @pytest.mark.parametrize("index", [-1, 5])
 def test_an_example_that_there_is_not(index):
     with pytest.raises(IndexError):

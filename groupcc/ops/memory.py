@@ -22,14 +22,20 @@ def recycled(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 def take_scaled(x: torch.Tensor, indices: torch.Tensor, factor: float) -> torch.Tensor:
     """x[indices] · factor, fp32 on the CPU, in memory of its own; `indices` int64 [n]. IndexError for others.
 
-    With the extension in one pass over memory, in place of two.
+    With the extension, and x contiguous, in one pass over memory in place of two.
     """
     out = recycled((len(indices), *x.shape[1:]), torch.float32)
+    # What is not contiguous is not made so: that would copy all of x for a few examples.
+    if x.is_contiguous() and _extension_scales(x, indices.contiguous(), out, factor):
+        return out
+    return torch.index_select(x, 0, indices, out=out).mul_(factor)
+
+
+def _extension_scales(x: torch.Tensor, indices: torch.Tensor, out: torch.Tensor, factor: float) -> bool:
     try:
         from groupcc.ops.native import _C, threads
     except ImportError:
-        return torch.index_select(x, 0, indices, out=out).mul_(factor)
-    x, indices = x.contiguous(), indices.contiguous()
-    width = x[:1].numel() if len(x) else 0
+        return False
+    width = x[:1].numel()
     _C.take_scaled(x.data_ptr(), indices.data_ptr(), out.data_ptr(), len(indices), len(x), width, factor, threads())
-    return out
+    return True

@@ -13,6 +13,8 @@ from groupcc.analysis.clustering import FamilyMethod, check_family_method
 from groupcc.analysis.embedding import EmbeddingMethod, check_embedding, embed
 from groupcc.analysis.evidence import EVIDENCE_EXAMPLES, measure_evidence
 from groupcc.analysis.families import FAMILY_THRESHOLD, find_families, given_families
+from groupcc.analysis.mirrors import mirror_floor
+from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, find_neighbours
 from groupcc.analysis.power import spectrum
 from groupcc.analysis.scaling import measure_scaling
 from groupcc.analysis.similarity import block_norms, block_similarity, check_decoder, check_weights, latent_step
@@ -114,6 +116,9 @@ def analyze(
         None if tolerance == "auto" else used,
         left_out,
     )
+    # One search over all pairs, at the lowest floor that anything reads it at. Tied, chirality needs none.
+    floors = [NEIGHBOUR_FLOOR, family_threshold, *([] if crosscoder.config.tied else [mirror_floor(family_threshold)])]
+    graph = find_neighbours(W_dec_LGD, group, floor=min(floors), dead=dead)
     found = find_families(
         W_dec_LGD,
         group,
@@ -121,6 +126,7 @@ def analyze(
         dead=left_out,
         stabilizers=stabilizers,
         method=family_method,
+        graph=graph,
     )
     evidence = measure_evidence(
         crosscoder,
@@ -150,6 +156,7 @@ def analyze(
         pose_counts=activity.pose_counts if activity else None,
         orbits=None if orbits is None else as_orbits(orbits, group.order, crosscoder.config.d_in),
         examples=activity.top_examples if activity else None,
+        graph=graph,
     )
     return Atlas(
         config=crosscoder.config,

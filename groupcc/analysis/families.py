@@ -155,6 +155,7 @@ def find_families(
     dead: torch.Tensor | None = None,
     stabilizers: list[Stabilizer] | None = None,
     method: FamilyMethod = "star",
+    graph: NeighbourGraph | None = None,
 ) -> Families:
     """Groups latents by the similarity max_h cos(d_i, R_h d_j), and says in which pose each is.
 
@@ -165,13 +166,20 @@ def find_families(
 
     Each member's pose is measured against its reference, and made consistent around the family (`synchronise`).
     Those in `dead` [L] are left out. `stabilizers` (one a latent) tell which poses are equivalent; without them every
-    latent counts as C1. Memory is one more copy of the decoder, the graph, and bounded blocks. Deterministic on the
-    CPU. ArgumentError for another method.
+    latent counts as C1. `graph`: of these latents or more, at that floor or a lower one (`find_neighbours`), if it is
+    there already. Memory is one more copy of the decoder, the graph, and bounded blocks. Deterministic on the CPU.
+    ArgumentError for another method.
     """
     check_family_method(method)
     live = live_latents(W_dec_LGD, dead)
     correlations = Correlations(W_dec_LGD, group, live)
-    graph = correlations.neighbours(min(threshold, NEIGHBOUR_FLOOR))
+    floor = min(threshold, NEIGHBOUR_FLOOR)
+    if graph is None:
+        graph = correlations.neighbours(floor)
+    else:
+        left_out = np.ones(len(W_dec_LGD), dtype=np.bool_)
+        left_out[live.cpu().numpy()] = False
+        graph = graph.among(floor, left_out)
     labels, references = _largest_first(cluster(graph, threshold, method), live.cpu().numpy())
     of_reference = np.append(references, -1)[labels]
 

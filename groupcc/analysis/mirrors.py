@@ -9,23 +9,25 @@ import numpy as np
 import torch
 
 from groupcc.analysis.dial import read_dial
-from groupcc.analysis.fourier import GroupFourier, units
 from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
+from groupcc.analysis.neighbours import Correlations, NeighbourGraph, find_neighbours, live_latents
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.groups import Group
 
-__all__ = ["CHIRALITIES", "Chirality", "Mirrors", "find_mirrors"]
+__all__ = ["CHIRALITIES", "Chirality", "Mirrors", "find_mirrors", "mirror_floor"]
 
 Chirality = Literal["achiral", "partner", "no partner", "unclear"]
 CHIRALITIES: tuple[Chirality, ...] = ("achiral", "partner", "no partner", "unclear")
 """Every chirality, as `Mirrors.codes` numbers them; −1 stands for a dead latent and for a group without reflections."""
 
-MAX_PAIR_NUMBERS = 1 << 22
-"""Cosines held at once: latents × latents × |G| (16 MiB in fp32)."""
-
 PAIR_UPSAMPLING = 4
 """Points between elements at which pairs are compared; the best pair's curve has `UPSAMPLING`."""
+
+
+def mirror_floor(threshold: float) -> float:
+    """Least cosine, at an element, of two latents that are compared between the elements: half the threshold."""
+    return 0.5 * threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ def find_mirrors(
     threshold: float,
     tied: bool = False,
     pose_counts: torch.Tensor | None = None,
+    graph: NeighbourGraph | None = None,
 ) -> Mirrors:
     """Chirality of every latent.
 
@@ -77,10 +80,10 @@ def find_mirrors(
     mirrored poses, or all unmirrored ones, lie in a gap. "unclear" where too few firings could tell or none are given.
 
     C_n has no reflections: its orbits cannot tell a shape from its mirror image. `W_dec_LGD` as `check_decoder` returns
-    it, `C_LG` its autocorrelation, `dead` bool [L]. Of the chiral latents with all live ones cosines are computed in
-    blocks through the Fourier transform on the group, and pairs that reach half the threshold on the elements are
-    interpolated. Memory: the coefficients of the chiral latents (as large as their decoders) and bounded blocks.
-    Deterministic on the CPU.
+    it, `C_LG` its autocorrelation, `dead` bool [L]. Partners are looked for among those that are alike at the elements,
+    to `mirror_floor(threshold)` at least: in `graph`, as `find_neighbours` made it of the latents not in `dead` at that
+    floor or a lower one, or else in one made for it; their cosines are then interpolated. Memory: one more copy of the
+    decoder, and bounded blocks. Deterministic on the CPU.
     """
     L = len(C_LG)
     found = Mirrors(
@@ -103,7 +106,7 @@ def find_mirrors(
     if tied:
         _read_poses(found, chiral, group, stabilizers, pose_counts)
     else:
-        _search(found, W_dec_LGD, chiral, live, group, stabilizers, threshold)
+        _search(found, W_dec_LGD, chiral, dead, group, stabilizers, threshold, graph)
     return found
 
 
@@ -129,39 +132,30 @@ def _search(
     found: Mirrors,
     W_dec_LGD: torch.Tensor,
     chiral: torch.Tensor,
-    live: torch.Tensor,
+    dead: torch.Tensor,
     group: Group,
     stabilizers: list[Stabilizer],
     threshold: float,
+    graph: NeighbourGraph | None,
 ) -> None:
-    latents, others = chiral.nonzero()[:, 0], live.nonzero()[:, 0]
+    latents = chiral.nonzero()[:, 0]
     if len(latents) == 0:
         return
-    fourier = GroupFourier(group, W_dec_LGD)
-    coefficients = fourier.forward_units(W_dec_LGD, latents, latent_step(len(latents), group, W_dec_LGD.shape[2]))
-    best, partner = torch.zeros(len(latents)), torch.full((len(latents),), -1, dtype=torch.int64)
+    if graph is None:
+        graph = find_neighbours(W_dec_LGD, group, floor=mirror_floor(threshold), dead=dead)
+    correlations = Correlations(W_dec_LGD, group, live_latents(W_dec_LGD, dead))
+    partner = torch.full((len(latents),), -1, dtype=torch.int64)
     curves = torch.zeros(len(latents), group.n)
-    step = max(1, min(int((MAX_PAIR_NUMBERS / group.order) ** 0.5), latent_step(len(live), group, W_dec_LGD.shape[2])))
-    for first in range(0, len(others), step):
-        block = fourier.forward(units(W_dec_LGD, others[first : first + step]))
-        for start in range(0, len(latents), step):
-            stop = min(start + step, len(latents))
-            cosine = fourier.correlate(block, fourier.rows(coefficients, start, stop)).cpu()
-            near, turned = cosine[..., group.n :], cosine[..., : group.n]
-            i, j = (near.amax(2) >= 0.5 * threshold).T.nonzero(as_tuple=True)  # latents, and those compared with them
-            mirrored = interpolate(near[j, i], PAIR_UPSAMPLING).amax(1)
-            counts = (mirrored >= threshold) & (mirrored > interpolate(turned[j, i], PAIR_UPSAMPLING).amax(1))
-            i, j, mirrored = i[counts], j[counts], mirrored[counts]
-            # Pairs come by rising i, then rising j; a stable sort leaves ties to the lower j.
-            order = mirrored.argsort(descending=True, stable=True)
-            order = order[i[order].argsort(stable=True)]
-            i, j, mirrored = i[order], j[order], mirrored[order]
-            top = torch.ones(len(i), dtype=torch.bool)
-            top[1:] = i[1:] != i[:-1]
-            better = top & (mirrored > best[start + i])
-            rows = start + i[better]
-            best[rows], partner[rows] = mirrored[better], others[first + j[better]]
-            curves[rows] = near[j[better], i[better]]
+    step = latent_step(len(graph), group, W_dec_LGD.shape[2])
+    for row, latent in enumerate(latents.tolist()):
+        others = torch.from_numpy(graph.neighbours[graph.of(latent)].astype(np.int64))
+        if len(others) == 0:
+            continue
+        found_in = [_best_mirror(correlations, part, latent, threshold) for part in others.split(step)]
+        best = 0.0
+        for mirrored, other, curve in (one for one in found_in if one is not None):
+            if mirrored > best:
+                best, partner[row], curves[row] = mirrored, other, curve
     has = partner >= 0
     latents, curves = latents[has], interpolate(curves[has], UPSAMPLING)
     _, position = periodic_peak(curves)
@@ -175,3 +169,21 @@ def _search(
         steps = 0.0 if period - steps < 1e-3 else steps  # a hair below the period is the same turn as 0
         found.pose[latent] = group.n + round(steps) % group.n
         found.turn[latent] = steps * 360.0 / group.n
+
+
+def _best_mirror(
+    correlations: Correlations, others: torch.Tensor, latent: int, threshold: float
+) -> tuple[float, int, torch.Tensor] | None:
+    """Of `others` the one most like the mirror image of `latent`, the lowest on ties: how like it is, which it is, and
+    its cosines at the reflections [n]; None where none counts."""
+    n = correlations.group.n
+    cosine = torch.from_numpy(correlations.with_reference(others, latent)).float()
+    near = cosine[:, n:].amax(1) >= mirror_floor(threshold)
+    others, cosine = others[near], cosine[near]
+    mirrored = interpolate(cosine[:, n:], PAIR_UPSAMPLING).amax(1)
+    counts = (mirrored >= threshold) & (mirrored > interpolate(cosine[:, :n], PAIR_UPSAMPLING).amax(1))
+    if not counts.any():
+        return None
+    others, cosine, mirrored = others[counts], cosine[counts], mirrored[counts]
+    best = int((mirrored >= mirrored.amax()).to(torch.uint8).argmax())
+    return float(mirrored[best]), int(others[best]), cosine[best, n:]

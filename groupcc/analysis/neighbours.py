@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +71,12 @@ class NeighbourGraph:
         return NeighbourGraph(
             starts, self.neighbours[keep], self.similarity[keep], self.poses[keep], self.rotations[keep], self.floor
         )
+
+    def among(self, floor: float, left_out: np.ndarray) -> NeighbourGraph:
+        """The pairs with a similarity of `floor` or more, none of them in `left_out` (bool [L])."""
+        keep = self.similarity >= np.float32(floor)
+        keep &= ~left_out[self.rows()] & ~left_out[self.neighbours]
+        return replace(self.subgraph(keep), floor=floor)
 
     def matrix(self, values: np.ndarray) -> csr_array:
         """Values of the entries [E] as a SciPy matrix [L, L]."""

@@ -11,6 +11,7 @@ import torch
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.interpolation import UPSAMPLING, interpolate, refine
 from groupcc.analysis.mirrors import CHIRALITIES, Chirality, Mirrors, find_mirrors
+from groupcc.analysis.neighbours import NeighbourGraph
 from groupcc.analysis.responses import measure_responses
 from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.groups import Group
@@ -115,6 +116,7 @@ def measure_tuning(
     pose_counts: torch.Tensor | None = None,
     orbits: Orbits | None = None,
     examples: TopExamples | None = None,
+    graph: NeighbourGraph | None = None,
 ) -> Tuning:
     """Period, tuning curve and chirality of every latent.
 
@@ -122,7 +124,7 @@ def measure_tuning(
     `orbits` and `examples` (`measure_activity`'s) also the one that its encoder has on what it fires for most. A curve
     is flat, with no width, where C ≥ 1 − `tolerance` at every rotation; of the measured one, where the smallest
     response is at least 1 − `tolerance` of that at no turn. See `rotation_period`, `half_width`, `find_mirrors` (with
-    `threshold`) and `measure_responses`. Deterministic on the CPU.
+    `threshold` and `graph`) and `measure_responses`. Deterministic on the CPU.
     """
     group = crosscoder.group
     live = ~dead.cpu()
@@ -148,6 +150,7 @@ def measure_tuning(
             threshold=threshold,
             tied=bool(crosscoder.config.tied),
             pose_counts=pose_counts,
+            graph=graph,
         ),
         response=response,
         response_depth=response_depth,

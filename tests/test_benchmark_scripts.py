@@ -110,6 +110,18 @@ def test_planted_recovery_compares(script, capsys):
     assert untied[:2] == ["untied", "30"] or (untied[1] == "2" and untied[4] == "100.0%")
 
 
+def test_compare_families(script, capsys):
+    sizes = "--split held_out --group C4 --input-size 97 --positions random:8 --latents 24 32 --k 3 --steps 40 20"
+    threads = str(torch.get_num_threads())
+    script("compare_families").main([*sizes.split(), "--repeats", "2", "--threads", threads])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("200 places, D 80, C4")
+    for line, name in zip(lines[2:], ("nearest both ways", "largest sum"), strict=True):
+        shares = [float(part.rstrip("%")) for part in line.removeprefix(name).split()]
+        assert sum(shares[:4]) == pytest.approx(100, abs=0.3) or not any(shares[:4])
+        assert sum(shares[4:]) == pytest.approx(100, abs=0.3)
+
+
 def test_broken_symmetry(script, capsys):
     broken_symmetry = script("broken_symmetry")
     sizes = "--group C4 --d-in 6 --planted 2 --latents 4 --samples 600 --steps 5 --penalties 0 inf"

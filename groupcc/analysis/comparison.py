@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from groupcc.analysis.atlas import Atlas
@@ -23,7 +24,7 @@ from groupcc.models import Orbits, as_orbits
 if TYPE_CHECKING:
     from groupcc.models import GroupCrosscoder
 
-__all__ = ["COMPARISON_BASES", "Comparison", "FamilyPair", "compare_atlases"]
+__all__ = ["COMPARISON_BASES", "Comparison", "FamilyPair", "compare_atlases", "decoder_likeness"]
 
 COMPARISON_BASES = ("auto", "decoders", "activations")
 """What families can be matched by; "auto" takes the decoders where these can be compared."""
@@ -290,19 +291,28 @@ def _places(
 
 
 @torch.no_grad()
-def _match(
-    a: Atlas, b: Atlas, crosscoders: tuple[GroupCrosscoder, GroupCrosscoder], threshold: float
-) -> list[FamilyPair]:
-    from scipy.optimize import linear_sum_assignment
-
+def decoder_likeness(
+    a: Atlas, b: Atlas, crosscoders: tuple[GroupCrosscoder, GroupCrosscoder], floor: float
+) -> npt.NDArray[np.float32]:
+    """max_h cos(d_i, R_h d_j) of the two members most alike, of every family of a with every one of b; 0 below
+    `floor`. [families of a, families of b]."""
     W_dec_LGD = torch.cat([crosscoder.W_dec.detach().float().cpu() for crosscoder in crosscoders])
     dead = torch.cat([atlas.families.labels < 0 for atlas in (a, b)])
-    graph = find_neighbours(W_dec_LGD, a.group, floor=threshold, dead=dead)
+    graph = find_neighbours(W_dec_LGD, a.group, floor=floor, dead=dead)
     rows, others = graph.rows(), graph.neighbours.astype(np.int64)
     across = (rows < a.n_latents) & (others >= a.n_latents)
     best = np.zeros((len(a.families), len(b.families)), dtype=np.float32)
     place = (a.families.labels.numpy()[rows[across]], b.families.labels.numpy()[others[across] - a.n_latents])
     np.maximum.at(best, place, graph.similarity[across])
+    return best
+
+
+def _match(
+    a: Atlas, b: Atlas, crosscoders: tuple[GroupCrosscoder, GroupCrosscoder], threshold: float
+) -> list[FamilyPair]:
+    from scipy.optimize import linear_sum_assignment
+
+    best = decoder_likeness(a, b, crosscoders, threshold)
     pairs = [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(best, maximize=True), strict=True) if best[i, j]]
     return _pairs(a, b, [(i, j, float(best[i, j])) for i, j in pairs])
 

@@ -137,7 +137,11 @@ def compare_firing(a_FGN: torch.Tensor, b_FGN: torch.Tensor, group: Group) -> Li
 
     (the rate of false discoveries as decoys estimate it; Elias & Gygi 2007, with one added as in Barber & Candès
     2015): at most one match in twenty is expected to be chance. 1 where nothing beats chance. Families that differ and
-    yet occur together are alike beyond chance, which is why a match must be the nearest from both sides.
+    yet occur together are alike beyond chance, which is why a match must be the nearest from both sides
+    (benchmarks/compare_families.py measures it).
+
+    22 times all pairs, Σ_ρ d_ρ³ · N multiplications each: 1,000 families with 1,000 under D32 at 1,024 places take 48
+    seconds on one CPU core. Deterministic on the CPU.
     """
     N = a_FGN.shape[2]
     a, b = _Side(a_FGN, group), _Side(b_FGN, group)

@@ -19,8 +19,9 @@ __all__ = ["SharedPlaces", "shared_places"]
 THUMBNAIL = 16
 """Side of the small pictures by which two images of one name are told to be one."""
 
-SAME_PICTURE = 8.0
-"""Largest mean difference of two such pictures, of 255 levels: enlarging and cropping costs 3, other images 20 on."""
+SAME_PICTURE = 5.0
+"""Largest mean difference of two such pictures, of 255 levels. scikit-image's photographs and their quarters at 89 to
+381 pixels differ from themselves by up to 2.6, and of the pairs of two of them one in a thousand by less than 7."""
 
 
 @runtime_checkable

@@ -285,7 +285,7 @@ def test_what_cannot_be_compared_by_activations_says_what_would_mend_it() -> Non
         compared(a, b, acts[:99], basis="activations")
     with pytest.raises(ArgumentError, match="basis: expected decoders that can be compared; got the layers differ"):
         compared(a, b, acts, basis="decoders")
-    with pytest.raises(ArgumentError, match="basis: expected auto or decoders or activations"):
+    with pytest.raises(ArgumentError, match='basis: expected "auto", "decoders" or "activations"'):
         compared(a, b, acts, basis="names")
     with pytest.raises(ArgumentError, match="orbits: expected two orbit stores, or two tensors"):
         compared(a, b, acts, acts[:500])

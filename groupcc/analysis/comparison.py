@@ -18,7 +18,7 @@ from groupcc.analysis.neighbours import find_neighbours
 from groupcc.analysis.places import SharedPlaces, shared_places
 from groupcc.analysis.stabilizers import KINDS
 from groupcc.analysis.tables import write_rows
-from groupcc.errors import argument_error
+from groupcc.errors import argument_error, check_choice
 from groupcc.models import Orbits, as_orbits
 
 if TYPE_CHECKING:
@@ -199,9 +199,7 @@ def compare_atlases(
     if threshold is not None and not 0 < threshold <= 1:
         remedy = "Leave it out for the default."
         raise argument_error("threshold", expected="a number in (0, 1]", got=threshold, remedy=remedy)
-    if basis not in COMPARISON_BASES:
-        remedy = "Leave it out for what can be had."
-        raise argument_error("basis", expected=" or ".join(COMPARISON_BASES), got=basis, remedy=remedy)
+    check_choice("basis", basis, COMPARISON_BASES, "Leave it out for what can be had.")
     for atlas, crosscoder, name in zip((a, b), crosscoders or (), "ab", strict=False):
         if (atlas.config.group, *_shape(atlas)) != (crosscoder.config.group, *_shape(crosscoder)):
             raise argument_error(

@@ -300,3 +300,14 @@ def test_one_layer_keeps_to_its_decoders_unless_told() -> None:
     assert (found.basis, found.reason, found.counts["kept"]) == ("activations", None, 5)
     assert set(found.table()[0]) - set(compared(FIRST, FIRST, acts).table()[0]) == {"places_a", "places_b", "nearest"}
     assert compared(FIRST, SECOND, acts, threshold=0.9).counts["changed"] == 0
+
+
+def test_nothing_alive_on_one_side() -> None:
+    crosscoder, _, _, world = layer(48, 2, [0, 1])
+    with torch.no_grad():
+        crosscoder.W_dec.zero_()
+    dead = (crosscoder, groupcc.analyze(crosscoder), [], world)
+    assert compared(FIRST, dead, codes()).counts == dict.fromkeys(("kept", "changed", "appeared", "unclear"), 0) | {
+        "vanished": 5
+    }
+    assert compared(dead, dead, codes(), basis="activations").families == []

@@ -74,6 +74,22 @@ def test_stores_from_elsewhere_and_none(runs: Path, capsys: pytest.CaptureFixtur
             shutil.move(runs / f"{layer} orbits", runs / layer / "orbits")
 
 
+def test_decoders_need_no_orbits_and_atlases_can_have_none(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = runs / "mixed3a" / "orbits" / "index.json"
+    whole = index.read_text()
+    index.write_text("{")
+    try:
+        assert main(["compare", str(runs / "mixed3a"), str(runs / "mixed3a")]) == 0
+        assert main(["compare", str(runs / "mixed3a"), str(runs / "mixed3b")]) == 2
+        assert "is not the index of an orbit store" in capsys.readouterr().err
+    finally:
+        index.write_text(whole)
+    assert main(["compare", str(runs / "mixed3a"), str(runs / "mixed3b" / "atlas")]) == 0
+    printed = capsys.readouterr().out
+    assert "Families were not matched: the crosscoders were not given" in printed
+    assert "no orbits" not in printed
+
+
 def test_one_layer_keeps_to_the_decoders(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["compare", str(runs / "mixed3a"), str(runs / "mixed3a")]
     assert main(argv) == 0

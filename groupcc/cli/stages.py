@@ -13,7 +13,7 @@ import groupcc
 from groupcc._files import canonical_hash, read_json, write_json
 from groupcc.activations import OrbitStore, Visualization
 from groupcc.activations.fingerprints import tensor_digest
-from groupcc.analysis import Atlas
+from groupcc.analysis import Atlas, Comparison
 from groupcc.causal import CausalCheck
 from groupcc.cli.compare import comparison, training_seconds
 from groupcc.errors import DataError, argument_error, is_whole
@@ -222,22 +222,22 @@ def compare(
     basis: Literal["auto", "decoders", "activations"] = "auto",
 ) -> None:
     """Two runs, or two atlases, on the terminal; every family in `out`. `orbits`: where the runs don't hold them."""
-    runs = [_read_run(path) for path in (a, b)]
-    crosscoders = [crosscoder for _, crosscoder in runs if crosscoder is not None]
+    (atlas_a, first), (atlas_b, second) = (_read_run(path) for path in (a, b))
+    crosscoders = None if first is None or second is None else (first, second)
     places = (a / "orbits", b / "orbits") if orbits is None else orbits
     missing = [place for place in places if orbits is None and not (place / "index.json").is_file()]
-    found = groupcc.compare_atlases(
-        runs[0][0],
-        runs[1][0],
-        (crosscoders[0], crosscoders[1]) if len(crosscoders) == 2 else None,
-        orbits=None if missing else (open_orbits(places[0]), open_orbits(places[1])),
-        basis=basis,
-        progress=True,
-    )
+
+    def compared(stores: tuple[OrbitStore, OrbitStore] | None) -> Comparison:
+        return groupcc.compare_atlases(atlas_a, atlas_b, crosscoders, orbits=stores, basis=basis, progress=True)
+
+    # Stores are opened where they are needed: comparing decoders must not fail for a damaged one.
+    found = None if basis == "activations" and not missing else compared(None)
+    if found is None or (found.basis == "counts" and not missing):
+        found = compared((open_orbits(places[0]), open_orbits(places[1])))
     if out is not None:
         found.write_table(out)
     print(found.summary((str(a), str(b))))
-    if found.basis == "counts" and missing:
+    if found.basis == "counts" and missing and crosscoders is not None and atlas_a.group == atlas_b.group:
         print(f"There are no orbits in {' and '.join(map(str, missing))}.")
 
 

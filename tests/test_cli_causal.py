@@ -12,7 +12,7 @@ import groupcc
 from groupcc.cli import main
 from groupcc.cli.parser import build_parser
 
-QUESTION = "Does the rest of the network use them so? Checked for 2 families by intervention:"
+QUESTION = "Does the rest of the network use them so? Checked for 2 families by moving"
 SHORT = [*RUN[: RUN.index("--baseline")], "--title", "T", "--forward-batch", "8", "--max-images", "3"]
 
 

@@ -34,6 +34,11 @@ ROW = {"latent": 3, "stabilizer": "D1"}
             ],
         ),
         ({"unclear": "too little data"}, ["Unclear: too little data."]),
+        ({"unclear": "D1 in 50 % of resamples", "confidence": 0.5}, ["Unclear: D1 in 50 % of resamples."]),
+        (
+            {"unclear": "too little data", "confidence": 0.97},
+            ["Unclear: too little data.", "In 97 % of resamples of the images its stabilizer is the same."],
+        ),
         (
             {"broken": "broken D2: of 16 blocks 5 missing (31 %)"},
             ["Its symmetry is broken D2: of 16 blocks 5 missing (31 %)."],

@@ -105,7 +105,7 @@ def test_base_latents_of_a_tied_crosscoder(page):
     assert [latent for latent in range(5) if QUESTION in latent_card(text, latent)] == [1, 4]
     assert "Without the latent, the output" in latent_card(text, 4)
     assert QUESTION not in family_card(text, 0)
-    assert "Does the rest of the network use them so? Checked for 2 base latents by intervention" in text
+    assert "Does the rest of the network use them so? Checked for 2 base latents by moving them" in text
 
 
 def test_the_overview_counts_answers_at_the_output(atlas, page):
@@ -115,13 +115,16 @@ def test_the_overview_counts_answers_at_the_output(atlas, page):
     text = page(atlas, *effects)
     overview = part(text, '<section class="overview"', "</section>")
     assert (
-        "Does the rest of the network use them so? Checked for 3 families by intervention: "
+        "Does the rest of the network use them so? Checked for 3 families by moving them to other poses inside it: "
         "partly for 1, no for 1, unclear for 1." in overview
     )
     words = part(text, '<details class="words">', "</details>")
     assert "Checked on 5 images: turned 90°, mirrored at 135°." in words
     overview = part(page(atlas, effect(1, "yes")), '<section class="overview"', "</section>")
-    assert "Does the rest of the network use it so? Checked for 1 family by intervention: yes for 1." in overview
+    assert (
+        "Does the rest of the network use it so? Checked for 1 family by moving it to other poses inside it: yes for 1."
+        in overview
+    )
 
 
 def test_without_a_check_the_page_does_not_ask(atlas, tmp_path):
@@ -149,3 +152,19 @@ def test_text_of_a_check_is_escaped(atlas, page):
     card = page(atlas, effect(0, "yes"), effect(0, "no", "<b>late</b>"))
     assert "<b>late</b>" not in card
     assert "&lt;b&gt;late" in card
+
+
+def test_a_share_below_the_least_that_is_shown(atlas, page):
+    card = family_card(page(atlas, dataclasses.replace(effect(0, "no"), effect=1e-5)), 0)
+    assert "the output changes by less than 0.1 % of its variance." in card
+
+
+def test_gaps_stand_between_the_heading_and_the_line(atlas, page):
+    card = family_card(page(atlas, effect(1, "yes")), 1)
+    places = [card.index(words) for words in ("one pattern at", "The members’ poses fit together.", QUESTION, "0°")]
+    assert places == sorted(places)
+
+
+def test_numbers_of_a_latent_s_card_say_what_they_are_of(atlas, page):
+    text = page(atlas, effect(1, "yes"))
+    assert "How alike it is to itself when turned 45°" in latent_card(text, 0)

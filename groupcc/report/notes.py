@@ -56,7 +56,8 @@ def _evidence(row: Row) -> list[str | Markup]:
     found: list[str | Markup] = []
     if row.get("unclear"):
         found.append(f"Unclear: {row['unclear']}.")
-    if row.get("confidence") is not None:
+    # Where that share is why it is unclear, the sentence above has it.
+    if row.get("confidence") is not None and "resamples" not in (row.get("unclear") or ""):
         found.append(f"In {percent(row['confidence'])} of resamples of the images its stabilizer is the same.")
     if row.get("near_miss"):
         found.append(f"Near miss: {row['near_miss']}.")

@@ -81,7 +81,8 @@ def _sentence(effect: Any, images: int, noun: str) -> str:
     )
     if effect.effect is not None:
         what = "the output" if effect.readout == OUTPUT else effect.readout
-        text += f" Without the {noun}, {what} changes by {percent(effect.effect)} of its variance."
+        share = percent(effect.effect).replace("< ", "less than ")
+        text += f" Without the {noun}, {what} changes by {share} of its variance."
     if images < FEWEST_IMAGES:
         text += f" {count_noun(images, 'image').capitalize()} can’t say how sure that is."
     return text
@@ -95,4 +96,5 @@ def used_overview(found: dict[int, list[Used]], tied: bool) -> str:
     came = [f"{verdict} for {counts[verdict]:,}" for verdict in ("yes", "partly", "no", "unclear") if counts[verdict]]
     one, many = ("base latent", "base latents") if tied else ("family", "families")
     checked, it = (f"1 {one}", "it") if len(found) == 1 else (f"{len(found):,} {many}", "them")
-    return f"Does the rest of the network use {it} so? Checked for {checked} by intervention: {', '.join(came)}."
+    how = f"Checked for {checked} by moving {it} to other poses inside it"
+    return f"Does the rest of the network use {it} so? {how}: {', '.join(came)}."

@@ -298,6 +298,20 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("chosen", [None, torch.tensor([3, 1])], ids=["all", "some"])
+def test_the_strongest_come_without_gradients_that_encode_at_has(chosen):
+    pytest.importorskip("groupcc._C")
+    made = crosscoder()
+    given = orbits(made), made.W_enc, made.b_enc, made.group, made.config, None, chosen
+    values, poses = tied.strongest(*given)
+    assert not values.requires_grad
+    with groupcc.ops.use_backend("reference"):
+        expected, at = tied.strongest(*given)
+    assert expected.requires_grad
+    torch.testing.assert_close(values, expected.detach())
+    assert torch.equal(poses, at)
+
+
 def test_acts_in_another_dtype_than_the_parameters():
     pytest.importorskip("groupcc._C")
     made = crosscoder()

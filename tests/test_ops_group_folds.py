@@ -115,3 +115,8 @@ def test_nan_is_the_largest_and_of_equals_the_first_counts(implementation):
         values, poses = ops.group_correlate_max(acts, W, b, group)
         assert values.isnan().all()
         assert not poses.any()
+        acts[:] = 0
+        acts[0, group.identity] = torch.inf  # z of a block at the identity: infinity there, NaN in the other poses
+        values, poses = ops.group_correlate_max(acts, torch.eye(4)[:1, :, None], b[:1], group)
+        assert values.isnan().all()
+        assert poses.tolist() == [[1]]

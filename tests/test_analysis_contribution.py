@@ -133,6 +133,18 @@ def test_spare_latents_are_in_no_family_and_have_no_say(tmp_path):
     assert (of_weights.families.labels >= 0).all()
 
 
+def test_a_spare_latent_has_its_mirror_image_too():
+    """Chirality is about all latents that fire: what it reads has the spare ones in it, as families do not."""
+    truth, crosscoder = with_spares()
+    A = len(truth.atoms)
+    chiral = analyze(crosscoder).tuning.mirrors.partner[:A].argmax()
+    with torch.no_grad():
+        crosscoder.W_dec[A] = truth.atoms[chiral]
+    atlas = analyze(crosscoder, truth.sample(400, n_active=2, seed=5)[0])
+    assert atlas.contribution.spare.tolist() == [False] * A + [True] * SPARES
+    assert atlas.tuning.mirrors.partner[A] == atlas.tuning.mirrors.partner[chiral] >= 0
+
+
 def test_a_spare_base_latent_is_no_ones_duplicate():
     """Of a tied crosscoder: three base latents of one shape, the last of which is only ever a sliver."""
     truth = planted("D4", d_in=24, n_latents=1, stabilizers=["C1"], seed=2)

@@ -138,7 +138,10 @@ def overview_notes(table: Sequence[Row]) -> list[tuple[str, str]]:
     for column, words in (("unclear", "unclear"), ("broken", "broken symmetry"), ("near_miss", "near misses")):
         if live and column in live[0]:
             found.append((words, f"{sum(bool(row[column]) for row in live):,}"))
-    for column, words in (("stabilizer_activations", "activations differ"), ("stabilizer_encoder", "encoder differs")):
+    for column, words in (
+        ("stabilizer_activations", "activations say otherwise"),
+        ("stabilizer_encoder", "encoder says otherwise"),
+    ):
         told = [row[column] != row["stabilizer"] for row in live if row.get(column)]
         if told:
             seen = next((row.get("activations_on") for row in live if row.get(column)), None)

@@ -135,14 +135,14 @@ def test_the_overview_counts_live_latents() -> None:
     assert overview_notes(rows) == [
         ("chiral", "2 (1 of them with their mirror image)"),
         ("unclear", "1"),
-        ("activations say otherwise", "1 of 2"),
-        ("encoder says otherwise", "2 of 3"),
+        ("activations disagree", "1 of 2"),
+        ("encoder disagrees", "2 of 3"),
     ]
     for row in rows[:2]:
         row["activations_on"] = "held-out"
     assert overview_notes(rows)[2:] == [
-        ("activations say otherwise", "1 of 2, on held-out images"),
-        ("encoder says otherwise", "2 of 3"),
+        ("activations disagree", "1 of 2, on held-out images"),
+        ("encoder disagrees", "2 of 3"),
     ]
     assert overview_notes([{"kind": "mirror"}]) == []
     assert overview_notes([]) == []

@@ -139,8 +139,8 @@ def overview_notes(table: Sequence[Row]) -> list[tuple[str, str]]:
         if live and column in live[0]:
             found.append((words, f"{sum(bool(row[column]) for row in live):,}"))
     for column, words in (
-        ("stabilizer_activations", "activations say otherwise"),
-        ("stabilizer_encoder", "encoder says otherwise"),
+        ("stabilizer_activations", "activations disagree"),
+        ("stabilizer_encoder", "encoder disagrees"),
     ):
         told = [row[column] != row["stabilizer"] for row in live if row.get(column)]
         if told:

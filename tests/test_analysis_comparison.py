@@ -15,6 +15,8 @@ import torch
 from report_samples import shape_blocks
 
 import groupcc
+from groupcc.analysis import KINDS
+from groupcc.analysis.comparison import KIND_WORDS
 from groupcc.cli import main
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
@@ -66,6 +68,17 @@ def test_what_vanished_and_what_appeared() -> None:
     assert found.kinds["mirror"] == (4, 0)
     assert found.kinds["none"] == (0, 2)
     assert found.n_families == (2, 2)
+    counted = {line[:26].strip(): line[26:].split() for line in found.summary().splitlines()[1:5]}
+    assert counted == {
+        "repeats every 180°": ["3", "2"],
+        "one mirror line": ["4", "0"],
+        "no mirror line": ["0", "2"],
+        "families": ["2", "2"],
+    }
+
+
+def test_every_kind_has_words() -> None:
+    assert tuple(KIND_WORDS) == KINDS
 
 
 def test_a_family_that_changes_its_symmetry() -> None:

@@ -38,6 +38,17 @@ FIRING = ("places_a", "places_b", "nearest")
 MOST_LINES = 12
 """Changed families that the summary lists; those in doubt it counts."""
 
+KIND_WORDS = {
+    "invariant": "the same at every angle",
+    "90": "repeats every 90°",
+    "180": "repeats every 180°",
+    "other-rotation": "repeats at another angle",
+    "mirror": "one mirror line",
+    "none": "no mirror line",
+    "dead": "never active",
+}
+"""`KINDS` in the summary's first column."""
+
 SAME_PLACE = ("model", "layer")
 """What of two crosscoders' provenance must agree for their decoders to write into one space."""
 
@@ -128,7 +139,7 @@ class Comparison:
         """The comparison in lines for a terminal."""
         width = max(len(name) for name in (*names, "12,345"))
         lines = [f"{'latents by kind':<26}{names[0]:>{width + 2}}{names[1]:>{width + 2}}"]
-        rows = [*self.kinds.items(), ("families", self.n_families)]
+        rows = [*((KIND_WORDS[kind], counts) for kind, counts in self.kinds.items()), ("families", self.n_families)]
         lines += [f"{name:<26}{a:>{width + 2},}{b:>{width + 2},}" for name, (a, b) in rows if a or b]
         if self.basis == "counts":
             return "\n".join([*lines, f"Families were not matched: {self.reason}"])

@@ -221,11 +221,11 @@ def compare_atlases(
             )
     kinds = {kind: (a.kind_counts[kind], b.kind_counts[kind]) for kind in KINDS}
     n_families = (len(a.families), len(b.families))
+    of_decoders = FAMILY_THRESHOLD if threshold is None else threshold
     reason = _incomparable(a, b, crosscoders)
     if basis != "activations" and reason is None and crosscoders is not None:
-        least = FAMILY_THRESHOLD if threshold is None else threshold
-        pairs = _match(a, b, crosscoders, least)
-        return Comparison("decoders", None, kinds, n_families, pairs, least)
+        pairs = _match(a, b, crosscoders, of_decoders)
+        return Comparison("decoders", None, kinds, n_families, pairs, of_decoders)
     if basis == "decoders":
         remedy = "Leave it out for what can be had."
         raise argument_error("basis", expected="decoders that can be compared", got=str(reason), remedy=remedy)
@@ -236,8 +236,7 @@ def compare_atlases(
             remedy = "Leave basis out for what can be had."
             raise argument_error("basis", expected="activations of both", got=lacking, remedy=remedy)
         reason = lacking if reason is None or lacking == reason else f"{reason} {lacking}"
-        least = FAMILY_THRESHOLD if threshold is None else threshold
-        return Comparison("counts", reason, kinds, n_families, [], least)
+        return Comparison("counts", reason, kinds, n_families, [], of_decoders)
     shared, stores = places
     sides = zip((a, b), crosscoders, stores, (shared.a, shared.b), strict=True)
     firing = [family_firing(*side, progress=progress) for side in sides]

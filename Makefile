@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What an editable install is made of: a change to any of them builds it again.
 BUILT := pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test test-backends check check-native check-wheel bench clean
+.PHONY: demo test test-backends snapshots check check-native check-wheel bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/groupcc demo --out runs/demo
@@ -18,6 +18,10 @@ test-backends: $(VENV)/dev.stamp
 	for backend in cpp reference; do \
 	  GROUPCC_BACKEND=$$backend $(BIN)/python -m pytest --ignore-glob='tests/test_ops_*' --ignore=tests/test_compile_gate.py || exit 1; \
 	done
+
+# Whether this tree computes the same bits as another commit, on this machine: make snapshots BASE=<commit>
+snapshots: $(VENV)/dev.stamp
+	$(BIN)/python tests/snapshots/compare.py $(BASE)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -45,8 +45,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, harvest, train
 from groupcc.analysis import Atlas
 from groupcc.cli.demo import ByPhotograph, crops
-from groupcc.models import Orbits, as_orbits
-from groupcc.models.splits import split_by_image
+from groupcc.data import Orbits, as_orbits
+from groupcc.data.splits import split_by_image
 from groupcc.training.baseline import regress_decoder, train_sae
 from groupcc.zoo.bank import known_bank
 from groupcc.zoo.planted import PlantedDictionary, match, planted

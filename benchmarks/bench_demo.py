@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 
 import groupcc
-from groupcc.activations import OrbitStore
 from groupcc.analysis import Atlas
+from groupcc.harvesting import OrbitStore
 
 ALIKE = 0.9
 """The cosine from which on two latents count as one."""

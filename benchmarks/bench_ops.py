@@ -2,7 +2,7 @@
 
 import pytest
 
-from groupcc.cli.bench.suites import suite
+from groupcc.bench.suites import suite
 
 
 @pytest.mark.parametrize(("op", "build"), suite("small"), ids=lambda value: value if isinstance(value, str) else "")

@@ -33,10 +33,10 @@ from pathlib import Path
 import torch
 
 import groupcc
-from groupcc.cli.bench import output
-from groupcc.cli.bench.peers import NotInstalled, require
-from groupcc.cli.bench.timing import measure_rates, synchronize, warm_allocator
-from groupcc.models.orbits import TensorOrbits
+from groupcc.bench import output
+from groupcc.bench.peers import NotInstalled, require
+from groupcc.bench.timing import measure_rates, synchronize, warm_allocator
+from groupcc.data.orbits import TensorOrbits
 from groupcc.training.data import batch_indices
 from groupcc.zoo.planted import planted
 

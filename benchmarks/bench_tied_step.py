@@ -26,8 +26,8 @@ import torch
 from bench_step import OurSide, data
 
 import groupcc
-from groupcc.cli.bench import output
-from groupcc.cli.bench.timing import measure_rates
+from groupcc.bench import output
+from groupcc.bench.timing import measure_rates
 
 SIDES = ("tied", "alike", "untied")
 

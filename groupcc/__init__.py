@@ -5,29 +5,42 @@ Names are imported when they are first used, so that `import groupcc` stays fast
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from groupcc._lazy import lazy_names
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from groupcc import ops
-    from groupcc.activations import Lattice, OrbitStore, measure_lattice, visualize
-    from groupcc.activations.harvest import harvest
-    from groupcc.analysis import Atlas, analyze, compare_atlases
-    from groupcc.causal import causal_check
-    from groupcc.groups import Group, cyclic, dihedral, group
-    from groupcc.models import CrosscoderConfig, GroupCrosscoder, SparseLatents
-    from groupcc.ops import use_backend
-    from groupcc.training import TrainConfig, evaluate, train
+    from groupcc import ops as ops
+    from groupcc.analysis import Atlas as Atlas
+    from groupcc.analysis import analyze as analyze
+    from groupcc.analysis import compare_atlases as compare_atlases
+    from groupcc.causal import causal_check as causal_check
+    from groupcc.groups import Group as Group
+    from groupcc.groups import cyclic as cyclic
+    from groupcc.groups import dihedral as dihedral
+    from groupcc.groups import group as group
+    from groupcc.harvesting import OrbitStore as OrbitStore
+    from groupcc.harvesting import harvest as harvest
+    from groupcc.models import CrosscoderConfig as CrosscoderConfig
+    from groupcc.models import GroupCrosscoder as GroupCrosscoder
+    from groupcc.models import SparseLatents as SparseLatents
+    from groupcc.ops import use_backend as use_backend
+    from groupcc.training import TrainConfig as TrainConfig
+    from groupcc.training import evaluate as evaluate
+    from groupcc.training import train as train
+    from groupcc.views import Lattice as Lattice
+    from groupcc.views import measure_lattice as measure_lattice
+    from groupcc.visualization import visualize as visualize
 
 _HOMES = {
     "Atlas": "analysis",
     "CrosscoderConfig": "models",
     "Group": "groups",
     "GroupCrosscoder": "models",
-    "Lattice": "activations",
-    "OrbitStore": "activations",
+    "Lattice": "views",
+    "OrbitStore": "harvesting",
     "SparseLatents": "models",
     "TrainConfig": "training",
     "analyze": "analysis",
@@ -37,48 +50,14 @@ _HOMES = {
     "dihedral": "groups",
     "evaluate": "training",
     "group": "groups",
-    "harvest": "activations",
-    "measure_lattice": "activations",
+    "harvest": "harvesting",
+    "measure_lattice": "views",
+    "ops": "ops",
     "train": "training",
     "use_backend": "ops",
-    "visualize": "activations",
+    "visualize": "visualization",
 }
-_MODULES = {"activations", "analysis", "causal", "groups", "models", "ops", "report", "training", "zoo"}
+_MODULES = ["analysis", "causal", "data", "groups", "harvesting", "models", "report", "training", "views"]
+_MODULES += ["visualization", "zoo"]
 
-__all__ = [
-    "Atlas",
-    "CrosscoderConfig",
-    "Group",
-    "GroupCrosscoder",
-    "Lattice",
-    "OrbitStore",
-    "SparseLatents",
-    "TrainConfig",
-    "analyze",
-    "causal_check",
-    "compare_atlases",
-    "cyclic",
-    "dihedral",
-    "evaluate",
-    "group",
-    "harvest",
-    "measure_lattice",
-    "ops",
-    "train",
-    "use_backend",
-    "visualize",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES})
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES, _MODULES)

@@ -10,7 +10,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from backends import DEVICE, ISAS
+from helpers.backends import DEVICE, ISAS
 
 from groupcc import ops
 
@@ -22,7 +22,7 @@ def device(request):
         pytest.skip("no extension")
     if request.param == "triton":
         pytest.importorskip("triton")
-        import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
+        from helpers import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
     with ops.use_backend(request.param):
         yield DEVICE.get(request.param, "cpu")
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from groupcc.analysis.contribution import Contribution, ContributionSums
-from groupcc.models import GroupCrosscoder, Orbits, as_orbits
+from groupcc.data import Orbits, as_orbits
+from groupcc.models import GroupCrosscoder
 from groupcc.models.metrics import MetricSums, batch_starts
 
 __all__ = ["Activity", "TopExamples", "measure_activity"]

@@ -9,7 +9,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from groupcc._files import atomic_directory, read_json, save_tensors, sha256_file, write_json
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
 from groupcc.analysis.clustering import FAMILY_METHODS
@@ -21,6 +20,7 @@ from groupcc.analysis.scaling import Scaling
 from groupcc.analysis.stabilizers import restore_stabilizer
 from groupcc.analysis.tuning import Tuning
 from groupcc.errors import DataError
+from groupcc.files import atomic_directory, read_json, save_tensors, sha256_file, write_json
 from groupcc.groups import group
 from groupcc.models import CrosscoderConfig
 

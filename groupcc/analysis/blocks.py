@@ -22,8 +22,8 @@ from groupcc.analysis.stabilizers import find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
 from groupcc.analysis.translation import autocorrelation
 from groupcc.analysis.tuning import measure_tuning
+from groupcc.data import as_orbits
 from groupcc.errors import argument_error, is_whole
-from groupcc.models import as_orbits
 
 if TYPE_CHECKING:
     from groupcc.models import GroupCrosscoder

@@ -18,8 +18,8 @@ from groupcc.analysis.neighbours import find_neighbours
 from groupcc.analysis.places import SharedPlaces, shared_places
 from groupcc.analysis.stabilizers import KINDS
 from groupcc.analysis.tables import write_rows
+from groupcc.data import Orbits, as_orbits
 from groupcc.errors import argument_error, check_choice
-from groupcc.models import Orbits, as_orbits
 
 if TYPE_CHECKING:
     from groupcc.models import GroupCrosscoder

@@ -18,8 +18,9 @@ from groupcc.analysis.resampling import measure_data
 from groupcc.analysis.stabilizers import Stabilizer, find_stabilizers, subgroup_scores, subgroup_types
 from groupcc.analysis.tolerance import calibrate_tolerance
 from groupcc.analysis.translation import autocorrelation
+from groupcc.data import as_orbits
 from groupcc.groups import Group
-from groupcc.models import GroupCrosscoder, as_orbits
+from groupcc.models import GroupCrosscoder
 
 __all__ = ["CONFIDENT", "EVIDENCE_EXAMPLES", "Estimate", "Evidence", "measure_evidence"]
 

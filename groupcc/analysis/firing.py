@@ -11,9 +11,10 @@ import torch
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.fourier import GroupFourier
 from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS, latent_step
+from groupcc.data import Orbits
 from groupcc.groups import Group
 from groupcc.groups.tables import translation_table
-from groupcc.models import GroupCrosscoder, Orbits
+from groupcc.models import GroupCrosscoder
 from groupcc.models.metrics import batch_starts
 
 __all__ = ["BY_CHANCE", "FEWEST_PLACES", "Likeness", "compare_firing", "family_firing", "most_places"]

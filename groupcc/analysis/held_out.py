@@ -7,9 +7,10 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
+from groupcc.data import Orbits, as_orbits
+from groupcc.data.splits import held_out_examples
 from groupcc.errors import argument_error
-from groupcc.models import GroupCrosscoder, Orbits, as_orbits
-from groupcc.models.splits import held_out_examples
+from groupcc.models import GroupCrosscoder
 
 __all__ = ["MeasuredOn", "Seen", "choose_examples"]
 

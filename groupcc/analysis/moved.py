@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from groupcc.models import GroupCrosscoder, Orbits, SparseLatents
+from groupcc.data import Orbits
+from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import batch_starts
 from groupcc.models.moved_pre_acts import moved_pre_acts
 

@@ -10,8 +10,8 @@ import torch
 from groupcc.analysis.interpolation import coset_values
 from groupcc.analysis.stabilizers import Stabilizer, subgroup_scores
 from groupcc.analysis.translation import autocorrelation
+from groupcc.data import as_orbits
 from groupcc.groups import Group
-from groupcc.models import as_orbits
 
 __all__ = ["Null", "chance_scores", "control_error", "interpolation_error", "measure_null"]
 

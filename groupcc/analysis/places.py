@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from groupcc.data import Orbits
 from groupcc.errors import argument_error
-from groupcc.models import Orbits
 
 __all__ = ["SharedPlaces", "shared_places"]
 

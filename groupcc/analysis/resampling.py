@@ -12,11 +12,12 @@ from groupcc.analysis.broken import SUPPORT
 from groupcc.analysis.products import latent_products, of_latents
 from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS
 from groupcc.analysis.stabilizers import best_types, subgroup_scores, subgroup_types
+from groupcc.data import Orbits
+from groupcc.data.splits import parts_by_image
 from groupcc.groups import Group
 from groupcc.groups.tables import translation_table
-from groupcc.models import GroupCrosscoder, Orbits, SparseLatents
+from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import batch_starts
-from groupcc.models.splits import parts_by_image
 
 __all__ = ["PARTS_OF_DATA", "REPLICATES", "DataSums", "measure_data"]
 

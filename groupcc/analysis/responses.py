@@ -6,7 +6,8 @@ import torch
 
 from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.similarity import latent_step
-from groupcc.models import GroupCrosscoder, Orbits
+from groupcc.data import Orbits
+from groupcc.models import GroupCrosscoder
 from groupcc.models.moved_pre_acts import moved_pre_acts
 
 __all__ = ["measure_responses"]

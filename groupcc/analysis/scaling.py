@@ -12,11 +12,12 @@ import torch
 
 from groupcc.analysis.products import latent_products, of_latents
 from groupcc.analysis.similarity import check_decoder
+from groupcc.data import Orbits, as_orbits
+from groupcc.data.splits import parts_by_image
 from groupcc.errors import argument_error
 from groupcc.groups.tables import translation_table
-from groupcc.models import GroupCrosscoder, Orbits, SparseLatents, as_orbits
+from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import batch_starts
-from groupcc.models.splits import parts_by_image
 
 __all__ = ["EMPTY", "FOLDS", "SCALING_ERROR", "VERDICTS", "WRITTEN", "Scaling", "Verdict", "measure_scaling"]
 

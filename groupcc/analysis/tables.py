@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groupcc._files import atomic_write
 from groupcc.errors import argument_error
+from groupcc.files import atomic_write
 
 __all__ = ["write_rows"]
 

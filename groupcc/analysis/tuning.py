@@ -17,7 +17,8 @@ from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.groups import Group
 
 if TYPE_CHECKING:
-    from groupcc.models import GroupCrosscoder, Orbits
+    from groupcc.data import Orbits
+    from groupcc.models import GroupCrosscoder
 
 __all__ = ["Tuning", "half_width", "measure_tuning", "rotation_period"]
 

@@ -11,13 +11,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from groupcc.activations.decode import UnusableImageError
-from groupcc.activations.harvest import load_canvas
-from groupcc.activations.lattice import Lattice
-from groupcc.activations.layers import LayerReader, evaluation_mode, parameter_kind
-from groupcc.activations.plan import HarvestPlan, plan_harvest
-from groupcc.activations.positions import Margin, sampling_points
-from groupcc.activations.preprocess import PreprocessLike
 from groupcc.analysis import Atlas, Families
 from groupcc.causal.members import Member, Writer, members_of
 from groupcc.causal.result import CONDITIONS, CausalCheck, family_effect
@@ -26,8 +19,15 @@ from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.groups import Group
 from groupcc.groups.images import transform_images
 from groupcc.groups.tables import translation_table
+from groupcc.harvesting.decode import UnusableImageError
+from groupcc.harvesting.harvest import load_canvas
+from groupcc.harvesting.plan import HarvestPlan, plan_harvest
 from groupcc.models import GroupCrosscoder
 from groupcc.ops import orbit_gather
+from groupcc.views.geometry import Margin, sampling_points
+from groupcc.views.lattice import Lattice
+from groupcc.views.layers import LayerReader, evaluation_mode, parameter_kind
+from groupcc.views.preprocess import PreprocessLike
 
 __all__ = ["causal_check"]
 

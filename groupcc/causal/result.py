@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from groupcc._files import canonical_hash, read_json, write_json
 from groupcc.errors import DataError
+from groupcc.files import canonical_hash, read_json, write_json
 from groupcc.groups.algebra import FloatArray
 
 __all__ = ["CONDITIONS", "CONTROLS", "CausalCheck", "FamilyEffect", "family_effect"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from groupcc.activations.layers import find_layer
 from groupcc.errors import argument_error
+from groupcc.views.layers import find_layer
 
 __all__ = ["OUTPUT", "Tail"]
 

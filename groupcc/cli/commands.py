@@ -7,9 +7,9 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
-from groupcc.activations import OrbitStore
 from groupcc.analysis import EMBEDDING_METHODS, EVIDENCE_EXAMPLES, FAMILY_METHODS, check_options
 from groupcc.errors import argument_error
+from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
 
@@ -131,7 +131,7 @@ def causal(args: argparse.Namespace) -> None:
 
 
 def bench(args: argparse.Namespace) -> None:
-    from groupcc.cli.bench import run_bench
+    from groupcc.bench import run_bench
 
     run_bench(
         repeats=args.repeats,

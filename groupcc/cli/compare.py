@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from groupcc.analysis import Atlas
-from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
-from groupcc.models.splits import split_by_image
+from groupcc.data import Orbits
+from groupcc.data.splits import split_by_image
+from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.training import TrainConfig, evaluate
 from groupcc.training.metrics import read_metrics
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from groupcc.activations import OrbitStore
 from groupcc.cli import stages
 from groupcc.groups import group as parse_group
+from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
 from groupcc.zoo import photographs

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import groupcc
-from groupcc._files import canonical_hash, read_json, write_json
-from groupcc.activations import OrbitStore, Visualization
-from groupcc.activations.fingerprints import tensor_digest
 from groupcc.analysis import Atlas, Comparison
 from groupcc.causal import CausalCheck
 from groupcc.cli.compare import comparison, training_seconds
+from groupcc.data import Orbits
+from groupcc.data.splits import held_out_examples, split_record
 from groupcc.errors import DataError, argument_error, is_whole
-from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits
-from groupcc.models.splits import held_out_examples, split_record
+from groupcc.files import canonical_hash, read_json, write_json
+from groupcc.harvesting import OrbitStore
+from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.training import TrainConfig, regress_decoder, train_sae
+from groupcc.views.fingerprints import tensor_digest
+from groupcc.visualization import Visualization
 
 __all__ = [
     "Interventions",

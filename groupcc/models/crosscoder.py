@@ -337,14 +337,14 @@ class GroupCrosscoder(nn.Module):
 
         ArgumentError where it holds anything else: that would be lost.
         """
-        from groupcc.models.pretrained import save
+        from groupcc.models.files import save
 
         return save(self, Path(directory))
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> GroupCrosscoder:
         """Reads what `save_pretrained` wrote. DataError where something is missing or damaged."""
-        from groupcc.models.pretrained import load
+        from groupcc.models.files import load
 
         return load(Path(directory))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from groupcc.data.orbits import Orbits
 from groupcc.models.latents import SparseLatents
-from groupcc.models.orbits import Orbits
 
 __all__ = ["MetricSums", "batch_starts"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from groupcc._files import atomic_write
 from groupcc.errors import argument_error, check_choice, is_whole
+from groupcc.files import atomic_write
 from groupcc.report.numbers import array, count_noun, percent, two_decimals
 from groupcc.report.pictures import PatchBook, heat_map
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE, bar_paths, ring

@@ -17,9 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from groupcc import __version__
-from groupcc._files import atomic_write
 from groupcc.analysis.moved import FEWEST_FIRINGS
 from groupcc.errors import argument_error, is_whole
+from groupcc.files import atomic_write
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.cards import choices, data_block, page_order, sorts
 from groupcc.report.dials import gap_rule

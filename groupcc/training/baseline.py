@@ -6,9 +6,10 @@ import dataclasses
 
 import torch
 
+from groupcc.data import Orbits, as_orbits
+from groupcc.data.splits import fingerprint, split_by_image
 from groupcc.groups.tables import translation_table
-from groupcc.models import CrosscoderConfig, GroupCrosscoder, Orbits, as_orbits
-from groupcc.models.splits import fingerprint, split_by_image
+from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import translate_at_random
 from groupcc.training.trainer import TrainResult, train

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from groupcc._files import atomic_directory, canonical_hash, read_json, save_tensors, sha256_file, write_json
 from groupcc.errors import DataError, GroupccWarning
+from groupcc.files import atomic_directory, canonical_hash, read_json, save_tensors, sha256_file, write_json
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.models.pretrained import CONFIG_FILE, WEIGHTS_FILE, load, write_files
+from groupcc.models.files import CONFIG_FILE, WEIGHTS_FILE, load, write_files
 from groupcc.training.memory_order import from_memory_order, in_memory_order
 
 __all__ = ["Checkpoint", "newest", "restore", "write"]

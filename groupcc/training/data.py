@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 
-from groupcc.models import Orbits
+from groupcc.data import Orbits
 from groupcc.ops.memory import recycled
 
 __all__ = [

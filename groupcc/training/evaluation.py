@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from groupcc.models import GroupCrosscoder, as_orbits
+from groupcc.data import as_orbits
+from groupcc.models import GroupCrosscoder
 from groupcc.models.metrics import MetricSums, batch_starts
 
 __all__ = ["evaluate"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from groupcc._files import atomic_write
 from groupcc.errors import DataError
+from groupcc.files import atomic_write
 
 __all__ = ["MetricsLog", "read_metrics"]
 

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 import groupcc
-from groupcc._files import canonical_hash, directory_lock
+from groupcc.data import Orbits, as_orbits
+from groupcc.data.splits import fingerprint, split_by_image
+from groupcc.devices import move
 from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error
+from groupcc.files import canonical_hash, directory_lock
 from groupcc.groups.tables import translation_table
-from groupcc.models import GroupCrosscoder, Orbits, as_orbits, residual
-from groupcc.models.device import move
-from groupcc.models.splits import fingerprint, split_by_image
+from groupcc.models import GroupCrosscoder, residual
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import (

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from groupcc._files import read_json
 from groupcc.errors import DataError, argument_error
+from groupcc.files import read_json
 
 __all__ = ["MIN_SIZE", "SmallInception", "fold_batch_norm", "load_net"]
 

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from groupcc._files import atomic_write, sha256_file, write_json
 from groupcc.errors import argument_error
+from groupcc.files import atomic_write, sha256_file, write_json
 from groupcc.zoo.net import MIN_SIZE, SmallInception, fold_batch_norm, load_net
 from groupcc.zoo.photographs import Photograph, photographs
 

@@ -36,7 +36,7 @@ def use_extension(path: str) -> Any:
 
 _C = use_extension(sys.argv[1])
 import groupcc.ops as ops  # noqa: E402 (after the extension is in place)
-from groupcc.cli.bench.cases import agree  # noqa: E402
+from groupcc.bench.cases import agree  # noqa: E402
 from groupcc.groups import Group, group  # noqa: E402
 from groupcc.ops import native  # noqa: E402
 from groupcc.ops.encode_topk import cpp as encode_topk_cpp  # noqa: E402

@@ -131,12 +131,24 @@ def check_ops(python: Path, wheel: Path, folder: Path) -> None:
     run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for path in sorted((ROOT / "tests").glob("*.py")):
-        if path.name.startswith("test_ops_") or not path.name.startswith("test_"):
-            shutil.copy2(path, folder / path.name)
+    shutil.copy2(ROOT / "tests" / "conftest.py", folder)
+    for part in ("helpers", "ops"):
+        shutil.copytree(ROOT / "tests" / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shown = "import groupcc, torch; from groupcc import _C; print(torch.__version__, _C.isa(), groupcc.__file__)"
     print(f"   {run(python, '-c', shown, cwd=folder).strip()}", flush=True)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error::groupcc.errors.GroupccWarning"]
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "pythonpath=.",
+        "--import-mode=importlib",
+        "-W",
+        "error::groupcc.errors.GroupccWarning",
+    ]
     print(f"   {run(*command, cwd=folder).strip().splitlines()[-1]}")
 
 

@@ -1,0 +1,237 @@
+"""Writing an orbit store shard by shard, so that a killed harvest goes on after the last shard that it finished."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from groupcc.errors import ArgumentError, DataError, argument_error
+from groupcc.files import directory_lock, write_json
+from groupcc.harvesting.shards import DTYPES, Layout, ShardArrays, damage, write_shard
+from groupcc.harvesting.store import FORMAT, FORMAT_VERSION, OrbitStore, read_index
+
+__all__ = ["StoreWriter", "resumable_index"]
+
+
+def resumable_index(folder: Path) -> dict[str, Any] | None:
+    """The index that a harvest into this directory would go on from; None for a new or empty directory.
+
+    Raises:
+        ArgumentError: the directory holds something else than an orbit store.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise argument_error(
+            "out", expected="a directory", got=f"{str(folder)!r}, a file", remedy="Choose another path."
+        )
+    index = read_index(folder)
+    if index is None and folder.is_dir():
+        # A harvest killed before its first shard may leave a temporary file.
+        strangers = sorted(path.name for path in folder.iterdir() if not _is_ours(path))
+        if strangers:
+            raise argument_error(
+                "out",
+                expected="a new or empty directory, or an orbit store to go on with",
+                got=f"{str(folder)!r}, which holds {', '.join(strangers[:3])}",
+                remedy="Choose another directory.",
+            )
+    return index
+
+
+class StoreWriter:
+    """Collects images into shards. With `folder` None everything stays in memory.
+
+    A shard is on disk before the index that names it, and the index is replaced in one rename: whatever happens, the
+    directory holds a store of whole shards.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        settings: dict[str, Any],
+        geometry: dict[str, Any],
+        layout: Layout,
+        shard_images: int,
+    ) -> None:
+        self.folder = folder
+        self.layout = layout
+        self._pending: list[tuple[torch.Tensor, npt.NDArray[np.uint8], npt.NDArray[np.int64]]] = []
+        self._pending_names: list[str] = []
+        self._pending_indices: list[int] = []
+        self._skipped: list[dict[str, Any]] = []
+        self._memory: list[ShardArrays] = []
+        self.index: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "complete": False,
+            "settings": settings,
+            "geometry": geometry,
+            "layout": {**vars(layout), "canvas": list(layout.canvas)},
+            "shard_images": shard_images,
+            "cursor": 0,
+            "shards": [],
+            "skipped": [],
+        }
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Takes the directory for this process and picks up what an earlier harvest left in it.
+
+        Raises:
+            ArgumentError: it holds something else, or a store with other settings.
+            DataError: it holds a damaged store, or another process is writing to it.
+        """
+        if self.folder is None:
+            yield
+            return
+        resumable_index(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with directory_lock(self.folder, "harvesting into it"):
+            previous = resumable_index(self.folder)
+            if previous is not None:
+                self._go_on_from(previous)
+            else:
+                self._write_index()
+            self._remove_leftovers()
+            yield
+
+    def _go_on_from(self, previous: dict[str, Any]) -> None:
+        assert self.folder is not None
+        check_settings(previous["settings"], self.index["settings"], self.folder)
+        for record in previous["shards"]:
+            wrong = damage(self.folder, record, self.layout, checksums=not previous["complete"])
+            if wrong:
+                raise DataError(f"{self.folder}: {wrong}. Delete the directory and harvest again.")
+        self.index = previous
+
+    def _remove_leftovers(self) -> None:
+        assert self.folder is not None
+        recorded = {part["file"] for record in self.index["shards"] for part in record["files"].values()}
+        for path in self.folder.iterdir():
+            if _is_ours(path) and path.name not in recorded | {"index.json"}:
+                path.unlink()
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to do."""
+        return bool(self.index["complete"])
+
+    @property
+    def cursor(self) -> int:
+        """How many items of the source the finished shards have used up."""
+        return int(self.index["cursor"])
+
+    @property
+    def shard_images(self) -> int:
+        """Images in a shard; as it was when the store was begun."""
+        return int(self.index["shard_images"])
+
+    @property
+    def images(self) -> int:
+        """Images harvested so far, those of the unfinished shard too."""
+        return sum(record["images"] for record in self.index["shards"]) + len(self._pending)
+
+    @property
+    def skipped(self) -> list[dict[str, Any]]:
+        """Images skipped so far."""
+        return [*self.index["skipped"], *self._skipped]
+
+    def used(self) -> list[tuple[int, str]]:
+        """(index in the source, name) of every item that the finished shards have used up, skipped ones too."""
+        kept = [
+            pair
+            for record in self.index["shards"]
+            for pair in zip(record["source_indices"], record["names"], strict=True)
+        ]
+        return sorted(kept + [(entry["index"], entry["name"]) for entry in self.index["skipped"]])
+
+    def skip(self, index: int, name: str, reason: str) -> None:
+        """Records an image that was left out."""
+        self._skipped.append({"index": index, "name": name, "reason": reason})
+
+    def add(
+        self,
+        index: int,
+        name: str,
+        acts_PGD: torch.Tensor,
+        canvas: npt.NDArray[np.uint8],
+        positions: npt.NDArray[np.int64],
+    ) -> None:
+        """One image's orbits (float32), canvas and positions.
+
+        Raises:
+            DataError: a value is too large for the storage dtype.
+        """
+        stored = acts_PGD.to(DTYPES[self.layout.dtype])
+        if not stored.isfinite().all():
+            largest = float(acts_PGD.abs().max())
+            raise DataError(
+                f"image {name!r} has an activation of {largest:g}, too large for {self.layout.dtype}. "
+                'Harvest with dtype="float32".'
+            )
+        self._pending.append((stored.cpu(), canvas, positions))
+        self._pending_names.append(name)
+        self._pending_indices.append(index)
+
+    def finish_shard(self, cursor: int) -> None:
+        """Writes the images added since the last shard; `cursor` items of the source have then been used up."""
+        if not self._pending:
+            return
+        arrays = ShardArrays(
+            acts=torch.cat([acts for acts, _, _ in self._pending]),
+            canvases=np.stack([canvas for _, canvas, _ in self._pending]),
+            positions=np.stack([positions for _, _, positions in self._pending]).astype(np.int16),
+        )
+        files = {}
+        if self.folder is None:
+            self._memory.append(arrays)
+        else:
+            files = write_shard(self.folder, len(self.index["shards"]), arrays)
+        record = {
+            "images": len(self._pending),
+            "names": self._pending_names,
+            "source_indices": self._pending_indices,
+            "files": files,
+        }
+        self.index["shards"].append(record)
+        self.index["skipped"] = self.skipped
+        self.index["cursor"] = cursor
+        self._pending, self._pending_names, self._pending_indices, self._skipped = [], [], [], []
+        self._write_index()
+
+    def finish(self, cursor: int) -> OrbitStore:
+        """Writes what is left and gives the store."""
+        if not self.complete:
+            self.finish_shard(cursor)
+            self.index["skipped"] = self.skipped
+            self._skipped = []
+            self.index["cursor"] = cursor
+            self.index["complete"] = True
+            self._write_index()
+        return OrbitStore(self.index, self._memory if self.folder is None else None, self.folder)
+
+    def _write_index(self) -> None:
+        if self.folder is not None:
+            write_json(self.folder / "index.json", self.index)
+
+
+def _is_ours(path: Path) -> bool:
+    shard = path.suffix == ".bin" and path.name.split("-")[0] in ("acts", "canvas", "positions")
+    return shard or path.name == "index.json" or (path.name.startswith(".") and path.suffix == ".tmp")
+
+
+def check_settings(before: dict[str, Any], now: dict[str, Any], folder: str | os.PathLike[str]) -> None:
+    """ArgumentError that names the first setting in which a harvest differs from the store it would go on with."""
+    for name in [*now, *(set(before) - set(now))]:
+        if before.get(name) != now.get(name):
+            raise ArgumentError(
+                f"out: {folder} was harvested with {name}={before.get(name)!r}; now {name}={now.get(name)!r}. "
+                "Choose another directory, or the same settings to go on."
+            )

@@ -1,0 +1,78 @@
+"""A crosscoder on disk: a directory with cfg.json and crosscoder.safetensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from groupcc.errors import ArgumentError, DataError
+from groupcc.files import atomic_directory, read_json, save_tensors, sha256_file, write_json
+from groupcc.models.config import CrosscoderConfig
+
+if TYPE_CHECKING:
+    from groupcc.models.crosscoder import GroupCrosscoder
+
+__all__ = ["CONFIG_FILE", "FORMAT_VERSION", "WEIGHTS_FILE", "load", "save", "write_files"]
+
+FORMAT_VERSION = 1
+ARCHITECTURE = "GroupCrosscoder"
+CONFIG_FILE = "cfg.json"
+WEIGHTS_FILE = "crosscoder.safetensors"
+
+
+def save(crosscoder: GroupCrosscoder, directory: Path) -> Path:
+    """Writes the crosscoder to `directory`, atomically; returns it. ArgumentError where other files are in it."""
+    with atomic_directory(directory, own=(CONFIG_FILE, WEIGHTS_FILE)) as temporary:
+        write_files(crosscoder, temporary)
+    return directory
+
+
+def write_files(crosscoder: GroupCrosscoder, directory: Path) -> None:
+    """Writes the two files into an existing directory."""
+    save_tensors(dict(crosscoder.state()), directory / WEIGHTS_FILE)
+    write_json(
+        directory / CONFIG_FILE,
+        {
+            "format_version": FORMAT_VERSION,
+            "architecture": ARCHITECTURE,
+            "config": crosscoder.config.to_dict(),
+            "provenance": crosscoder.provenance,
+            "weights_sha256": sha256_file(directory / WEIGHTS_FILE),
+        },
+    )
+
+
+def load(directory: Path) -> GroupCrosscoder:
+    """The crosscoder in `directory`; DataError where a file is missing, damaged, or of another format."""
+    from groupcc.models.crosscoder import GroupCrosscoder
+
+    config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise DataError(f"{path} is missing. A crosscoder is a directory with {CONFIG_FILE} and {WEIGHTS_FILE}.")
+    try:
+        header = read_json(config_path)
+        version, architecture = header["format_version"], header["architecture"]
+        config_values, digest = header["config"], header["weights_sha256"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{config_path} is damaged ({error!r}). Restore it or save the crosscoder again.") from error
+    if version != FORMAT_VERSION or architecture != ARCHITECTURE:
+        raise DataError(
+            f"{config_path} is format {version} of {architecture}; this groupcc reads format {FORMAT_VERSION} of "
+            f"{ARCHITECTURE}. Use the groupcc that wrote it."
+        )
+    if sha256_file(weights_path) != digest:
+        raise DataError(f"{weights_path} is damaged: its SHA-256 is not the recorded one. Restore it from a copy.")
+    try:
+        crosscoder = GroupCrosscoder(CrosscoderConfig.from_dict(config_values))
+        weights: dict[str, torch.Tensor] = load_file(weights_path)
+        crosscoder.load_state_dict(weights)
+    except (ArgumentError, SafetensorError, RuntimeError, TypeError) as error:
+        raise DataError(f"{directory} does not hold a usable crosscoder: {error}") from error
+    crosscoder.provenance = header.get("provenance", {})
+    return crosscoder.eval()

@@ -1,0 +1,388 @@
+"""The causal check on networks whose truth is known, an exactly equivariant layer and a broken one; the bundled net."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import groupcc
+from groupcc.causal import CONDITIONS
+from groupcc.causal.members import Writer, members_of
+from groupcc.causal.result import family_effect
+from groupcc.cli import main
+from groupcc.errors import ArgumentError
+from groupcc.groups.images import transform_images
+from groupcc.views.geometry import plan_geometry
+from groupcc.zoo import photographs
+
+SHAPES = 2
+D4 = groupcc.group("D4")
+
+
+class Net(nn.Module):
+    """`layer`: every pose of two filters under D4, one channel each, exactly equivariant; then a random read-out that
+    tells poses apart. `broken`: of the first shape all channels but the upright one are filters of their own."""
+
+    def __init__(self, broken: bool = False, pooled: bool = False) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        filters = torch.randn(SHAPES, 1, 5, 5, generator=generator)
+        kernels = torch.cat([D4.orbit(one, antialias=False) for one in filters])
+        if broken:
+            kernels[1:8] = torch.randn(7, 1, 5, 5, generator=generator)
+        self.layer = nn.Sequential(nn.Conv2d(1, 8 * SHAPES, 5, bias=False), nn.ReLU())
+        self.layer[0].weight.data = kernels
+        self.mix = nn.Conv2d(8 * SHAPES, 12, 3, bias=False)
+        self.mix.weight.data = torch.randn(self.mix.weight.shape, generator=generator)
+        if pooled:  # sums over the poses of the first shape, pixel by pixel: neither pose nor place is left
+            own = torch.rand(12, 1, 1, 1, generator=generator).expand(12, 8, 1, 1)
+            self.mix.weight.data = torch.zeros(12, 16, 3, 3)
+            self.mix.weight.data[:, :8, 1:2, 1:2] = own
+        self.head = nn.Linear(12, 5, bias=False)
+        self.head.weight.data = torch.randn(5, 12, generator=generator)
+
+    def tail(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.mix(maps) - 2).mean((2, 3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.tail(self.layer(x))
+
+
+def untied() -> groupcc.GroupCrosscoder:
+    """The channels themselves: latent u is in pose u upright, and T_g takes it to channel gu."""
+    config = groupcc.CrosscoderConfig(group="D4", d_in=16, n_latents=16, k=16, encoder="identity")
+    made = groupcc.GroupCrosscoder(config)
+    with torch.no_grad():
+        made.W_dec.zero_()
+        for shape in range(SHAPES):
+            for u in range(8):
+                for g in range(8):
+                    made.W_dec[8 * shape + u, g, 8 * shape + D4.cayley[g, u]] = 1.0
+        made.W_enc.copy_(torch.eye(16)[None])
+        made.b_enc.zero_()
+        made.b_dec.zero_()
+    return made.eval()
+
+
+def tied(encoder: str) -> groupcc.GroupCrosscoder:
+    config = groupcc.CrosscoderConfig(
+        group="D4", d_in=16, n_latents=SHAPES, k=16, encoder=encoder, tied=True, pose="nms", pose_distance=0.0
+    )
+    made = groupcc.GroupCrosscoder(config)
+    with torch.no_grad():
+        made.W_dec.copy_(torch.eye(16).view(SHAPES, 8, 16))
+        made.W_enc.copy_(made.W_dec.permute(1, 2, 0) / (8 if encoder == "orbit" else 1))
+        made.b_enc.zero_()
+        made.b_dec.zero_()
+    return made.eval()
+
+
+def pictures(count: int = 4, side: int = 33) -> torch.Tensor:
+    """Smooth random images, so that sampling between pixels loses little."""
+    noise = torch.randn(count, 1, side, side, generator=torch.Generator().manual_seed(5))
+    return nn.functional.avg_pool2d(noise, 3, 1, 1) * 3
+
+
+def check(net, crosscoder, **options):
+    atlas = groupcc.analyze(crosscoder)
+    return groupcc.causal_check(net, "layer", crosscoder, pictures(), atlas, progress=False, **options)
+
+
+@pytest.mark.parametrize("made", [untied(), tied("identity"), tied("orbit")], ids=["untied", "identity", "orbit"])
+def test_an_equivariant_layer_scores_one_and_its_controls_do_not(made):
+    found = check(Net().eval(), made, later=["mix"])
+    assert [(e.family, e.readout) for e in found.effects] == [
+        (0, "output"), (0, "mix"), (1, "output"), (1, "mix")
+    ]  # fmt: skip
+    for effect in found.effects:
+        assert effect.reposed == pytest.approx(1.0, abs=1e-4)
+        assert effect.measured == pytest.approx(1.0, abs=1e-4)
+        assert max(effect.unmoved, effect.wrong, effect.random) < 0.6
+        assert effect.effect > 0.05
+        assert effect.similarity == pytest.approx(1.0)
+        assert effect.verdict == "yes"
+        assert effect.margin == pytest.approx(effect.reposed - max(effect.unmoved, effect.wrong, effect.random))
+
+
+@pytest.mark.parametrize("made", [untied(), tied("identity"), tied("orbit")], ids=["untied", "identity", "orbit"])
+def test_a_broken_layer_does_not(made):
+    # By its weights the dictionary is as symmetric as ever; the network is not.
+    broken, whole = check(Net(broken=True).eval(), made).effects
+    # The dictionary's family numbers follow the shapes.
+    assert broken.reposed < 0
+    assert broken.verdict == "no"
+    assert whole.reposed == pytest.approx(1.0, abs=1e-4)
+    assert whole.verdict == "yes"
+    if made.config.encoder == "orbit":
+        # What is moved and what is measured agree by construction there: the truth must come from the network.
+        assert broken.measured == pytest.approx(broken.reposed, abs=1e-4)
+    else:
+        assert broken.measured == pytest.approx(1.0, abs=1e-4)
+
+
+def uneven() -> groupcc.GroupCrosscoder:
+    """As `untied`, lengths and biases uneven, and of the second shape one latent alone."""
+    made = untied()
+    generator = torch.Generator().manual_seed(2)
+    lengths = 0.5 + torch.rand(16, generator=generator)
+    with torch.no_grad():
+        made.W_dec.mul_(lengths[:, None, None])
+        made.W_dec[9:] = 0.0
+        made.W_enc.div_(lengths)
+        made.b_enc.copy_(-6 - torch.rand(16, generator=generator))  # silent at many positions
+        made.b_dec.copy_(0.2 * torch.randn(8, 16, generator=generator))
+    return made
+
+
+def by_hand(net: Net, made: groupcc.GroupCrosscoder, picture: torch.Tensor, moves: list[int]) -> dict[str, float]:
+    """The scores of the first shape's family, each step written out on whole maps, where D4 copies pixels."""
+    lattice = groupcc.measure_lattice(net, "layer", (33, 33), channels=1)
+    geometry = plan_geometry(lattice, (33, 33), canvas_size=(33, 33))
+    disc = torch.zeros(29, 29)
+    for x, y in geometry.candidates:
+        disc[y, x] = 1.0
+    spline = torch.tensor([1.0, 6.0, 1.0]) / 8
+    kernel = (spline[:, None] * spline).expand(16, 1, 3, 3)
+    maps = net.layer(transform_images(picture, D4)[0])
+    smooth = nn.functional.conv2d(maps, kernel, padding=1, groups=16)
+    W, E = made.W_dec[:, 0], made.W_enc[0]
+
+    def acts(image):
+        return torch.relu(torch.einsum("dyx,dl->lyx", image, E) + made.b_enc[:, None, None])
+
+    def moved(h):
+        """Latents of x at h⁻¹q, each act given to the latent that is it in pose h."""
+        here = acts(transform_images(smooth[:1], D4, [h], antialias=False)[0, 0])[:8]
+        out = torch.zeros_like(here)
+        for u in range(8):
+            out[D4.cayley[h, u]] = here[u] * W[u].norm() / W[D4.cayley[h, u]].norm()
+        return out
+
+    def write(latents, vectors):
+        return torch.einsum("lyx,ld->dyx", latents, vectors) * disc
+
+    edits: dict[int, dict[str, torch.Tensor]] = {}
+    taken, active = {}, {}
+    for turn, h in enumerate(moves):
+        f = acts(smooth[h])
+        others = torch.einsum("lyx,ld->dyx", f[8:], W[8:])
+        seen = ((f[:8] > 0).any(0) | (moved(h) > 0).any(0)).float() * disc
+        left = smooth[h] - made.b_dec[0][:, None, None] - others
+        left[8:] = 0.0  # the first shape's latents write channels 0 to 7
+        taken[h], active[h] = left * seen, seen
+        stranger = nn.functional.normalize(W[8:9], dim=1) * W[:8].norm(dim=1, keepdim=True)
+        edits[h] = {
+            "ablated": torch.zeros_like(left),
+            "reposed": write(moved(h), W[:8]),
+            "measured": write(f[:8], W[:8]),
+            "unmoved": write(acts(smooth[0])[:8], W[:8]),
+            "wrong": write(moved(moves[(turn + 1) % len(moves)]), W[:8]),
+            "random": write(moved(h), stranger),
+        }
+    mean = sum(taken[h].sum((1, 2)) for h in moves) / sum(active[h].sum() for h in moves)
+    sums = dict.fromkeys(CONDITIONS, 0.0)
+    for h in moves:
+        edits[h]["averaged"] = mean[:, None, None] * active[h]
+        intact = net.tail(maps[h][None])
+        for name in CONDITIONS:
+            changed = net.tail((maps[h] - taken[h] + edits[h][name])[None])
+            sums[name] += float((changed - intact).double().square().sum())
+    return {name: 1 - sums[name] / sums["averaged"] for name in CONDITIONS}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_every_condition_is_what_it_says(broken):
+    net, made, moves = Net(broken).eval(), uneven(), [1, 6, 3]
+    atlas = groupcc.analyze(made)
+    family = int(atlas.families.labels[0])
+    picture = pictures(1)
+    found = groupcc.causal_check(
+        net, "layer", made, picture, atlas, only=[family], elements=moves, progress=False, forward_batch=4
+    )
+    with torch.no_grad():
+        expected = by_hand(net, made, picture, moves)
+    for name in CONDITIONS[2:]:
+        assert getattr(found.effects[0], name) == pytest.approx(expected[name], rel=1e-3, abs=1e-4), name
+    assert len({round(value, 3) for value in expected.values()}) == len(CONDITIONS)
+
+
+def test_strangers_are_none_where_the_family_is_all_there_is():
+    made = untied()
+    with torch.no_grad():
+        made.W_dec[8:] = 0.0
+    with torch.no_grad():
+        expected = by_hand(Net().eval(), made, pictures(1), [1, 3])["ablated"]
+    atlas = groupcc.analyze(made)
+    options = {"elements": [1, 3], "progress": False, "max_images": 1}
+    (one,) = groupcc.causal_check(Net().eval(), "layer", made, pictures(), atlas, **options).effects
+    assert one.random == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [True, "residual"])
+@pytest.mark.parametrize("encoder", ["orbit", "identity"])
+def test_what_tied_atoms_write_is_what_the_untied_dictionary_writes(kind, encoder):
+    config = groupcc.CrosscoderConfig(group="D3", d_in=4, n_latents=3, k=2, encoder=encoder, tied=kind, pose="max")
+    made = groupcc.GroupCrosscoder(config).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    writer, plain = Writer(made), made.untie()
+    torch.testing.assert_close(writer.upright, plain.W_dec[:, 0].detach())
+    torch.testing.assert_close(writer.bias, plain.b_dec[0].detach())
+    acts = torch.randn(9, 6, 4, generator=generator)
+    with torch.no_grad():
+        expected = made.decode(made.encode(acts))[:, 0]
+        found = writer.write(*writer.encode(acts)) + writer.bias
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_space_of_a_family_holds_no_more_than_it_writes_to():
+    made = untied()
+    with torch.no_grad():
+        made.W_dec[1] = made.W_dec[0]
+        made.W_dec[2] = 0.0
+    basis = members_of(Writer(made), torch.tensor([0, 1, 2])).basis
+    torch.testing.assert_close(basis.abs(), torch.eye(16)[:1])
+
+
+def test_a_readout_blind_to_pose_and_place_is_no_evidence():
+    # Unmoved is nearly as good there (the disc of positions has an edge), and the check says so.
+    (effect,) = check(Net(pooled=True).eval(), untied(), only=[0]).effects
+    assert effect.reposed == pytest.approx(1.0, abs=1e-3)
+    assert effect.unmoved > 0.9
+    assert effect.margin < 0.1
+    assert effect.wrong > 0.9
+    assert effect.random < 0.5
+
+
+def test_a_family_with_a_gap_is_told_by_its_similarity():
+    made = untied()
+    with torch.no_grad():
+        made.W_dec[[1, 2, 3]] = 0.0
+    atlas = groupcc.analyze(made)
+    found = groupcc.causal_check(Net().eval(), "layer", made, pictures(), atlas, only=[0, 1], progress=False)
+    sizes = {effect.latents: effect for effect in found.effects}
+    assert sizes[8].similarity == pytest.approx(1.0)
+    assert sizes[5].similarity < 0.8
+    assert sizes[5].reposed < sizes[8].reposed - 0.1
+
+
+def test_a_family_that_never_fires_has_no_score():
+    made = untied()
+    with torch.no_grad():
+        made.b_enc[:8] = -1e3
+    found = groupcc.causal_check(Net().eval(), "layer", made, pictures(), groupcc.analyze(made), progress=False)
+    silent = found.effects[0]
+    assert (silent.effect, silent.reposed, silent.verdict, silent.positions) == (0.0, None, "unclear", 0)
+    assert silent.similarity is None
+
+
+def test_results_repeat_and_do_not_depend_on_batches(tmp_path):
+    first, again = (check(Net().eval(), untied(), forward_batch=batch, seed=3) for batch in (32, 5))
+    for one, other in zip(first.effects, again.effects, strict=True):
+        assert one.random == pytest.approx(other.random, rel=1e-3)
+        assert one.wrong == pytest.approx(other.wrong, rel=1e-3)
+    assert first.table() == check(Net().eval(), untied(), seed=3).table()
+    saved = json.loads(first.save(tmp_path / "causal.json").read_text(encoding="utf-8"))
+    assert saved["effects"] == first.table()
+    assert saved["images"] == first.images == 4
+    assert first.elements == [D4.element_names[h] for h in (1, 3, 5, 7)]
+    assert "moves so" in first.text()
+
+
+def test_hooks_and_training_mode_are_left_as_they_were():
+    net = Net()
+    made = untied().train()
+    groupcc.causal_check(net, "layer", made, pictures(), groupcc.analyze(made), progress=False, max_images=1)
+    assert net.training
+    assert made.training
+    assert not net.layer._forward_hooks
+    assert not net._forward_hooks
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    """A crosscoder of the bundled net's mixed3b, hardly trained, and its atlas."""
+    store = groupcc.harvest(
+        "bundled", "mixed3b", photographs("held_out"), group="C4", max_images=2, positions="random:40", progress=False
+    )
+    config = groupcc.CrosscoderConfig(group="C4", d_in=store.d_in, n_latents=32, k=4)
+    settings = groupcc.TrainConfig(steps=20, batch_size=64, progress=False)
+    crosscoder = groupcc.train(groupcc.GroupCrosscoder(config), store, settings).crosscoder
+    return crosscoder, groupcc.analyze(crosscoder)
+
+
+def test_the_bundled_net_on_photographs(bundled):
+    crosscoder, atlas = bundled
+    options = {"max_images": 2, "n_families": 3, "later": ["mixed4a"], "progress": False}
+    found = groupcc.causal_check("bundled", "mixed3b", crosscoder, photographs("held_out"), atlas, **options)
+    assert found.images == 2
+    assert len(found.effects) == 6
+    assert found.elements == ["90°", "180°", "270°"]
+    for effect in found.effects:
+        assert effect.reposed is None or effect.reposed <= 1.0
+        assert effect.verdict == "unclear"  # two images give no error
+
+
+def test_the_command(bundled, tmp_path, capsys):
+    crosscoder, atlas = bundled
+    crosscoder.save_pretrained(tmp_path / "crosscoder")
+    atlas.save(tmp_path / "atlas")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    command = ["causal", "--model", "bundled", "--layer", "mixed3b", "--images", folder]
+    command += ["--crosscoder", tmp_path / "crosscoder", "--atlas", tmp_path / "atlas", "--out", tmp_path / "c.json"]
+    assert main([str(word) for word in [*command, "--families", 2, "--elements", 1, 3, "--later", "mixed4a"]]) == 0
+    saved = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    assert saved["elements"] == ["90°", "270°"]
+    assert [(e["family"], e["readout"]) for e in saved["effects"]] == [
+        (0, "output"), (0, "mixed4a"), (1, "output"), (1, "mixed4a")
+    ]  # fmt: skip
+    assert "moves so" in capsys.readouterr().out
+
+
+def test_verdicts_and_errors_from_known_sums():
+    # Four images alike: a quarter of the ablation's change is left by what is moved, all of it by the controls.
+    errors = np.tile([8.0, 4.0, 1.0, 0.5, 4.0, 4.0, 4.0], (4, 1))
+    effect = family_effect(0, 2, "output", 10, 0.9, errors, variance=160.0)
+    assert (effect.reposed, effect.measured, effect.margin, effect.effect) == (0.75, 0.875, 0.75, 0.2)
+    assert (effect.reposed_error, effect.margin_error, effect.verdict) == (0.0, 0.0, "yes")
+    no = family_effect(0, 2, "output", 10, 0.9, errors[:, [0, 1, 4, 3, 2, 5, 6]], variance=160.0)
+    assert (no.verdict, no.margin) == ("no", -0.75)
+    weak = family_effect(0, 2, "output", 10, 0.9, errors + np.eye(7)[2] * 2, variance=160.0)
+    assert (weak.verdict, weak.reposed, weak.margin) == ("partly", 0.25, 0.25)
+    few = family_effect(0, 2, "output", 10, 0.9, errors[:2], variance=160.0)
+    assert (few.verdict, few.reposed, few.margin_error) == ("unclear", 0.75, None)
+    rng = np.random.default_rng(0)
+    uneven = errors * rng.uniform(0.2, 3, (4, 7))
+    scores = [1 - np.delete(uneven, i, 0).sum(0)[2] / np.delete(uneven, i, 0).sum(0)[1] for i in range(4)]
+    expected = np.sqrt(3 / 4 * np.square(np.array(scores) - np.mean(scores)).sum())
+    assert family_effect(0, 2, "output", 1, 0.9, uneven, 1.0).reposed_error == pytest.approx(expected)
+    assert CONDITIONS.index("averaged") == 1
+
+
+def test_wrong_arguments():
+    net, made = Net().eval(), untied()
+    atlas = groupcc.analyze(made)
+    with pytest.raises(ArgumentError, match="elements"):
+        check(net, made, elements=[1])
+    with pytest.raises(ArgumentError, match="elements"):
+        check(net, made, elements=[0, 1])
+    with pytest.raises(ArgumentError, match="only"):
+        check(net, made, only=[7])
+    with pytest.raises(ArgumentError, match="max_images"):
+        check(net, made, max_images=0)
+    with pytest.raises(ArgumentError, match="nothing"):
+        check(net, made, later=["nothing"])
+    with pytest.raises(ArgumentError, match="families"):
+        groupcc.causal_check(net, "layer", tied("orbit"), pictures(), atlas)
+    with pytest.raises(ArgumentError, match="d_in=12"):
+        groupcc.causal_check(net, "mix", made, pictures(), atlas, progress=False)

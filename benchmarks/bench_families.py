@@ -18,7 +18,7 @@ import torch
 import groupcc
 from groupcc.analysis import find_families, find_neighbours
 from groupcc.groups import Group
-from groupcc.ops.cpu_products import bmm
+from groupcc.ops._cpp.products import bmm
 
 COPIES = 16
 

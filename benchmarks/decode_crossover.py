@@ -1,7 +1,7 @@
 """Where a dense decode overtakes the gathered one: `python benchmarks/decode_crossover.py`.
 
 Both forms of the reference's sparse_decode, forward and backward, taking turns in one run; the ratio of medians over
-latents per active latent. DENSE_UP_TO in groupcc/ops/cost.py is read off this table.
+latents per active latent. DENSE_UP_TO in groupcc/ops/_decode_cost.py is read off this table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from groupcc.ops import cost
+from groupcc.ops import _decode_cost as cost
 from groupcc.ops.sparse_decode.reference import sparse_decode_reference
 
 RATIOS = (2, 4, 8, 16, 32, 64, 128)

@@ -1,4 +1,4 @@
-// Element types of the tensors that come in, by the code that groupcc/ops/native.py passes.
+// Element types of the tensors that come in, by the code that groupcc/ops/_cpp/launch.py passes.
 #pragma once
 
 #include <cstdint>

@@ -85,7 +85,7 @@ def _multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
     """out = a b, on the CPU by the faster library where the extension is there to tell which that is."""
     if out.device.type == "cpu":
         with contextlib.suppress(ImportError):
-            from groupcc.ops.cpu_products import bmm
+            from groupcc.ops._cpp.products import bmm
 
             return bmm(a[None], b[None], out[None])
     torch.mm(a, b, out=out)

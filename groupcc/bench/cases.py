@@ -169,7 +169,7 @@ def encode(variant: str, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int, goa
 def screening() -> bool:
     """Whether encode_topk's C++ kernel rules latents out by a bfloat16 product on this CPU (sizes permitting)."""
     try:
-        from groupcc.ops.encode_topk.screening import fast_bfloat16
+        from groupcc.ops._torch_private import fast_bfloat16
     except ImportError:  # without the extension
         return False
     return fast_bfloat16()

@@ -12,7 +12,7 @@ from groupcc.bench.cases import Call, Case, Goals, agree, chosen, pixels_read
 from groupcc.groups import Group
 from groupcc.groups.tables import translation_table
 from groupcc.models.poses import neighbours
-from groupcc.ops.group_correlate.plan import saved_by_fourier
+from groupcc.ops._group_fourier import saved_by_fourier
 
 __all__ = [
     "group_correlate",

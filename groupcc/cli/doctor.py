@@ -11,7 +11,7 @@ import torch
 import groupcc
 from groupcc.errors import ArgumentError
 from groupcc.ops import backend_status, current_backend, registered_ops
-from groupcc.ops.backend import BACKENDS
+from groupcc.ops._dispatch import BACKENDS
 
 __all__ = ["diagnosis"]
 

@@ -1,6 +1,6 @@
 """The ops as plain functions: torch tensors in, torch tensors out. One folder an op."""
 
-from groupcc.ops.backend import backend_status, current_backend, registered_ops, use_backend
+from groupcc.ops._dispatch import backend_status, current_backend, registered_ops, use_backend
 from groupcc.ops.batchtopk import batchtopk
 from groupcc.ops.decode_loss import decode_loss, decode_loss_maps
 from groupcc.ops.encode_topk import encode_topk

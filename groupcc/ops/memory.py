@@ -13,7 +13,7 @@ def recycled(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     A fresh 60 MB cost more in page faults than writing them does (csrc/memory.cpp).
     """
     try:
-        from groupcc.ops.native import empty
+        from groupcc.ops._cpp.launch import empty
     except ImportError:
         return torch.empty(shape, dtype=dtype, device="cpu")
     return empty(shape, dtype)
@@ -33,7 +33,7 @@ def take_scaled(x: torch.Tensor, indices: torch.Tensor, factor: float) -> torch.
 
 def _extension_scales(x: torch.Tensor, indices: torch.Tensor, out: torch.Tensor, factor: float) -> bool:
     try:
-        from groupcc.ops.native import _C, threads
+        from groupcc.ops._cpp.launch import _C, threads
     except ImportError:
         return False
     width = x[:1].numel()

@@ -1,11 +1,11 @@
 """Compiles every Triton kernel of groupcc.ops for GPUs that need not be here, and reads the binaries.
 
-    TRITON_INTERPRET=0 python tests/compile_gate.py [--json FILE] [--only NAME] [MODULE ...]
+    TRITON_INTERPRET=0 python tests/helpers/compile_gate.py [--json FILE] [--only NAME] [MODULE ...]
 
-A module with kernels defines `builds() -> list[groupcc.ops.gpu.Build]`. For each build and target this prints
-registers, spilled bytes, shared memory and tensor-core instructions, and exits with 1 where a kernel does not compile,
-spills, needs more shared memory than the target has, lacks the tensor-core instructions that it promises, is no program
-where integer arguments are 1, or where a kernel in the source has no build.
+A module with kernels defines `builds() -> list[Build]` (groupcc/ops/_triton/launch.py). For each build and target this
+prints registers, spilled bytes, shared memory and tensor-core instructions. The exit status is 1 where a kernel does
+not compile, spills, needs more shared memory than the target has, lacks the tensor-core instructions that it promises,
+or is no program where integer arguments are 1, and where a kernel in the source has no build.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 
 import groupcc.ops
-from groupcc.ops.gpu import TARGETS, Build
+from groupcc.ops._triton.launch import TARGETS, Build
 
 # For each target, the shared memory that one program may have (bytes) and what its tensor-core instructions are called.
 GPUS = {

@@ -38,11 +38,11 @@ _C = use_extension(sys.argv[1])
 import groupcc.ops as ops  # noqa: E402 (after the extension is in place)
 from groupcc.bench.cases import agree  # noqa: E402
 from groupcc.groups import Group, group  # noqa: E402
-from groupcc.ops import native  # noqa: E402
+from groupcc.ops._cpp import launch  # noqa: E402
 from groupcc.ops.encode_topk import cpp as encode_topk_cpp  # noqa: E402
 
 # Every output from csrc/memory.cpp, which is how large ones are made.
-native._BLOCK_FROM = 1
+launch._BLOCK_FROM = 1
 
 Call = Callable[[], tuple[torch.Tensor, ...]]
 

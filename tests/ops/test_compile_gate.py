@@ -14,7 +14,7 @@ pytest.importorskip("triton")
 
 from helpers.compile_gate import GPUS, Row, problem
 
-from groupcc.ops.gpu import Build
+from groupcc.ops._triton.launch import Build
 
 GATE = Path(__file__).parents[1] / "helpers" / "compile_gate.py"
 
@@ -22,7 +22,7 @@ GATE = Path(__file__).parents[1] / "helpers" / "compile_gate.py"
 SPILLING = """
 import triton
 import triton.language as tl
-from groupcc.ops.gpu import Build
+from groupcc.ops._triton.launch import Build
 
 @triton.jit
 def greedy(x, out, BLOCK: tl.constexpr):
@@ -53,7 +53,7 @@ def builds():
 ONE = """
 import triton
 import triton.language as tl
-from groupcc.ops.gpu import Build
+from groupcc.ops._triton.launch import Build
 
 @triton.jit
 def fill(x, n, m):

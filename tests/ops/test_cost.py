@@ -7,8 +7,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from groupcc import ops
-from groupcc.ops import backend
-from groupcc.ops.cost import dense_up_to
+from groupcc.ops import _dispatch
+from groupcc.ops._decode_cost import dense_up_to
 
 CUDA = torch.device("cuda")
 
@@ -41,7 +41,7 @@ def test_a_compiled_program_may_ask(set_tf32):
 @pytest.mark.parametrize("name", ["sparse_decode", "decode_loss"])
 def test_auto_decodes_densely_or_sparsely_by_latents_per_active_one(monkeypatch, caplog, name, L, taken):
     pytest.importorskip("triton")
-    monkeypatch.setattr(backend, "_logged", set())
+    monkeypatch.setattr(_dispatch, "_logged", set())
     op = ops.registered_ops()[name]
     with FakeTensorMode(), caplog.at_level(logging.INFO, "groupcc.ops"), ops.use_backend("auto"):
         acts = torch.empty(8, 32, dtype=torch.bfloat16, device="cuda")

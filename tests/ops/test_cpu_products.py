@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("groupcc._C")
 
-from groupcc.ops import cpu_products
+from groupcc.ops._cpp import products as cpu_products
 
 # B, M, K, N: the irreps of D4, D8 and D32 at small batches (B irreps of size d: [d·N, d·D] by [d·D, d·L]), by one row.
 SHAPES = [(4, 64, 96, 200), (1, 1, 1024, 1100), (15, 130, 66, 190), (2, 1200, 900, 1), (3, 257, 129, 33)]
@@ -17,17 +17,17 @@ SHAPES = [(4, 64, 96, 200), (1, 1, 1024, 1100), (15, 130, 66, 190), (2, 1200, 90
 def onednn(monkeypatch):
     """Has oneDNN taken whatever the CPU; a list of the sizes it was given."""
     try:
-        cpu_products._onednn(torch.ones(2, 3), torch.ones(4, 3))
+        cpu_products.onednn_product(torch.ones(2, 3), torch.ones(4, 3))
     except (AttributeError, RuntimeError) as error:
         pytest.skip(f"no oneDNN here: {error}")
     calls = []
-    real = cpu_products._onednn
+    real = cpu_products.onednn_product
 
     def counted(a, b):
         calls.append((*a.shape, b.shape[0]))
         return real(a, b)
 
-    monkeypatch.setattr(cpu_products, "_onednn", counted)
+    monkeypatch.setattr(cpu_products, "onednn_product", counted)
     monkeypatch.setattr(cpu_products, "_onednn_is_faster", lambda: True)
     return calls
 
@@ -122,7 +122,7 @@ def an_amd(monkeypatch, asked_anew):
 
     monkeypatch.setattr(cpu_products, "_C", Extension)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    monkeypatch.setattr(cpu_products, "_onednn", lambda a, b: a @ b.t())
+    monkeypatch.setattr(cpu_products, "onednn_product", lambda a, b: a @ b.t())
     return Extension
 
 
@@ -146,7 +146,7 @@ def test_where_it_is_not(an_amd, monkeypatch, lacking):
         monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     else:
         kind = AttributeError if lacking == "operator" else RuntimeError
-        monkeypatch.setattr(cpu_products, "_onednn", raises(kind))
+        monkeypatch.setattr(cpu_products, "onednn_product", raises(kind))
     assert not cpu_products._onednn_is_faster()
     a, b = operands(1, 128, 128, 128, "nt")
     out = torch.empty(1, 128, 128)
@@ -157,7 +157,7 @@ def test_where_it_is_not(an_amd, monkeypatch, lacking):
 def test_the_answer_is_not_that_of_a_default(an_amd, monkeypatch):
     """It is kept: asked first under another default dtype or device it is the same."""
     given = []
-    monkeypatch.setattr(cpu_products, "_onednn", lambda a, b: given.extend((a, b)))
+    monkeypatch.setattr(cpu_products, "onednn_product", lambda a, b: given.extend((a, b)))
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float64)

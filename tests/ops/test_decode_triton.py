@@ -8,10 +8,10 @@ pytest.importorskip("triton")
 from helpers.backends import running
 
 from groupcc import ops
-from groupcc.ops import latent_sum as latent_sum_module
+from groupcc.ops._triton import latent_sum as latent_sum_module
+from groupcc.ops._triton.latent_sum import latent_sum
+from groupcc.ops._triton.row_dots import row_dots
 from groupcc.ops.decode_loss.triton import _block_D
-from groupcc.ops.latent_sum import latent_sum
-from groupcc.ops.row_dots import row_dots
 
 DECODERS = ("sparse_decode", "decode_loss")
 
@@ -163,7 +163,7 @@ def test_a_number_of_latents_that_changes_starts_no_new_search(monkeypatch):
 
             return launched
 
-    from groupcc.ops import row_dots as row_dots_module
+    from groupcc.ops._triton import row_dots as row_dots_module
 
     for module, name in [
         (latent_sum_module, "_latent_sum"),

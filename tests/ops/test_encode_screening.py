@@ -15,7 +15,8 @@ from groupcc import ops
 def screening(request, monkeypatch):
     """Screening at any size, and the numbers of rows that it leaves to the full product."""
     with running(request.param, "encode_topk"):
-        from groupcc.ops.encode_topk import cpp, screening
+        from groupcc.ops.encode_topk import cpp
+        from groupcc.ops.encode_topk import cpp_screening as screening
 
         left = []
 
@@ -170,7 +171,7 @@ def test_screened_nan_infinity_and_overflow(screening):
 
 def test_screening_is_the_same_on_any_number_of_threads(screening, monkeypatch):
     """Rows of few candidates and of many: some that lie together find room for all of theirs, some do not."""
-    module = importlib.import_module("groupcc.ops.encode_topk.screening")
+    module = importlib.import_module("groupcc.ops.encode_topk.cpp_screening")
     monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 20)
     x, W, b = case(160, 40, 1000)
     W = W.t().clone()
@@ -219,7 +220,7 @@ def test_rows_that_overflow_only_in_float32(screening):
 
 
 def test_where_screening_runs(monkeypatch):
-    screening = pytest.importorskip("groupcc.ops.encode_topk.screening")
+    screening = pytest.importorskip("groupcc.ops.encode_topk.cpp_screening")
     monkeypatch.setattr(screening, "fast_bfloat16", lambda: True)
     x, W, _ = case(64, 128, 640)
     assert screening.pays(x, W, 40)

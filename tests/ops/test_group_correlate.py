@@ -8,8 +8,8 @@ from helpers.backends import COMPILED, running
 
 import groupcc
 from groupcc import ops
+from groupcc.ops._group_fourier import plan_of, saved_by_fourier
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
-from groupcc.ops.group_correlate.plan import plan_of, saved_by_fourier
 
 GROUPS = [f"{kind}{n}" for kind in "CD" for n in (*range(1, 13), 32)]
 
@@ -146,7 +146,7 @@ def test_tables_made_in_inference_or_for_another_device_serve_later():
     for way in ("PyTorch", *COMPILED[-1:]):
         plan_of.cache_clear()
         if COMPILED:
-            group_folds = sys.modules["groupcc.ops.group_folds"]
+            group_folds = sys.modules["groupcc.ops._cpp.group_transform"]
             group_folds.folds_of.cache_clear()
             group_folds.elements.cache_clear()
             group_folds._coefficients.cache_clear()

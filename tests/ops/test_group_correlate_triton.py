@@ -8,8 +8,8 @@ from helpers.gather_cases import within_twice
 import groupcc
 from groupcc import ops
 from groupcc.errors import BackendError
+from groupcc.ops._group_fourier import plan_of
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
-from groupcc.ops.group_correlate.plan import plan_of
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import groupcc
 from groupcc import ops
 
 pytest.importorskip("groupcc._C")
+from groupcc.ops._cpp.group_transform import folds_of
+from groupcc.ops._group_fourier import plan_of
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
-from groupcc.ops.group_correlate.plan import plan_of
-from groupcc.ops.group_folds import folds_of
 
 SIGNS = [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]
 

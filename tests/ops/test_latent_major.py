@@ -2,7 +2,7 @@
 
 import torch
 
-from groupcc.ops.latent_major import latent_major
+from groupcc.ops._triton.latent_major import latent_major
 
 
 def entries_of(indices, L, keep=None):

@@ -7,9 +7,9 @@ pytest.importorskip("triton")
 
 from helpers import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
 
-from groupcc.ops import latent_sum as latent_sum_module
-from groupcc.ops.latent_sum import latent_sum, too_wide
-from groupcc.ops.row_dots import row_dots
+from groupcc.ops._triton import latent_sum as latent_sum_module
+from groupcc.ops._triton.latent_sum import latent_sum, too_wide
+from groupcc.ops._triton.row_dots import row_dots
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -81,7 +81,7 @@ def test_entries_of_value_zero_are_left_out():
 )
 @pytest.mark.parametrize("slab", [64, 1 << 20])
 def test_products_of_rows_with_active_rows(monkeypatch, slab, N, K, L, M):
-    import groupcc.ops.row_dots as row_dots_module
+    import groupcc.ops._triton.row_dots as row_dots_module
 
     monkeypatch.setattr(row_dots_module, "_L2_BYTES", slab * L * 8)
     dtype = torch.float32 if DEVICE == "cuda" else torch.float64

@@ -8,8 +8,8 @@ from helpers.backends import running
 from helpers.gather_cases import some_points
 
 from groupcc import ops
-from groupcc.ops import backend
-from groupcc.ops.cost import LATENTS_A_TILE, fused_gather
+from groupcc.ops import _dispatch
+from groupcc.ops.orbit_encode.cost import LATENTS_A_TILE, fused_gather
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_both_forms_with_many_tiles_and_blocks(device, dtype, monkeypatch):
 
 
 def test_the_choice_is_logged_once(device, monkeypatch, caplog):
-    monkeypatch.setattr(backend, "_logged", set())
+    monkeypatch.setattr(_dispatch, "_logged", set())
     with caplog.at_level(logging.INFO, "groupcc.ops"):
         for L in (3, 3, 200):
             values_and_gradients(device, torch.float32, 1, 1, 1, 2, L, "bilinear")

@@ -5,7 +5,7 @@ import torch
 
 from groupcc import ops
 from groupcc.errors import ArgumentError, BackendError
-from groupcc.ops.backend import Op
+from groupcc.ops._dispatch import Op
 
 gradcheck = torch.autograd.gradcheck
 
@@ -35,7 +35,7 @@ def test_bad_arguments():
 
 
 def test_a_named_backend_runs_or_raises(monkeypatch):
-    monkeypatch.setattr("groupcc.ops.backend._ops", {})
+    monkeypatch.setattr("groupcc.ops._dispatch._ops", {})
     op = Op("double", lambda x: 2 * x, lambda x, backend: None, ("cpp",))
     op._modules = {"cpp": "no compiler"}
     one = torch.ones(())
@@ -62,7 +62,7 @@ def test_auto_takes_the_backend_of_the_device_where_it_supports_the_input(monkey
         def unsupported(x):
             return None if x.dtype == torch.float32 else f"no {x.dtype}"
 
-    monkeypatch.setattr("groupcc.ops.backend._ops", {})
+    monkeypatch.setattr("groupcc.ops._dispatch._ops", {})
     op = Op("double", lambda x: ("reference", 2 * x), lambda x, backend: (backend, 2 * x), ("cpp", "triton"))
     op._modules = {"cpp": Kernels, "triton": "no module named triton"}
     one = torch.ones(())

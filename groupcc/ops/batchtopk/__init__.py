@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from groupcc.ops.backend import Op
+from groupcc.ops._checks import check_selection
+from groupcc.ops._dispatch import Op
 from groupcc.ops.batchtopk.reference import batchtopk_reference
-from groupcc.ops.checks import check_selection
 
 __all__ = ["batchtopk"]
 

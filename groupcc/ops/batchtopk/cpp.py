@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
 
 __all__ = ["forward", "unsupported"]
 

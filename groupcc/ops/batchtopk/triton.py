@@ -16,8 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops.gpu import Build, fused, next_power_of_2, why_not
-from groupcc.ops.order import (
+from groupcc.ops._triton.keys import (
     act_of_key,
     block_columns,
     count,
@@ -28,6 +27,7 @@ from groupcc.ops.order import (
     ranks,
     row_keys,
 )
+from groupcc.ops._triton.launch import Build, fused, next_power_of_2, why_not
 
 __all__ = ["builds", "forward", "unsupported"]
 

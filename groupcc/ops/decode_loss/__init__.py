@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.ops.backend import Op
-from groupcc.ops.checks import check_latents
+from groupcc.ops._checks import check_latents
+from groupcc.ops._dispatch import Op
 from groupcc.ops.decode_loss.reference import decode_loss_reference
 from groupcc.ops.orbit_gather import check_gather, orbit_gather
 

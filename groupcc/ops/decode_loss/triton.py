@@ -8,9 +8,9 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops import gpu
-from groupcc.ops.cost import dense_decode as slower
-from groupcc.ops.latent_sum import TILES, accumulator, sum_rows, too_wide
+from groupcc.ops._decode_cost import dense_decode as slower
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.latent_sum import TILES, accumulator, sum_rows, too_wide
 from groupcc.ops.orbit_gather import tap_table, too_large
 
 __all__ = ["builds", "forward", "slower", "unsupported"]
@@ -26,7 +26,7 @@ def unsupported(
     interpolation: str,
 ) -> str | None:
     biases = [] if b_dec_GD is None else [b_dec_GD]
-    why = gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases, target) or too_wide(W_dec_LGD)
+    why = launch.why_not(acts_NK, indices_NK, W_dec_LGD, *biases, target) or too_wide(W_dec_LGD)
     return why or (None if points_GP2 is None else too_large(target, points_GP2))
 
 
@@ -61,14 +61,14 @@ def forward(
 
     _decode_loss[grid](
         *(acts, indices, W_dec, b_dec, target, index, weight, residual, parts),
-        *(N, K, G, D, P, pixels, gpu.next_power_of_2(L), T, block_D),
+        *(N, K, G, D, P, pixels, launch.next_power_of_2(L), T, block_D),
     )
     return parts.sum((0, 1)), residual
 
 
 def _block_D(D: int, itemsize: int) -> int:
     """How many of a block's columns a tile has: many, yet at most an eighth of them beyond D where that is possible."""
-    block = min(gpu.next_power_of_2(D), min(config.kwargs["TILE_BYTES"] for config in TILES) // itemsize)
+    block = min(launch.next_power_of_2(D), min(config.kwargs["TILE_BYTES"] for config in TILES) // itemsize)
     while block > 32 and -D % block > D // 8:
         block //= 2
     return block
@@ -78,7 +78,7 @@ def _block_D(D: int, itemsize: int) -> int:
 # TapTable's index int32 and weight [P·G, T] → residual [N, G, D], losses [D's tiles, N, G].
 # Examples run fastest in the grid: a tile of W_dec's columns stays in the L2 while every example passes over it. A tile
 # is [blocks g, columns d], so that each row of it is one block's and its squares are that block's loss.
-@gpu.tuned(TILES, key=["about_L", "G", "D"])
+@launch.tuned(TILES, key=["about_L", "G", "D"])
 @triton.jit
 def _decode_loss(
     acts,
@@ -134,7 +134,7 @@ def _decode_loss(
     tl.store(losses + ((tile_D.to(tl.int64) * N + n) * G + g), tl.sum(error * error, axis=1), mask=g < G)
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """Every tile in bf16 and fp32 with the target given; gathered from maps in each dtype, with and without a bias."""
     found = []
     given: dict[str, Any] = {"index": None, "weight": None}
@@ -148,5 +148,5 @@ def builds() -> list[gpu.Build]:
             **{"indices": "*i64", "index": "*i32", "weight": "*fp32", "losses": "*fp32"},
             **dict.fromkeys(("N", "K", "G", "D", "P", "pixels", "about_L"), "i32"),
         }
-        found.append(gpu.Build.of(_decode_loss, types, config, constants, ("G", "D")))
+        found.append(launch.Build.of(_decode_loss, types, config, constants, ("G", "D")))
     return found

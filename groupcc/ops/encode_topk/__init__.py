@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.ops.backend import Op
-from groupcc.ops.checks import check_k
+from groupcc.ops._checks import check_k
+from groupcc.ops._dispatch import Op
 from groupcc.ops.encode_topk.reference import encode_topk_reference
 
 __all__ = ["encode_topk"]

@@ -6,9 +6,9 @@ import logging
 
 import torch
 
-from groupcc.ops.backend import log_once, use_backend
-from groupcc.ops.encode_topk.screening import pays, screened
-from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._dispatch import log_once, use_backend
+from groupcc.ops.encode_topk.cpp_screening import pays, screened
 from groupcc.ops.sparse_decode import sparse_decode
 from groupcc.ops.topk import topk
 

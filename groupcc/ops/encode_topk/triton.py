@@ -25,10 +25,10 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops.backend import use_backend
-from groupcc.ops.gpu import Build, dot, fused, next_power_of_2, why_not
-from groupcc.ops.latent_sum import latent_sum, too_wide
-from groupcc.ops.order import count, entry_of, key_of, key_of_entry, write_largest
+from groupcc.ops._dispatch import use_backend
+from groupcc.ops._triton.keys import count, entry_of, key_of, key_of_entry, write_largest
+from groupcc.ops._triton.latent_sum import latent_sum, too_wide
+from groupcc.ops._triton.launch import Build, dot, fused, next_power_of_2, why_not
 from groupcc.ops.sparse_decode import sparse_decode
 from groupcc.ops.topk import topk
 

@@ -10,10 +10,10 @@ from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
 from groupcc.groups.tables import translation_table
-from groupcc.ops.backend import Op, current_backend
-from groupcc.ops.group_blocks import check_blocks
+from groupcc.ops._dispatch import Op, current_backend
+from groupcc.ops._group_blocks import check_blocks
+from groupcc.ops._group_fourier import Plan, by_size, coefficient_counts, plan_of, saves_too_little
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
-from groupcc.ops.group_correlate.plan import Plan, by_size, coefficient_counts, plan_of, saves_too_little
 from groupcc.ops.group_correlate.reference import group_correlate_reference
 
 __all__ = [

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops.cpu_products import bmm
-from groupcc.ops.group_correlate.plan import by_size, plan_of, saves_too_little
-from groupcc.ops.group_folds import acts_layout, elements, folds_of, products_layout, transform, weights_layout
-from groupcc.ops.native import empty, why_not
+from groupcc.ops._cpp.group_transform import acts_layout, elements, folds_of, products_layout, transform, weights_layout
+from groupcc.ops._cpp.launch import empty, why_not
+from groupcc.ops._cpp.products import bmm
+from groupcc.ops._group_fourier import by_size, plan_of, saves_too_little
 
 __all__ = ["backward", "forward", "slower", "unsupported"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops.group_correlate.plan import plan_of
+from groupcc.ops._group_fourier import plan_of
 
 __all__ = ["group_correlate_fourier"]
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops import gpu
-from groupcc.ops.group_correlate.plan import saves_too_little
-from groupcc.ops.group_transform import coefficients, elements, gradients, plan_for, products, too_large, transform
+from groupcc.ops._group_fourier import saves_too_little
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.group_transform import (
+    coefficients,
+    elements,
+    gradients,
+    plan_for,
+    products,
+    too_large,
+    transform,
+)
 
 __all__ = ["backward", "forward", "slower", "unsupported"]
 
@@ -17,7 +25,7 @@ def slower(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, group: Group) -> str | N
 
 
 def unsupported(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, group: Group) -> str | None:
-    return gpu.why_not(acts_NGD, W_LGD) or too_large(len(acts_NGD), len(W_LGD), acts_NGD.shape[2])
+    return launch.why_not(acts_NGD, W_LGD) or too_large(len(acts_NGD), len(W_LGD), acts_NGD.shape[2])
 
 
 def forward(

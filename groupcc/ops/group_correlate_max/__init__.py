@@ -9,7 +9,7 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
-from groupcc.ops.backend import Op
+from groupcc.ops._dispatch import Op
 from groupcc.ops.group_correlate import check_correlate, coefficient_counts
 from groupcc.ops.group_correlate_max.reference import group_correlate_max_reference
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
+from groupcc.ops._cpp.group_transform import elements, folds_of, transform, weights_layout
+from groupcc.ops._cpp.launch import _C, DTYPES, threads, why_not
 from groupcc.ops.group_correlate import plan_of, saves_too_little
-from groupcc.ops.group_folds import elements, folds_of, transform, weights_layout
-from groupcc.ops.native import _C, DTYPES, threads, why_not
 
 __all__ = ["forward", "slower", "unsupported"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops import gpu
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.group_strongest import spread, strongest
+from groupcc.ops._triton.group_transform import coefficients, gradients, products, too_large
 from groupcc.ops.group_correlate import saves_too_little
-from groupcc.ops.group_strongest import spread, strongest
-from groupcc.ops.group_transform import coefficients, gradients, products, too_large
 
 __all__ = ["backward", "forward", "slower", "unsupported"]
 
@@ -20,7 +20,7 @@ def slower(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, b_L: torch.Tensor, group
 def unsupported(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, b_L: torch.Tensor, group: Group) -> str | None:
     if acts_NGD.dtype == torch.float64:
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
-    return gpu.why_not(acts_NGD, W_LGD, b_L) or too_large(len(acts_NGD), len(W_LGD), acts_NGD.shape[2])
+    return launch.why_not(acts_NGD, W_LGD, b_L) or too_large(len(acts_NGD), len(W_LGD), acts_NGD.shape[2])
 
 
 def forward(

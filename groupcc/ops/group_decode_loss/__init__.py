@@ -9,9 +9,9 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
-from groupcc.ops.backend import Op, current_backend
+from groupcc.ops._dispatch import Op, current_backend
+from groupcc.ops._group_blocks import check_blocks, check_poses, single_blocks
 from groupcc.ops.decode_loss import decode_loss
-from groupcc.ops.group_blocks import check_blocks, check_poses, single_blocks
 
 __all__ = ["group_decode_loss"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops.decode_native import address, widened
-from groupcc.ops.group_native import dots, pose_table, sums
-from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.decode import address, widened
+from groupcc.ops._cpp.group_decode import dots, pose_table, sums
+from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
 
 __all__ = ["backward", "forward", "unsupported"]
 

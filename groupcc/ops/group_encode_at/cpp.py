@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops.group_native import dots, sums
-from groupcc.ops.native import why_not
+from groupcc.ops._cpp.group_decode import dots, sums
+from groupcc.ops._cpp.launch import why_not
 
 __all__ = ["backward", "forward", "slower", "unsupported"]
 

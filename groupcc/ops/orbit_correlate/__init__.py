@@ -10,8 +10,8 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
-from groupcc.ops.backend import Op, current_backend
-from groupcc.ops.group_blocks import check_blocks
+from groupcc.ops._dispatch import Op, current_backend
+from groupcc.ops._group_blocks import check_blocks
 from groupcc.ops.group_correlate import coefficient_counts
 from groupcc.ops.orbit_correlate.reference import orbit_correlate_reference
 from groupcc.ops.orbit_gather import check_gather

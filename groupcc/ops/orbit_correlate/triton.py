@@ -14,10 +14,9 @@ import triton
 import triton.language as tl
 
 from groupcc.groups import Group
-from groupcc.ops import gpu
-from groupcc.ops.group_correlate import saves_too_little
-from groupcc.ops.group_strongest import spread, strongest
-from groupcc.ops.group_transform import (
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.group_strongest import spread, strongest
+from groupcc.ops._triton.group_transform import (
     W_coefficients,
     acts_rows,
     by_matrix,
@@ -31,7 +30,8 @@ from groupcc.ops.group_transform import (
     transform,
     where,
 )
-from groupcc.ops.group_transform import too_large as too_many_columns
+from groupcc.ops._triton.group_transform import too_large as too_many_columns
+from groupcc.ops.group_correlate import saves_too_little
 from groupcc.ops.orbit_gather import tap_table, too_large
 
 __all__ = ["backward", "builds", "forward", "slower", "unsupported"]
@@ -64,7 +64,7 @@ def unsupported(
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
     (L, _, D), N = W_LGD.shape, len(maps_BSHWD) * points_GP2.shape[1]
     tensors = (maps_BSHWD, W_LGD) if b_L is None else (maps_BSHWD, W_LGD, b_L)
-    return gpu.why_not(*tensors) or too_large(maps_BSHWD, points_GP2) or too_many_columns(N, L, D)
+    return launch.why_not(*tensors) or too_large(maps_BSHWD, points_GP2) or too_many_columns(N, L, D)
 
 
 def forward(
@@ -134,7 +134,7 @@ def _element_tile(G: int, dtype: torch.dtype, D: int) -> int:
     return min(read_tile(G, dtype, D), _MOST_ELEMENTS)
 
 
-@gpu.tuned(_CONFIGS, key=["G", "R", "TAPS"])
+@launch.tuned(_CONFIGS, key=["G", "R", "TAPS"])
 @triton.jit
 def _transform_maps(
     maps,
@@ -188,7 +188,7 @@ def _transform_maps(
     tl.store(out + (where(target, r, R, n, N, D) + d[:, None]), acc, mask=written)
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """For a group of 64 elements or more, also where no size is a multiple of 16, and for one of up to 16 elements;
     bilinear and B-spline."""
     found = []
@@ -203,6 +203,6 @@ def builds() -> list[gpu.Build]:
             for rows, width, taps in ((64, 16, 4), (64, 16, 9), (64, 1, 4), (64, 1, 9), (16, 16, 4), (16, 1, 9)):
                 constants = {"TAPS": taps, "BLOCK_G": _element_tile(rows, dtype, width), "BLOCK_R": rows}
                 divisible = ("D", "G", "R") if width == 16 else ()
-                build = gpu.Build.of(_transform_maps, types, config, constants, divisible)
+                build = launch.Build.of(_transform_maps, types, config, constants, divisible)
                 found.append(replace(build, tensor_cores=dtype.itemsize == 2))
     return found

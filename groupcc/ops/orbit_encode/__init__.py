@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.ops.backend import Op
+from groupcc.ops._dispatch import Op
 from groupcc.ops.orbit_encode.reference import orbit_encode_reference
 from groupcc.ops.orbit_gather import check_gather
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import torch
 
-from groupcc.ops.backend import log_once
-from groupcc.ops.native import empty, why_not
-from groupcc.ops.orbit_native import as_points, gather, scatter, with_channels_inside
+from groupcc.ops._cpp.launch import empty, why_not
+from groupcc.ops._cpp.orbit_gather import as_points, gather, scatter, with_channels_inside
+from groupcc.ops._dispatch import log_once
 
 __all__ = ["backward", "forward", "unsupported"]
 

@@ -1,8 +1,8 @@
 """Triton: maps [B, S, H, W, D], points [G, P, 2], W_enc [G or 1, D, L], b_enc [L] → [B·P, L], and back.
 
-Two forms, chosen by L (groupcc/ops/cost.py): for few latents the gather is part of the product and the aligned
-activations never leave registers; for many, where each tile of latents would gather anew, they are made for a block of
-images at a time and multiplied by PyTorch. The gradients gather again, in blocks.
+There are two forms, chosen by L (groupcc/ops/orbit_encode/cost.py). For few latents the gather is part of the product,
+and the aligned activations never leave registers. For many latents each tile of latents would gather anew, so the
+activations of a block of images are gathered first and multiplied by PyTorch. The gradients gather again, in blocks.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops import gpu
-from groupcc.ops.backend import log_once
-from groupcc.ops.cost import LATENTS_A_TILE, fused_gather
+from groupcc.ops._dispatch import log_once
+from groupcc.ops._triton import launch
+from groupcc.ops.orbit_encode.cost import LATENTS_A_TILE, fused_gather
 from groupcc.ops.orbit_gather import tap_table, too_large
 
 __all__ = ["backward", "builds", "forward", "unsupported"]
@@ -49,7 +49,7 @@ def unsupported(
     rows = maps_BSHWD.shape[0] * points_GP2.shape[1]
     if rows >= 2**31:
         return f"rows ({rows}) must number less than 2^31"
-    return gpu.why_not(maps_BSHWD, W_enc_GDL, b_enc_L) or too_large(maps_BSHWD, points_GP2)
+    return launch.why_not(maps_BSHWD, W_enc_GDL, b_enc_L) or too_large(maps_BSHWD, points_GP2)
 
 
 @triton.jit
@@ -103,7 +103,7 @@ def _encode(
                 read = (share != 0.0)[:, None] & (d < D)[None, :]  # NaN in a pixel without a share does not spread
                 value = tl.load(maps + ((image + pixel) * D)[:, None] + d[None, :], mask=read, other=0.0)
                 acts += share[:, None] * value.to(acts.dtype)
-            acc = gpu.dot(acts.to(W.dtype), W, acc)
+            acc = launch.dot(acts.to(W.dtype), W, acc)
     acc += tl.load(b_enc + latent, mask=latent < L, other=0.0).to(acc.dtype)[None, :]
     if RELU:
         acc = tl.where(acc <= 0.0, 0.0, acc)  # NaN stays
@@ -111,8 +111,8 @@ def _encode(
     tl.store(out + n.to(tl.int64)[:, None] * L + latent[None, :], acc, mask=written)
 
 
-_encode_half = gpu.tuned(_HALF, key=["L", "TAPS"])(_encode)
-_encode_full = gpu.tuned(_FULL, key=["L", "TAPS"])(_encode)
+_encode_half = launch.tuned(_HALF, key=["L", "TAPS"])(_encode)
+_encode_full = launch.tuned(_FULL, key=["L", "TAPS"])(_encode)
 
 
 def forward(
@@ -131,7 +131,7 @@ def forward(
     fused = fused_gather(L, table.index.shape[1], maps.dtype)
     log_once(
         f"orbit_encode: for {L} latents the gather is {'part of the product' if fused else 'made first, in blocks'}, "
-        "by its cost (groupcc/ops/cost.py)."
+        "by its cost (groupcc/ops/orbit_encode/cost.py)."
     )
     if out.numel() == 0:
         return out
@@ -217,7 +217,7 @@ def _image_blocks(B: int, P: int, row_bytes: int) -> list[tuple[int, int]]:
     return [(first, min(first + images, B)) for first in range(0, B, images)]
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """Each tile for D = 480, W_enc latent-major, as models keep it, and row-major."""
     found = []
     sizes = ("N", "P", "blocks", "pixels", "D", "L", "stride_g", "stride_d", "stride_l")
@@ -231,7 +231,7 @@ def builds() -> list[gpu.Build]:
                     signature |= {name: "constexpr" if name == unit else "i32" for name in sizes}
                     signature |= dict.fromkeys(("TAPS", "RELU", *config.kwargs), "constexpr")
                     tile = "x".join(str(size) for size in config.kwargs.values())
-                    build = gpu.Build(
+                    build = launch.Build(
                         f"orbit_encode {interpolation} {dtype} {order} {tile}/{config.num_warps}",
                         _encode,
                         signature,

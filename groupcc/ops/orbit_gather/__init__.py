@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from groupcc.errors import argument_error, check_choice
-from groupcc.ops.backend import Op
+from groupcc.ops._dispatch import Op
 from groupcc.ops.orbit_gather.reference import orbit_gather_reference
 from groupcc.ops.orbit_gather.table import TapTable, tap_table, too_large
 from groupcc.ops.orbit_gather.taps import INTERPOLATIONS, outside_error, sampling_taps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops.native import empty, why_not
-from groupcc.ops.orbit_native import as_points, gather, scatter, with_channels_inside
+from groupcc.ops._cpp.launch import empty, why_not
+from groupcc.ops._cpp.orbit_gather import as_points, gather, scatter, with_channels_inside
 
 __all__ = ["backward", "forward", "unsupported"]
 

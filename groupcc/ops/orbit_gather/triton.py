@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops import gpu
+from groupcc.ops._triton import launch
 from groupcc.ops.orbit_gather.table import TapTable, tap_table, too_large
 
 __all__ = ["backward", "builds", "forward", "unsupported"]
@@ -18,10 +18,10 @@ _CONFIGS = [triton.Config({"TILE": tile}, num_warps=warps) for tile, warps in ((
 
 
 def unsupported(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str) -> str | None:
-    return gpu.why_not(maps_BSHWD) or too_large(maps_BSHWD, points_GP2)
+    return launch.why_not(maps_BSHWD) or too_large(maps_BSHWD, points_GP2)
 
 
-@gpu.tuned(_CONFIGS, key=["D", "TAPS"])
+@launch.tuned(_CONFIGS, key=["D", "TAPS"])
 @triton.jit
 def _gather(maps, index, weight, out, rows, pixels, D, TAPS: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr):
     """out[b, r, d] = Σ_t weight[r, t] · maps[b, index[r, t], d]: maps [B, pixels, D], out [B, rows, D].
@@ -48,7 +48,7 @@ def _gather(maps, index, weight, out, rows, pixels, D, TAPS: tl.constexpr, BLOCK
     tl.store(out + (b * rows + r)[:, None] * D + d[None, :], acc, mask=written, eviction_policy="evict_first")
 
 
-@gpu.tuned(_CONFIGS, key=["D"])
+@launch.tuned(_CONFIGS, key=["D"])
 @triton.jit
 def _scatter(grad, start, row, weight, d_maps, rows, pixels, D, BLOCK_D: tl.constexpr, TILE: tl.constexpr):
     """d_maps[b, i, d] = Σ_j weight[j] · grad[b, row[j], d], start[i] ≤ j < start[i + 1]: d_maps [B, pixels, D].
@@ -117,10 +117,10 @@ def _block(D: int) -> int:
     for block in (512, 256, 128, 64):
         if triton.cdiv(D, block) * block * 4 <= D * 5:
             return block
-    return min(max(gpu.next_power_of_2(D), 16), 64)
+    return min(max(launch.next_power_of_2(D), 16), 64)
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """Every tile for D = 480; bilinear and B-spline for each dtype."""
     found = []
     sizes = {"rows": "i32", "pixels": "i32", "D": "i32"}
@@ -134,8 +134,8 @@ def builds() -> list[gpu.Build]:
                 signature = {"maps": f"*{dtype}", "index": "*i32", "weight": "*fp32", "out": f"*{dtype}", **sizes}
                 signature |= dict.fromkeys(("TAPS", "BLOCK_D", "TILE"), "constexpr")
                 name = f"orbit_gather {interpolation} {suffix}"
-                found.append(gpu.Build(name, _gather, signature, {"TAPS": taps, **given}, **options))
+                found.append(launch.Build(name, _gather, signature, {"TAPS": taps, **given}, **options))
             signature = {"grad": f"*{dtype}", "start": "*i32", "row": "*i32", "weight": "*fp32"}
             signature |= {"d_maps": f"*{dtype}", **sizes, "BLOCK_D": "constexpr", "TILE": "constexpr"}
-            found.append(gpu.Build(f"orbit_gather backward {suffix}", _scatter, signature, given, **options))
+            found.append(launch.Build(f"orbit_gather backward {suffix}", _scatter, signature, given, **options))
     return found

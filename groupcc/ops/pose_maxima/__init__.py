@@ -7,7 +7,7 @@ import torch
 from groupcc.errors import argument_error, is_whole
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
-from groupcc.ops.backend import Op, current_backend
+from groupcc.ops._dispatch import Op, current_backend
 from groupcc.ops.pose_maxima.reference import pose_maxima_reference
 
 __all__ = ["pose_maxima"]

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops.native import _C, DTYPES, threads, why_not
+from groupcc.ops._cpp.launch import _C, DTYPES, threads, why_not
 
 __all__ = ["forward", "unsupported"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from groupcc.ops.backend import Op
-from groupcc.ops.checks import check_latents
+from groupcc.ops._checks import check_latents
+from groupcc.ops._dispatch import Op
 from groupcc.ops.sparse_decode.reference import sparse_decode_reference
 
 __all__ = ["sparse_decode"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops.cost import dense_decode as slower
-from groupcc.ops.decode_native import address, widened
-from groupcc.ops.native import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.decode import address, widened
+from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._decode_cost import dense_decode as slower
 
 __all__ = ["backward", "forward", "slower", "unsupported"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from groupcc.ops.cost import dense_decode
+from groupcc.ops._decode_cost import dense_decode
 
 __all__ = ["sparse_decode_reference"]
 

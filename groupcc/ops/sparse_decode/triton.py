@@ -6,10 +6,10 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops import gpu
-from groupcc.ops.cost import dense_decode as slower
-from groupcc.ops.latent_sum import TILES, latent_sum, sum_rows, too_wide
-from groupcc.ops.row_dots import row_dots
+from groupcc.ops._decode_cost import dense_decode as slower
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.latent_sum import TILES, latent_sum, sum_rows, too_wide
+from groupcc.ops._triton.row_dots import row_dots
 
 __all__ = ["backward", "builds", "forward", "slower", "unsupported"]
 
@@ -18,7 +18,7 @@ def unsupported(
     acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
 ) -> str | None:
     biases = [] if b_dec_GD is None else [b_dec_GD]
-    return gpu.why_not(acts_NK, indices_NK, W_dec_LGD, *biases) or too_wide(W_dec_LGD)
+    return launch.why_not(acts_NK, indices_NK, W_dec_LGD, *biases) or too_wide(W_dec_LGD)
 
 
 def forward(
@@ -31,7 +31,7 @@ def forward(
     out = W_dec.new_empty(N, G, D)
     if out.numel():
         _decode[lambda meta: (N, triton.cdiv(M * size, meta["TILE_BYTES"]))](
-            acts, indices, W_dec, b_dec, out, K, M, gpu.next_power_of_2(L)
+            acts, indices, W_dec, b_dec, out, K, M, launch.next_power_of_2(L)
         )
     return out
 
@@ -55,7 +55,7 @@ def backward(
 
 # acts [N, K], indices int64 [N, K], W_dec [L, M], b_dec [M] → out [N, M], with M = G·D.
 # Examples run fastest in the grid: a tile of W_dec's columns stays in the L2 while every example passes over it.
-@gpu.tuned(TILES, key=["about_L", "M"])
+@launch.tuned(TILES, key=["about_L", "M"])
 @triton.jit
 def _decode(acts, indices, W_dec, b_dec, out, K, M, about_L, TILE_BYTES: tl.constexpr, BLOCK_E: tl.constexpr):
     n = tl.program_id(0).to(tl.int64)
@@ -68,7 +68,7 @@ def _decode(acts, indices, W_dec, b_dec, out, K, M, about_L, TILE_BYTES: tl.cons
     tl.store(out + n * M + m, acc, mask=inside)
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """Every tile in bf16 and fp32; the first also in fp16 and without a bias."""
     found = []
     for config, dtype, left_out in [
@@ -81,5 +81,5 @@ def builds() -> list[gpu.Build]:
             "indices": "*i64",
             **dict.fromkeys(("K", "M", "about_L"), "i32"),
         }
-        found.append(gpu.Build.of(_decode, types, config, left_out, ("M",)))
+        found.append(launch.Build.of(_decode, types, config, left_out, ("M",)))
     return found

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from groupcc.ops.backend import Op
-from groupcc.ops.checks import check_selection
+from groupcc.ops._checks import check_selection
+from groupcc.ops._dispatch import Op
 from groupcc.ops.topk.reference import topk_reference
 
 __all__ = ["topk"]

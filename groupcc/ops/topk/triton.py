@@ -12,9 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops.gpu import Build, next_power_of_2, tuned, why_not
-from groupcc.ops.order import block_columns, count, entry_of, gather_row, row_keys, write_largest
-from groupcc.ops.scatter import scatter_acts
+from groupcc.ops._triton.keys import block_columns, count, entry_of, gather_row, row_keys, write_largest
+from groupcc.ops._triton.launch import Build, next_power_of_2, tuned, why_not
+from groupcc.ops._triton.scatter import scatter_acts
 
 __all__ = ["backward", "builds", "forward", "unsupported"]
 

@@ -11,8 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops import gpu
-from groupcc.ops.latent_major import latent_major
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.latent_major import latent_major
 
 __all__ = ["TILES", "LatentSums", "accumulator", "builds", "latent_sum", "sum_rows", "too_wide"]
 
@@ -70,7 +70,7 @@ def latent_sum(
         ends = torch.cat([ends, ends.new_full((1,), N * K + N)])
     out = rows.new_empty(L, M)
     out_columns = rows.new_empty(M) if columns else None
-    size = max(_SEGMENT, gpu.next_power_of_2(len(weights_E) // _SEGMENTS))
+    size = max(_SEGMENT, launch.next_power_of_2(len(weights_E) // _SEGMENTS))
     segments, joins = _segments(begins, ends, len(weights_E), size)
     acc = accumulator(rows.dtype)
     partials = rows.new_empty(2 * len(joins), M, dtype=acc)
@@ -141,7 +141,7 @@ def _launch(
     size = table.element_size()
     if M:
         _latent_sum[lambda meta: (len(segments), triton.cdiv(M * size, meta["TILE_BYTES"]))](
-            weights, rows, table, segments, scale, partials, out, columns, L, M, gpu.next_power_of_2(L)
+            weights, rows, table, segments, scale, partials, out, columns, L, M, launch.next_power_of_2(L)
         )
 
 
@@ -165,7 +165,7 @@ def sum_rows(weights, rows, begin, end, table, M, offsets, inside, BLOCK_E: tl.c
 
 # weights [E], rows int64 [E], table [·, M], segments int64 [S, 4] → out [L, M], columns [M] or partials [·, M].
 # Segments run fastest in the grid: a tile of all the table's rows stays in the L2 while every latent passes over it.
-@gpu.tuned(TILES, key=["about_L", "M"])
+@launch.tuned(TILES, key=["about_L", "M"])
 @triton.jit
 def _latent_sum(
     weights,
@@ -209,7 +209,7 @@ def _value_sums(weights: torch.Tensor, starts: torch.Tensor, L: int) -> torch.Te
 
 
 # weights [E], starts int64 [L + 1] → out [L].
-@gpu.fused
+@launch.fused
 @triton.jit
 def _value_sum(weights, starts, out, BLOCK_E: tl.constexpr):
     latent = tl.program_id(0)
@@ -222,7 +222,7 @@ def _value_sum(weights, starts, out, BLOCK_E: tl.constexpr):
     tl.store(out + latent, tl.sum(acc))
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """Every tile in bf16 and fp32; the first in fp16, without scale and columns, and as the second pass has it."""
     found = []
     for config, dtype, table, left_out in [
@@ -238,6 +238,6 @@ def builds() -> list[gpu.Build]:
             **dict.fromkeys(("out", "columns"), f"*{dtype}"),
             **dict.fromkeys(("L", "M", "about_L"), "i32"),
         }
-        found.append(gpu.Build.of(_latent_sum, types, config, left_out, ("M",)))
+        found.append(launch.Build.of(_latent_sum, types, config, left_out, ("M",)))
     types = {"weights": "*bf16", "starts": "*i64", "out": "*bf16"}
-    return [*found, gpu.Build.of(_value_sum, types, triton.Config({"BLOCK_E": 256}, num_warps=1))]
+    return [*found, launch.Build.of(_value_sum, types, triton.Config({"BLOCK_E": 256}, num_warps=1))]

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from groupcc.errors import BackendError, argument_error
+from groupcc.ops._torch_private import dynamo_reads_context_variables, read_once_when_compiled
 
 __all__ = ["BACKENDS", "Op", "backend_status", "current_backend", "log_once", "registered_ops", "use_backend"]
 
@@ -31,25 +31,17 @@ _logger = logging.getLogger("groupcc.ops")
 
 def current_backend() -> str:
     """The backend in force: the innermost `use_backend`, else GROUPCC_BACKEND, else `auto`."""
-    constant = torch.compiler.is_compiling() and not _dynamo_reads_context()
+    constant = torch.compiler.is_compiling() and not dynamo_reads_context_variables()
     name = _chosen_when_compiled() if constant else _chosen.get()
     if name is not None:
         return name
     return _checked(os.environ.get("GROUPCC_BACKEND", "auto"), "GROUPCC_BACKEND")
 
 
-def _dynamo_reads_context() -> bool:
-    return hasattr(sys.modules["torch._dynamo.variables"], "ContextVarVariable")
-
-
+# Where Dynamo cannot read context variables (PyTorch 2.11), compiled code keeps the backend of the time of compilation.
+@read_once_when_compiled
 def _chosen_when_compiled() -> str | None:
     return _chosen.get()
-
-
-# Dynamo takes their results as constants: what torch.compiler.assume_constant_result does, which imports Dynamo first.
-# Where Dynamo cannot read context variables (PyTorch 2.11), what is compiled therefore keeps the backend of that time.
-_dynamo_reads_context._dynamo_marked_constant = True  # type: ignore[attr-defined]
-_chosen_when_compiled._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -158,7 +150,7 @@ class Op:
         if isinstance(module, str):
             return module
         if backend == "triton" and not torch.cuda.is_available():
-            from groupcc.ops.gpu import INTERPRETED
+            from groupcc.ops._triton.launch import INTERPRETED
 
             if not INTERPRETED:
                 return "its kernels need a CUDA GPU, and there is none"

@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 
 from groupcc.groups import Group
-from groupcc.ops import gpu
-from groupcc.ops.group_transform import CONFIGS, by_matrix, plan_for, read_tile, row_table, tile, where
-from groupcc.ops.order import entry_of, index_of_entry, key_of, key_of_entry, value_of_key
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.group_transform import CONFIGS, by_matrix, plan_for, read_tile, row_table, tile, where
+from groupcc.ops._triton.keys import entry_of, index_of_entry, key_of, key_of_entry, value_of_key
 
 __all__ = ["builds", "spread", "strongest"]
 
@@ -52,7 +52,7 @@ def _spread_tile(C: int) -> int:
     return min(tile(C), 32)
 
 
-@gpu.tuned(CONFIGS, key=["C", "G"])
+@launch.tuned(CONFIGS, key=["C", "G"])
 @triton.jit
 def _largest(
     products,
@@ -94,7 +94,7 @@ def _largest(
     tl.store(values + column, value_of_key(key_of_entry(best), values.dtype.element_ty), mask=inside)
 
 
-@gpu.tuned(_SPREAD, key=["C", "G"])
+@launch.tuned(_SPREAD, key=["C", "G"])
 @triton.jit
 def _spread(grad, poses, matrix, target, d_products, N, L, C, G, BLOCK_C: tl.constexpr, BLOCK: tl.constexpr):
     """d_products[row c, n, l] = grad[n, l] · matrix[c, pose[n, l]]."""
@@ -112,7 +112,7 @@ def _spread(grad, poses, matrix, target, d_products, N, L, C, G, BLOCK_C: tl.con
     tl.store(d_products + at, value.to(share.dtype)[:, None] * share, mask=written)
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """For a group of 64 elements or more, also where no size is a multiple of 16, and for one of up to 16 elements."""
     found = []
     for dtype, name in ((torch.bfloat16, "*bf16"), (torch.float16, "*fp16"), (torch.float32, "*fp32")):
@@ -128,8 +128,8 @@ def builds() -> list[gpu.Build]:
             sizes = {"BLOCK_C": read_tile(rows, dtype, width), "BLOCK_G": rows}
             divisible = ("L", "C", "G") if width == 16 else ()
             for config in CONFIGS:
-                build = gpu.Build.of(_largest, types, config, sizes, divisible)
+                build = launch.Build.of(_largest, types, config, sizes, divisible)
                 found.append(replace(build, tensor_cores=half))
             for config in _SPREAD:
-                found.append(gpu.Build.of(_spread, types, config, {"BLOCK_C": _spread_tile(rows)}, divisible))
+                found.append(launch.Build.of(_spread, types, config, {"BLOCK_C": _spread_tile(rows)}, divisible))
     return found

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from groupcc.groups import Group
-from groupcc.ops import gpu
+from groupcc.ops._triton import launch
 from groupcc.ops.group_correlate import Plan, by_size, plan_of
 
 __all__ = [
@@ -145,7 +145,7 @@ def row_table(sizes: Sizes, device: torch.device) -> torch.Tensor:
 
 def tile(rows: int) -> int:
     """How many of so many rows of the result a tile has."""
-    return min(max(gpu.next_power_of_2(rows), 16), _MOST)
+    return min(max(launch.next_power_of_2(rows), 16), _MOST)
 
 
 def read_tile(rows: int, dtype: torch.dtype, width: int) -> int:
@@ -167,13 +167,13 @@ def where(rows, r, R, n, N, width):
 def by_matrix(x, matrix, acc):
     """acc + x @ matrix; in 16-bit types with the matrix as the sum of two."""
     rounded = matrix.to(x.dtype)
-    acc = gpu.dot(x, rounded, acc)
+    acc = launch.dot(x, rounded, acc)
     if x.dtype.primitive_bitwidth == 16:
-        acc = gpu.dot(x, (matrix - rounded.to(matrix.dtype)).to(x.dtype), acc)
+        acc = launch.dot(x, (matrix - rounded.to(matrix.dtype)).to(x.dtype), acc)
     return acc
 
 
-@gpu.tuned(CONFIGS, key=["C", "R"])
+@launch.tuned(CONFIGS, key=["C", "R"])
 @triton.jit
 def _transform(
     x,
@@ -214,7 +214,7 @@ def _transform(
     tl.store(out + (where(target, r, R, n, N, width) + w[:, None]), acc, mask=inside & (r < R)[None, :])
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """Every tile for a group of 64 elements or more, the matrix and its transpose, also where no size is a multiple of
     16, and for one of up to 16 elements."""
     found = []
@@ -233,6 +233,6 @@ def builds() -> list[gpu.Build]:
             ):
                 constants = {unit: 1, "BLOCK_C": read_tile(rows, dtype, width), "BLOCK_R": rows}
                 divisible = ("width", "C", "R", *({"stride_r", "stride_c"} - {unit})) if width == 16 else ()
-                build = gpu.Build.of(_transform, types, config, constants, divisible)
+                build = launch.Build.of(_transform, types, config, constants, divisible)
                 found.append(replace(build, tensor_cores=half))
     return found

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from groupcc.groups import Group
+from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads
 from groupcc.ops.group_correlate import Plan, plan_of
-from groupcc.ops.native import _C, DTYPES, empty, threads
 
 __all__ = ["Folds", "Layout", "acts_layout", "elements", "folds_of", "products_layout", "transform", "weights_layout"]
 

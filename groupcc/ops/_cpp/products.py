@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import torch
 
-from groupcc.ops.native import _C
+from groupcc.ops._cpp.launch import _C
+from groupcc.ops._torch_private import onednn_product
 
 __all__ = ["bmm"]
 
@@ -24,15 +25,10 @@ def _onednn_is_faster() -> bool:
     try:
         # Whatever the default dtype and device are just now: the answer is kept.
         ones = torch.ones(4, 3, dtype=torch.float32, device="cpu")
-        _onednn(ones, ones)
+        onednn_product(ones, ones)
     except (AttributeError, RuntimeError):  # an operator that PyTorch does not document: it may be gone one day
         return False
     return True
-
-
-def _onednn(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a [M, K], b [N, K] → a bᵀ [M, N]."""
-    return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 
 
 def bmm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
@@ -40,6 +36,6 @@ def bmm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
     B, M, K = a.shape
     if a.dtype == torch.float32 and M * K * b.shape[2] >= _LEAST_MULTIPLICATIONS and _onednn_is_faster():
         for i in range(B):
-            out[i] = _onednn(a[i], b[i].t())
+            out[i] = onednn_product(a[i], b[i].t())
     else:
         torch.bmm(a, b, out=out)

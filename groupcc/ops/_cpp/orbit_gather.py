@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops.native import _C, DTYPES, threads
+from groupcc.ops._cpp.launch import _C, DTYPES, threads
 from groupcc.ops.orbit_gather import outside_error
 
 __all__ = ["as_points", "gather", "scatter", "with_channels_inside"]

@@ -25,7 +25,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Build:
-    """One kernel with one shipped configuration, as the compile gate (tests/compile_gate.py) builds it without a GPU.
+    """One kernel in one shipped configuration, for the compile gate (tests/helpers/compile_gate.py): it needs no GPU.
 
     `kernel`: the function decorated with `triton.jit`, tuned or not. `signature`: each argument's type, as in
     `{"x": "*bf16", "n": "i32", "BLOCK": "constexpr"}`; `constexprs`: their values. Pointers and the integers named in
@@ -109,7 +109,7 @@ def tuned(configs: Sequence[triton.Config], key: Sequence[str]) -> Callable[[Any
 
 
 @triton.jit
-def dot(a, b, acc):  # type: ignore[no-untyped-def]
+def dot(a, b, acc):
     """acc + a @ b on tensor cores for bf16 and fp16, with fp32's own products for fp32."""
     if _INTERPRETED:  # which keeps bf16 as bit patterns, and would multiply those
         a, b = a.to(acc.dtype), b.to(acc.dtype)

@@ -6,8 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops import gpu
-from groupcc.ops.latent_sum import accumulator
+from groupcc.ops._triton import launch
+from groupcc.ops._triton.latent_sum import accumulator
 
 __all__ = ["builds", "row_dots"]
 
@@ -38,7 +38,9 @@ def row_dots(
     n_slabs = max(triton.cdiv(M, slab), 1)
     out = table.new_empty(n_slabs, N, K, dtype=table.dtype if n_slabs == 1 else accumulator(table.dtype))
     if N and K:
-        _row_dots[(N, n_slabs)](rows, indices, table, scale, out, N, K, M, slab, gpu.next_power_of_2(L), BLOCK_M=tile)
+        _row_dots[(N, n_slabs)](
+            rows, indices, table, scale, out, N, K, M, slab, launch.next_power_of_2(L), BLOCK_M=tile
+        )
     return out[0] if n_slabs == 1 else out.sum(0).to(table.dtype)
 
 
@@ -49,7 +51,7 @@ def _slab(L: int, M: int, tile: int, itemsize: int) -> int:
 
 # rows [N, M], indices int64 [N, K], table [L, M], scale fp32 [M] → out [slabs, N, K].
 # Examples run fastest in the grid: a slab of the table stays in the L2 while every example passes over it.
-@gpu.tuned(_CONFIGS, key=["about_L", "M"])
+@launch.tuned(_CONFIGS, key=["about_L", "M"])
 @triton.jit
 def _row_dots(rows, indices, table, scale, out, N, K, M, slab, about_L, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
     n = tl.program_id(0).to(tl.int64)
@@ -71,7 +73,7 @@ def _row_dots(rows, indices, table, scale, out, N, K, M, slab, about_L, BLOCK_M:
         tl.store(out + ((tl.program_id(1).to(tl.int64) * N + n) * K + k), tl.sum(acc, axis=1), mask=k < K)
 
 
-def builds() -> list[gpu.Build]:
+def builds() -> list[launch.Build]:
     """Every configuration in bf16 and fp32, with the sums of a slab as output; the first also in fp16 and unscaled."""
     found = []
     for config, dtype, out, left_out in [
@@ -85,5 +87,5 @@ def builds() -> list[gpu.Build]:
             **dict.fromkeys(("N", "K", "M", "slab", "about_L"), "i32"),
         }
         tile = {"BLOCK_M": _TILE_BYTES * 8 // int(dtype[-2:])}
-        found.append(gpu.Build.of(_row_dots, types, config, tile | left_out, ("M", "slab")))
+        found.append(launch.Build.of(_row_dots, types, config, tile | left_out, ("M", "slab")))
     return found

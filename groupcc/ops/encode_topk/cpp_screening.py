@@ -6,11 +6,10 @@ it is not among the k largest, with a proof (csrc/encode_topk.cpp); only the oth
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
-from groupcc.ops.native import _C, empty, threads
+from groupcc.ops._cpp.launch import _C, empty, threads
+from groupcc.ops._torch_private import fast_bfloat16
 
 __all__ = ["pays", "screened"]
 
@@ -23,15 +22,6 @@ PROBE = 64
 LEAST_ROWS, LEAST_WIDTH, LEAST_LATENTS_PER_ACTIVE = 64, 128, 16
 # Up to here the rounding errors of sums stay within what the proof allows for.
 LARGEST_WIDTH = 1 << 16
-
-
-@lru_cache(maxsize=1)
-def fast_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products and PyTorch uses them."""
-    has = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(supported is not None and supported() for supported in has) and bool(
-        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
 
 
 def pays(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int) -> bool:

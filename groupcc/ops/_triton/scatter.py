@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops.gpu import Build, fused
+from groupcc.ops._triton.launch import Build, fused
 
 __all__ = ["builds", "scatter_acts"]
 

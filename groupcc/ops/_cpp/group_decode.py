@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops.decode_native import address, widened
-from groupcc.ops.native import _C, DTYPES, empty, threads
+from groupcc.ops._cpp.decode import address, widened
+from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads
 
 __all__ = ["dots", "pose_table", "sums"]
 

@@ -7,29 +7,29 @@
 
 #include <algorithm>
 #include <atomic>
+#include <stdexcept>
 #include <vector>
 
 #include "bindings.h"
 #include "parallel.h"
-#include "scalar.h"
 #include "scratch.h"
 
 namespace groupcc {
 namespace {
 
-class BatchSelection {
+class BatchTopk {
   public:
-    BatchSelection(std::uintptr_t pre_acts, std::int64_t stride, std::int64_t N, std::int64_t L, std::int64_t k,
-                   int dtype, int threads)
-        : rows{at<void>(pre_acts), stride, N, L},
+    BatchTopk(const Tensor& pre_acts, std::int64_t k, int threads)
+        : dtype(floating(pre_acts, "pre_acts")),
+          rows(rows_of(pre_acts)),
           kernels(batch_kernels().of[dtype]),
           key_bytes(static_cast<std::int64_t>(kernels.key_bytes)),
-          wanted(N * k),
-          n_threads(static_cast<int>(std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(N, 1)))),
-          element_bytes(size_of(dtype)),
-          room(std::min(3 * wanted + L, N * L)),
-          parts(static_cast<std::size_t>(N)) {
-        if (N == 0) return;
+          wanted(rows.N * k),
+          n_threads(static_cast<int>(std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(rows.N, 1)))),
+          room(std::min(3 * wanted + rows.L, rows.N * rows.L)),
+          parts(static_cast<std::size_t>(rows.N)) {
+        if (k < 1 || k > rows.L) throw std::invalid_argument("k: expected from 1 to L");
+        if (rows.N == 0) return;
         for (int t = 0; t < n_threads; ++t) collected.push_back(memory.take<char>(room * key_bytes));
         find();
     }
@@ -37,12 +37,14 @@ class BatchSelection {
     std::int64_t K() const { return most; }
     double threshold() const { return least; }
 
-    void write(std::uintptr_t acts, std::uintptr_t indices) {
+    void write(const Tensor& acts, const Tensor& indices) {
+        char* const to = elements<char>(acts, "acts", static_cast<Dtype>(dtype), {rows.N, most});
+        auto* const chosen = elements<std::int64_t>(indices, "indices", Dtype::int64, {rows.N, most});
         each_row(most, [&](std::int64_t row, void* scratch) {
             const Part& part = parts[static_cast<std::size_t>(row)];
             const std::int64_t from = row * most;
             kernels.write(part.keys, part.n, cut, part.equals, most,
-                          at<char>(acts) + from * element_bytes, at<std::int64_t>(indices) + from, scratch);
+                          to + from * size_of(dtype), chosen + from, scratch);
         });
     }
 
@@ -198,12 +200,12 @@ class BatchSelection {
         return known;
     }
 
+    const int dtype;
     const Rows rows;
     const BatchKernels& kernels;
     const std::int64_t key_bytes;
     const std::int64_t wanted;
     const int n_threads;
-    const std::int64_t element_bytes;
     const std::int64_t room;  // keys that a thread may collect
     Scratch memory;
     std::vector<char*> collected;  // each thread's keys
@@ -218,12 +220,12 @@ class BatchSelection {
 void bind_batchtopk(pybind11::module_& m) {
     using namespace pybind11::literals;
     using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
-    pybind11::class_<BatchSelection>(m, "BatchSelection", "The N·k largest of a batch; `pre_acts` must outlive it.")
-        .def(pybind11::init<std::uintptr_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, int, int>(),
-             "pre_acts"_a, "stride"_a, "N"_a, "L"_a, "k"_a, "dtype"_a, "threads"_a, Release())
-        .def_property_readonly("K", &BatchSelection::K)
-        .def_property_readonly("threshold", &BatchSelection::threshold)
-        .def("write", &BatchSelection::write, "acts"_a, "indices"_a, Release());
+    pybind11::class_<BatchTopk>(m, "BatchTopk", "The N·k largest of a batch.")
+        .def(pybind11::init<const Tensor&, std::int64_t, int>(), "pre_acts"_a, "k"_a, "threads"_a, Release(),
+             pybind11::keep_alive<1, 2>())
+        .def_property_readonly("K", &BatchTopk::K)
+        .def_property_readonly("threshold", &BatchTopk::threshold)
+        .def("write", &BatchTopk::write, "acts"_a, "indices"_a, Release());
 }
 
 }  // namespace groupcc

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "isa.h"
 #include "selection.h"
 
 namespace groupcc {

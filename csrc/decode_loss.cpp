@@ -1,28 +1,55 @@
 // decode_loss: acts [N, K], indices [N, K], W_dec [L, M], bias [M], target → loss [G], residual [N, M], with M = G·D.
 #include "decode_loss.h"
 
+#include <stdexcept>
+
 #include "bindings.h"
 #include "decode_tiles.h"
 
 namespace groupcc {
 namespace {
 
-// The target is [N, M], or maps and taps with target 0.
-void decode_loss(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W_dec, std::uintptr_t bias,
-                 std::uintptr_t target, std::uintptr_t maps, std::uintptr_t tap_index, std::uintptr_t tap_weight,
-                 std::int64_t S, std::int64_t pixels, std::int64_t P, std::int64_t T,
-                 std::uintptr_t loss, std::uintptr_t residual, std::int64_t N, std::int64_t K, std::int64_t L,
-                 std::int64_t G, std::int64_t D, int dtype, int threads) {
-    const std::int64_t M = G * D;
-    const DecodeProblem problem{acts, indices, W_dec, bias, N, K, L, M, dtype, threads};
-    with_acc(dtype, [&](auto acc) {
+// target [N, G, D]; or, if there are taps, index and weight [G, P, T], maps [B, S, H, W, D] that they read, N = B·P.
+Comparison comparison(const Tensor& target, const MaybeTensor& tap_index, const MaybeTensor& tap_weight, Dtype dtype,
+                      Dtype sums, std::int64_t N, std::int64_t G, std::int64_t D) {
+    Comparison with{};
+    with.N = N;
+    with.D = D;
+    if (!tap_index) {
+        with.target = elements<void>(target, "target", dtype, {N, G, D});
+        return with;
+    }
+    const auto [B, S, H, W, channels] = shape_of<5>(target, "target");
+    const auto [elements_of_group, P, T] = shape_of<3>(*tap_index, "tap_index");
+    if (B * P != N || channels != D || elements_of_group != G || (S != 1 && S != G)) {
+        throw std::invalid_argument("target: expected maps [B, S, H, W, D] and taps [G, P, T] with B·P = N, S = 1 or G");
+    }
+    with.maps = elements<void>(target, "target", dtype, {B, S, H, W, D});
+    with.tap_index = elements<std::int64_t>(tap_index, "tap_index", Dtype::int64, {G, P, T});
+    with.tap_weight = elements<void>(tap_weight, "tap_weight", sums, {G, P, T});
+    with.S = S;
+    with.pixels = H * W;
+    with.P = P;
+    with.T = T;
+    return with;
+}
+
+void decode_loss(const Tensor& acts, const Tensor& indices, const Tensor& W_dec, const MaybeTensor& bias,
+                 const Tensor& target, const MaybeTensor& tap_index, const MaybeTensor& tap_weight, const Tensor& loss,
+                 const Tensor& residual, int threads) {
+    const DecodeProblem problem = decode_problem(acts, indices, W_dec, bias, threads);
+    const Dtype dtype = *W_dec.dtype, type = type_of_sums(problem.dtype);
+    const std::int64_t N = problem.N, M = problem.M, G = W_dec.sizes[1], D = W_dec.sizes[2];
+    Comparison with = comparison(target, tap_index, tap_weight, dtype, type, N, G, D);
+    with.residual = elements<void>(residual, "residual", dtype, {N, G, D});
+    void* const losses = elements<void>(loss, "loss", type, {G});
+    with_acc(problem.dtype, [&](auto acc) {
         using Acc = decltype(acc);
         const std::int64_t width = tile_columns(problem), tiles = (M + width - 1) / width;
         Scratch scratch;
         Acc* const squares = scratch.take<Acc>((tiles + G) * N);
-        const Comparison with{at<void>(target), at<void>(maps), at<std::int64_t>(tap_index), at<void>(tap_weight),
-                              S, pixels, P, T, N, D, at<void>(residual), squares};
-        const auto compare = decode_loss_kernels().compare[dtype];
+        with.squares = squares;
+        const auto compare = decode_loss_kernels().compare[problem.dtype];
         decode_tiles<Acc>(problem, [&](const DecodeTile& tile) { compare(tile, with); });
         // Over the rows in double: thousands of squares summed in fp32 would lose digits.
         parallel_for(G, threads, [&](std::int64_t first, std::int64_t last, int) {
@@ -32,7 +59,7 @@ void decode_loss(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W_d
                     const Acc* const part = squares + (m / width + g) * N;
                     for (std::int64_t n = 0; n < N; ++n) sum += part[n];
                 }
-                at<Acc>(loss)[g] = static_cast<Acc>(sum);
+                static_cast<Acc*>(losses)[g] = static_cast<Acc>(sum);
             }
         });
     });
@@ -42,9 +69,9 @@ void decode_loss(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W_d
 
 void bind_decode_loss(pybind11::module_& m) {
     using namespace pybind11::literals;
-    m.def("decode_loss", &decode_loss, "acts"_a, "indices"_a, "W_dec"_a, "bias"_a, "target"_a, "maps"_a,
-          "tap_index"_a, "tap_weight"_a, "S"_a, "pixels"_a, "P"_a, "T"_a, "loss"_a, "residual"_a, "N"_a, "K"_a, "L"_a,
-          "G"_a, "D"_a, "dtype"_a, "threads"_a, pybind11::call_guard<pybind11::gil_scoped_release>());
+    m.def("decode_loss", &decode_loss, "acts"_a, "indices"_a, "W_dec"_a, "bias"_a, "target"_a,
+          "tap_index"_a, "tap_weight"_a, "loss"_a, "residual"_a, "threads"_a,
+          pybind11::call_guard<pybind11::gil_scoped_release>());
 }
 
 }  // namespace groupcc

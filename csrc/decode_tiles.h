@@ -4,17 +4,32 @@
 #include <algorithm>
 
 #include "parallel.h"
-#include "scalar.h"
 #include "scratch.h"
 #include "sparse_decode.h"
+#include "tensor.h"
 
 namespace groupcc {
 
 struct DecodeProblem {
-    std::uintptr_t acts, indices, W_dec, bias;  // acts in the type of accumulation; bias may be 0
+    const void* acts;  // [N, K], in the type of accumulation
+    const std::int64_t* indices;
+    const void *W_dec, *bias;  // [L, M]; [M] or null
     std::int64_t N, K, L, M;
     int dtype, threads;
 };
+
+// acts [N, K], indices [N, K], W_dec [L, G, D] and bias [G, D] or none, as Python passes them.
+inline DecodeProblem decode_problem(const Tensor& acts, const Tensor& indices, const Tensor& W_dec,
+                                    const MaybeTensor& bias, int threads) {
+    const int dtype = floating(W_dec, "W_dec");
+    const auto [L, G, D] = shape_of<3>(W_dec, "W_dec");
+    const auto [N, K] = shape_of<2>(acts, "acts");
+    return {elements<void>(acts, "acts", type_of_sums(dtype), {N, K}),
+            elements<std::int64_t>(indices, "indices", Dtype::int64, {N, K}),
+            elements<void>(W_dec, "W_dec", *W_dec.dtype, {L, G, D}),
+            elements<void>(bias, "bias", *W_dec.dtype, {G, D}),
+            N, K, L, G * D, dtype, threads};
+}
 
 // By latent where W_dec's rows have this many readers each, or more: each is then read once, at the price of sums
 // that live in L2 rather than in registers.
@@ -38,10 +53,10 @@ void decode_tiles(const DecodeProblem& p, const After& after) {
     const SparseDecodeKernels& kernels = sparse_decode_kernels();
     Scratch scratch;
     DecodeTile common{};
-    common.W_dec = at<void>(p.W_dec);
-    common.bias = at<void>(p.bias);
-    common.acts = at<void>(p.acts);
-    common.indices = at<std::int64_t>(p.indices);
+    common.W_dec = p.W_dec;
+    common.bias = p.bias;
+    common.acts = p.acts;
+    common.indices = p.indices;
     common.K = p.K;
     common.M = p.M;
     const bool by_latent = sums_by_latent(p);

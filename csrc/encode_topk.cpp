@@ -27,12 +27,12 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
 #include "bindings.h"
 #include "latent_parts.h"
 #include "parallel.h"
-#include "scalar.h"
 #include "scratch.h"
 
 namespace groupcc {
@@ -45,10 +45,15 @@ constexpr float largest = 1e18f;
 // So many rows share room for their candidates. Not a thread's rows: then the threads would say which rows find none.
 constexpr std::int64_t rows_sharing = 16;
 
-void round_rows(std::uintptr_t rows, std::uintptr_t shift, std::uintptr_t against, std::uintptr_t rounded,
-                std::uintptr_t stats, std::int64_t R, std::int64_t M, int threads) {
-    float* const s = at<float>(stats);
-    const RoundArgs args{at<float>(rows), at<float>(shift), at<float>(against), at<std::uint16_t>(rounded),
+// stats [4, R]: of each row its size, its rounded size, the error of rounding, and its dot with `against`.
+void encode_topk_round(const Tensor& rows, const MaybeTensor& shift, const MaybeTensor& against, const Tensor& rounded,
+                       const Tensor& stats, int threads) {
+    const auto [R, M] = shape_of<2>(rows, "rows");
+    float* const s = elements<float>(stats, "stats", Dtype::float32, {4, R});
+    const RoundArgs args{elements<float>(rows, "rows", Dtype::float32, {R, M}),
+                         elements<float>(shift, "shift", Dtype::float32, {M}),
+                         elements<float>(against, "against", Dtype::float32, {M}),
+                         elements<std::uint16_t>(rounded, "rounded", Dtype::bfloat16, {R, M}),
                          s, s + R, s + 2 * R, s + 3 * R, M};
     const auto kernel = encode_topk_kernels().round_rows;
     parallel_for(R, threads, [&](std::int64_t begin, std::int64_t end, int) { kernel(args, begin, end); });
@@ -176,15 +181,28 @@ void choose_largest(const Choice& c, const Candidates& found, const std::vector<
     });
 }
 
-// Rows [begin, begin + n): writes acts, indices [n, k] and failed [n], 1 for the rows left to the caller. Returns how
-// many those are.
-std::int64_t choose(std::uintptr_t z, std::uintptr_t x, std::uintptr_t W, std::uintptr_t b, std::uintptr_t latent_stats,
-                    std::uintptr_t example_stats, float centre_size, std::uintptr_t acts, std::uintptr_t indices,
-                    std::uintptr_t failed, std::int64_t n_examples, std::int64_t begin, std::int64_t n, std::int64_t L,
-                    std::int64_t M, std::int64_t k, int threads) {
-    const Choice c{at<std::uint16_t>(z), at<float>(x), at<float>(W), at<float>(b), at<float>(latent_stats),
-                   at<float>(example_stats), norm_bound(centre_size, M), at<float>(acts), at<std::int64_t>(indices),
-                   at<std::uint8_t>(failed), n_examples, begin, n, L, M, k};
+// For the n rows of z, which are those from `begin` on of x, writes acts, indices [N, k] and failed [N]: 1 for the rows left
+// to the caller. Returns how many of the n are left.
+std::int64_t encode_topk_choose(const Tensor& z, const Tensor& x, const Tensor& W, const Tensor& b,
+                                const Tensor& latent_stats, const Tensor& example_stats, float centre_size,
+                                const Tensor& acts, const Tensor& indices, const Tensor& failed, std::int64_t begin,
+                                int threads) {
+    const auto [N, M] = shape_of<2>(x, "x");
+    const auto [n, L] = shape_of<2>(z, "z");
+    const std::int64_t k = shape_of<2>(acts, "acts")[1];
+    if (k < 1 || k > L) throw std::invalid_argument("acts: expected from 1 to L columns");
+    if (begin < 0 || n > N - begin) throw std::invalid_argument("begin: expected rows of z that there are in x");
+    const Choice c{elements<std::uint16_t>(z, "z", Dtype::bfloat16, {n, L}),
+                   elements<float>(x, "x", Dtype::float32, {N, M}),
+                   elements<float>(W, "W", Dtype::float32, {L, M}),
+                   elements<float>(b, "b", Dtype::float32, {L}),
+                   elements<float>(latent_stats, "latent_stats", Dtype::float32, {4, L}),
+                   elements<float>(example_stats, "example_stats", Dtype::float32, {4, N}),
+                   norm_bound(centre_size, M),
+                   elements<float>(acts, "acts", Dtype::float32, {N, k}) + begin * k,
+                   elements<std::int64_t>(indices, "indices", Dtype::int64, {N, k}) + begin * k,
+                   elements<std::uint8_t>(failed, "failed", Dtype::uint8, {N}) + begin,
+                   N, begin, n, L, M, k};
     Latents latents{std::vector<float>(L), std::vector<float>(L), std::vector<float>(L)};
     for (std::int64_t l = 0; l < L; ++l) {
         latents.h[l] = c.latent_stats[3 * L + l] + c.b[l];
@@ -200,15 +218,24 @@ std::int64_t choose(std::uintptr_t z, std::uintptr_t x, std::uintptr_t W, std::u
 }
 
 // grad [N, K] in the type of accumulation, 0 where no gradient passes: such entries are left out.
-void encode_topk_backward(std::uintptr_t grad, std::uintptr_t indices, std::uintptr_t x, std::uintptr_t d_W,
-                          std::uintptr_t d_b, std::int64_t N, std::int64_t K, std::int64_t L, std::int64_t M,
-                          int dtype, int threads) {
+void encode_topk_backward(const Tensor& grad, const Tensor& indices, const Tensor& x, const Tensor& d_W,
+                          const Tensor& d_b, int threads) {
+    const int dtype = floating(x, "x");
+    const auto [N, K] = shape_of<2>(grad, "grad");
+    const auto shape = shape_of<2>(d_W, "d_W");
+    const std::int64_t L = shape[0], M = shape[1];
+    const void* const grads = elements<void>(grad, "grad", type_of_sums(dtype), {N, K});
+    const auto* const chosen = elements<std::int64_t>(indices, "indices", Dtype::int64, {N, K});
+    const void* const rows = elements<void>(x, "x", *x.dtype, {N, M});
+    void* const to_W = elements<void>(d_W, "d_W", *x.dtype, {L, M});
+    void* const to_b = elements<void>(d_b, "d_b", *x.dtype, {L});
+    const std::int64_t n_grads = N, n_active = K;
     with_acc(dtype, [&](auto acc) {
         using Acc = decltype(acc);
         Scratch scratch;
-        const LatentMajor<Acc> index = latent_major(at<Acc>(grad), at<std::int64_t>(indices), N, K, L,
-                                                    std::max<std::int64_t>(N, 1), false, 1, scratch);
-        const EncodeGradArgs args{at<void>(x), index.runs, index.entries, at<void>(d_W), at<void>(d_b), M};
+        const LatentMajor<Acc> index = latent_major(static_cast<const Acc*>(grads), chosen, n_grads, n_active, L,
+                                                    std::max<std::int64_t>(n_grads, 1), false, 1, scratch);
+        const EncodeGradArgs args{rows, index.runs, index.entries, to_W, to_b, M};
         const auto kernel = encode_topk_kernels().gradients[dtype];
         each_thread(threads, [&](int t) { kernel(args, part_begin(index, t, threads), part_begin(index, t + 1, threads)); });
         zero_unused(index, args.d_W, M * size_of(dtype), L, threads);
@@ -221,13 +248,12 @@ void encode_topk_backward(std::uintptr_t grad, std::uintptr_t indices, std::uint
 void bind_encode_topk(pybind11::module_& m) {
     using namespace pybind11::literals;
     const pybind11::call_guard<pybind11::gil_scoped_release> released;
-    m.def("round_rows", &round_rows, "rows"_a, "shift"_a, "against"_a, "rounded"_a, "stats"_a, "R"_a, "M"_a,
+    m.def("encode_topk_round", &encode_topk_round, "rows"_a, "shift"_a, "against"_a, "rounded"_a, "stats"_a,
           "threads"_a, released);
-    m.def("encode_topk_choose", &choose, "z"_a, "x"_a, "W"_a, "b"_a, "latent_stats"_a, "example_stats"_a, "centre_size"_a,
-          "acts"_a, "indices"_a, "failed"_a, "n_examples"_a, "begin"_a, "n"_a, "L"_a, "M"_a, "k"_a, "threads"_a,
+    m.def("encode_topk_choose", &encode_topk_choose, "z"_a, "x"_a, "W"_a, "b"_a, "latent_stats"_a, "example_stats"_a,
+          "centre_size"_a, "acts"_a, "indices"_a, "failed"_a, "begin"_a, "threads"_a, released);
+    m.def("encode_topk_backward", &encode_topk_backward, "grad"_a, "indices"_a, "x"_a, "d_W"_a, "d_b"_a, "threads"_a,
           released);
-    m.def("encode_topk_backward", &encode_topk_backward, "grad"_a, "indices"_a, "x"_a, "d_W"_a, "d_b"_a, "N"_a, "K"_a,
-          "L"_a, "M"_a, "dtype"_a, "threads"_a, released);
 }
 
 }  // namespace groupcc

@@ -4,22 +4,25 @@
 #include <stdexcept>
 
 #include "bindings.h"
-#include "group_fold_args.h"
+#include "group_fold_bindings.h"
 #include "parallel.h"
-#include "scalar.h"
 #include "scratch.h"
 
 namespace groupcc {
 namespace {
 
-void group_transform(std::uintptr_t in, std::uintptr_t out, const FoldArgs& folds, std::uintptr_t in_offset,
-                     std::uintptr_t in_stride, std::uintptr_t out_offset, std::uintptr_t out_stride, std::int64_t N,
-                     std::int64_t width, bool back, int dtype, int threads) {
-    if (dtype != 0 && dtype != 1) throw std::invalid_argument("dtype: expected float32 or float64, code 0 or 1");
-    const TransformArgs args{at<void>(in), at<void>(out), folds_of(folds),
-                             at<std::int64_t>(in_offset), at<std::int64_t>(in_stride),
-                             at<std::int64_t>(out_offset), at<std::int64_t>(out_stride), width, back};
-    const auto kernel = group_correlate_kernels().transform[dtype];
+// The rows of x, which lie as `source` says, to those of `out`, which lie as `target` says: coefficients of elements, or
+// with `back` elements of coefficients.
+void group_correlate_transform(const Tensor& x, const Tensor& out, const FoldsOf& matrix, const Layout& source,
+                               const Layout& target, bool back, int threads) {
+    const std::int64_t N = source.N, G = matrix.G(), R = matrix.folds.R;
+    if (target.N != N || target.width != source.width) throw std::invalid_argument("target: expected N and width of source");
+    if (source.rows != (back ? R : G)) throw std::invalid_argument("source: expected a row for each column of the matrix");
+    if (target.rows != (back ? G : R)) throw std::invalid_argument("target: expected a row for each row of the matrix");
+    const Dtype dtype = static_cast<Dtype>(matrix.dtype);
+    const TransformArgs args{checked_flat(x, "x", dtype, source.count()), checked_flat(out, "out", dtype, target.count()),
+                             matrix.folds, source.offset, source.stride, target.offset, target.stride, source.width, back};
+    const auto kernel = group_correlate_kernels().transform[matrix.dtype];
     Scratch scratch;
     const std::int64_t buffer = fold_buffer(args.folds);
     double* const buffers = scratch.take<double>(threads * buffer);
@@ -32,9 +35,15 @@ void group_transform(std::uintptr_t in, std::uintptr_t out, const FoldArgs& fold
 
 void bind_group_correlate(pybind11::module_& m) {
     using namespace pybind11::literals;
-    m.def("group_transform", &group_transform, "in_"_a, "out"_a, "folds"_a, "in_offset"_a, "in_stride"_a,
-          "out_offset"_a, "out_stride"_a, "N"_a, "width"_a, "back"_a, "dtype"_a, "threads"_a,
-          pybind11::call_guard<pybind11::gil_scoped_release>());
+    pybind11::class_<FoldsOf>(m, "Folds", "The matrix of a transform in parts, see csrc/group_fold.h.")
+        .def(pybind11::init<const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&>(), "elements"_a,
+             "order"_a, "starts"_a, "forth"_a, "back"_a, pybind11::keep_alive<1, 2>(), pybind11::keep_alive<1, 3>(),
+             pybind11::keep_alive<1, 4>(), pybind11::keep_alive<1, 5>(), pybind11::keep_alive<1, 6>());
+    pybind11::class_<Layout>(m, "Layout", "Where the rows of a transform's input or output lie.")
+        .def(pybind11::init<const Tensor&, const Tensor&, std::int64_t, std::int64_t>(), "offset"_a, "stride"_a, "N"_a,
+             "width"_a, pybind11::keep_alive<1, 2>(), pybind11::keep_alive<1, 3>());
+    m.def("group_correlate_transform", &group_correlate_transform, "x"_a, "out"_a, "folds"_a, "source"_a, "target"_a,
+          "back"_a, "threads"_a, pybind11::call_guard<pybind11::gil_scoped_release>());
 }
 
 }  // namespace groupcc

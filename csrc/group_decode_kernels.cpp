@@ -1,4 +1,4 @@
-// group_decode: sums of translated blocks, and their inner products with an orbit.
+// group_decode_loss, group_encode_at: sums of translated blocks, and their inner products with an orbit.
 #include "group_decode.h"
 #include "vec.h"
 

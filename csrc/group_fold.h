@@ -1,4 +1,4 @@
-// A transform's matrix [R, G] in parts: what group_correlate's transforms and group_strongest's share.
+// A transform's matrix [R, G] in parts: what the transforms of group_correlate and group_correlate_max share.
 //
 // Involutions of the G columns that commute and fix none (multiplication by half a turn, or by a reflection) leave each
 // row as it is but for its sign. So G inputs are first added and subtracted by fours or twos, and a row reads those alone

@@ -9,8 +9,8 @@
 
 #include "group_decode.h"
 #include "latent_major.h"
-#include "scalar.h"
 #include "scratch.h"
+#include "tensor.h"
 
 namespace groupcc {
 namespace posed {
@@ -23,18 +23,29 @@ constexpr std::int64_t narrowest = 64, widest_bytes = 256;  // ranges: one line 
 constexpr std::int64_t taken_together = 4;  // see group_decode_kernels.cpp
 
 struct GroupProblem {
-    std::uintptr_t indices, poses, table;  // [N, K], [N, K], int32 [G, G]: row h is what pose h makes of the blocks
+    const std::int64_t *indices, *poses;  // [N, K]
+    const std::int32_t* table;            // [G, G]: row h is what pose h makes of the blocks
     std::int64_t N, K, L, G, D;
     int dtype, threads;
 };
 
+// indices, poses [N, K] and table int32 [G, G] as Python passes them.
+inline GroupProblem group_problem(const Tensor& indices, const Tensor& poses, const Tensor& table, std::int64_t L,
+                                  std::int64_t D, int dtype, int threads) {
+    const auto [N, K] = shape_of<2>(indices, "indices");
+    const std::int64_t G = shape_of<2>(table, "table")[0];
+    return {elements<std::int64_t>(indices, "indices", Dtype::int64, {N, K}),
+            elements<std::int64_t>(poses, "poses", Dtype::int64, {N, K}),
+            elements<std::int32_t>(table, "table", Dtype::int32, {G, G}),
+            N, K, L, G, D, dtype, threads};
+}
+
 inline void check(const GroupProblem& p) {
-    check_indices(at<std::int64_t>(p.indices), p.N * p.K, p.L);
-    const std::int64_t* const poses = at<std::int64_t>(p.poses);
+    check_indices(p.indices, p.N * p.K, p.L);
     for (std::int64_t i = 0; i < p.N * p.K; ++i) {
-        if (static_cast<std::uint64_t>(poses[i]) < static_cast<std::uint64_t>(p.G)) continue;
+        if (static_cast<std::uint64_t>(p.poses[i]) < static_cast<std::uint64_t>(p.G)) continue;
         throw std::out_of_range("poses: expected 0 to G - 1 = " + std::to_string(p.G - 1) + "; got " +
-                                std::to_string(poses[i]) + ". Pass elements of the group.");
+                                std::to_string(p.poses[i]) + ". Pass elements of the group.");
     }
 }
 
@@ -76,7 +87,7 @@ public:
             const std::int64_t units = widths[which] * size / 8;
             if ((p.G - 1) * units > 0xffff) throw std::invalid_argument("G: expected at most 8192 elements");
             for (std::int64_t i = 0; i < p.G * p.G; ++i) {
-                table_[which * p.G * p.G + i] = static_cast<std::uint16_t>(at<std::int32_t>(p.table)[i] * units);
+                table_[which * p.G * p.G + i] = static_cast<std::uint16_t>(p.table[i] * units);
             }
         }
     }
@@ -107,8 +118,7 @@ Sorted<Acc> sorted_by(const GroupProblem& p, const Acc* acts, std::int64_t keys,
     std::int64_t* const zeros = scratch.take<std::int64_t>(keys);
     std::int64_t* const next = scratch.take<std::int64_t>(2 * keys);
     Posed<Acc>* const posed = scratch.take<Posed<Acc>>(p.N * p.K);
-    const std::int64_t* const indices = at<std::int64_t>(p.indices);
-    const std::int64_t* const poses = at<std::int64_t>(p.poses);
+    const std::int64_t *const indices = p.indices, *const poses = p.poses;
     std::fill(starts, starts + keys + 1, std::int64_t{0});
     std::fill(zeros, zeros + keys, std::int64_t{0});
     const auto is_zero = [&](std::int64_t i) { return acts == nullptr || acts[i] == 0; };

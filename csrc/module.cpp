@@ -1,7 +1,4 @@
-// groupcc._C: the C++ extension. Raw pointers and plain numbers in, no libtorch.
-
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
+// groupcc._C: the C++ extension. It reads tensors through their Python attributes (csrc/tensor.h): no libtorch.
 
 #include "bindings.h"
 #include "isa.h"
@@ -23,6 +20,7 @@ struct Block {
 
 PYBIND11_MODULE(_C, m) {
     m.doc() = "groupcc's C++ extension";
+    groupcc::read_torch();
     groupcc::isa_name();  // throws for a bad GROUPCC_ISA: then import fails, and backend cpp is off and says why
     m.def("available_isas", &groupcc::available_isas, "Instruction sets that run here, narrowest first.");
     m.def("cpu_is_intel", &groupcc::cpu_is_intel, "Whether Intel made this CPU.");
@@ -40,15 +38,16 @@ PYBIND11_MODULE(_C, m) {
     m.def("set_cache_limit", &groupcc::set_cache_limit, py::arg("bytes"), "How much is kept for reuse at most.");
     m.def("cache_limit", &groupcc::cache_limit, "How much is kept for reuse at most, in bytes.");
     m.def("cached_bytes", &groupcc::cached_bytes, "Bytes of the blocks kept for reuse.");
-    groupcc::bind_selection(m);
+    groupcc::bind_topk(m);
     groupcc::bind_batchtopk(m);
+    groupcc::bind_encode_topk(m);
     groupcc::bind_sparse_decode(m);
     groupcc::bind_decode_loss(m);
     groupcc::bind_orbit_gather(m);
-    groupcc::bind_encode_topk(m);
     groupcc::bind_group_correlate(m);
-    groupcc::bind_group_decode(m);
-    groupcc::bind_group_strongest(m);
+    groupcc::bind_group_correlate_max(m);
+    groupcc::bind_group_decode_loss(m);
+    groupcc::bind_group_encode_at(m);
     groupcc::bind_pose_maxima(m);
     groupcc::bind_take_scaled(m);
 }

@@ -1,15 +1,12 @@
 // orbit_gather: maps [B, S, H, W, D], points [G, P, 2] → acts [B·P, G, D], and the transpose, acts → maps.
 #include "orbit_gather.h"
 
-#include <pybind11/stl.h>
-
 #include <algorithm>
-#include <array>
 #include <atomic>
+#include <stdexcept>
 
 #include "bindings.h"
 #include "parallel.h"
-#include "scalar.h"
 #include "scratch.h"
 
 namespace groupcc {
@@ -21,29 +18,30 @@ constexpr std::int64_t stream_from = std::int64_t{8} << 20;
 constexpr std::int64_t sums_bytes = std::int64_t{512} << 10;
 constexpr std::int64_t widest_vector = 16;  // in channels: parts are multiples of it, so that they share no vector
 
-struct Map {
-    std::uintptr_t address;
-    std::array<std::int64_t, 5> shape;    // B, S, H, W, D
-    std::array<std::int64_t, 4> strides;  // of B, S, H, W, in elements
-};
-
-OrbitArgs arguments(const Map& maps, std::uintptr_t points, std::uintptr_t acts, std::int64_t G, std::int64_t P,
-                    bool bspline) {
-    const auto& [B, S, H, W, D] = maps.shape;
-    const auto& [stride_B, stride_S, stride_H, stride_W] = maps.strides;
-    return {at<void>(maps.address), stride_B, stride_S, stride_H, stride_W, at<double>(points), at<void>(acts),
+// maps [B, S, H, W, D], whose channels lie together, points [G, P, 2] and acts [B·P, G, D], as Python passes them.
+OrbitArgs arguments(const Tensor& maps, const Tensor& points, const Tensor& acts, bool bspline) {
+    const auto [B, S, H, W, D] = shape_of<5>(maps, "maps");
+    const auto [G, P, two] = shape_of<3>(points, "points");
+    floating(maps, "maps");
+    if (S != 1 && S != G) throw std::invalid_argument("maps: expected S = 1 or S = G maps an image");
+    if (D > 1 && maps.strides[4] != 1) throw std::invalid_argument("maps: expected channels that lie together");
+    return {checked_strided(maps, "maps", *maps.dtype, {B, S, H, W, D}),
+            maps.strides[0], maps.strides[1], maps.strides[2], maps.strides[3],
+            elements<double>(points, "points", Dtype::float64, {G, P, 2}),
+            elements<void>(acts, "acts", *maps.dtype, {B * P, G, D}),
             B, S, H, W, D, G, P, bspline, S == 1 && G != 1, false};
 }
 
-bool aligned(std::uintptr_t address, std::int64_t bytes) { return (address | std::uintptr_t(bytes)) % 64 == 0; }
+bool aligned(const void* address, std::int64_t bytes) {
+    return (reinterpret_cast<std::uintptr_t>(address) | std::uintptr_t(bytes)) % 64 == 0;
+}
 
 // Writes acts; returns the number g·P + p of the first point outside the map, or -1.
-std::int64_t orbit_gather(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape,
-                          const std::array<std::int64_t, 4>& strides, std::uintptr_t points, std::uintptr_t acts,
-                          std::int64_t G, std::int64_t P, bool bspline, int dtype, int threads) {
-    OrbitArgs args = arguments({maps, shape, strides}, points, acts, G, P, bspline);
-    const std::int64_t row = args.D * size_of(dtype), rows = args.B * G * P;
-    args.stream = aligned(acts, row) && rows * row >= stream_from;
+std::int64_t orbit_gather(const Tensor& maps, const Tensor& points, const Tensor& acts, bool bspline, int threads) {
+    OrbitArgs args = arguments(maps, points, acts, bspline);
+    const int dtype = floating(maps, "maps");
+    const std::int64_t G = args.G, P = args.P, row = args.D * size_of(dtype), rows = args.B * G * P;
+    args.stream = aligned(args.acts, row) && rows * row >= stream_from;
     const auto kernel = orbit_gather_kernels().gather[dtype];
     std::atomic<std::int64_t> outside{G * P};
     parallel_for(rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
@@ -55,10 +53,10 @@ std::int64_t orbit_gather(std::uintptr_t maps, const std::array<std::int64_t, 5>
 }
 
 // Writes every element of maps, the transposed gather of acts.
-void orbit_scatter(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape,
-                   const std::array<std::int64_t, 4>& strides, std::uintptr_t points, std::uintptr_t acts,
-                   std::int64_t G, std::int64_t P, bool bspline, int dtype, int threads) {
-    OrbitArgs args = arguments({maps, shape, strides}, points, acts, G, P, bspline);
+void orbit_gather_backward(const Tensor& maps, const Tensor& points, const Tensor& acts, bool bspline, int threads) {
+    OrbitArgs args = arguments(maps, points, acts, bspline);
+    const int dtype = floating(maps, "maps");
+    const std::int64_t G = args.G, P = args.P;
     const std::int64_t item = size_of(dtype), pixels = args.H * args.W, taps = bspline ? 9 : 4;
     const auto& kernels = orbit_gather_kernels();
     Scratch scratch;
@@ -74,8 +72,8 @@ void orbit_scatter(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape
     channels = std::min(channels, maps_count * args.D / threads);  // a part for every thread
     channels = std::max(widest_vector, (channels + widest_vector - 1) / widest_vector * widest_vector);
     const std::int64_t parts = (args.D + channels - 1) / channels;
-    args.stream = !args.shared && maps_count * pixels * args.D * item >= stream_from && aligned(maps, args.D * item);
-    for (const std::int64_t stride : strides) args.stream = args.stream && aligned(maps, stride * item);
+    args.stream = !args.shared && maps_count * pixels * args.D * item >= stream_from && aligned(args.maps, args.D * item);
+    for (int axis = 0; axis < 4; ++axis) args.stream = args.stream && aligned(args.maps, maps.strides[axis] * item);
 
     char* const sums = scratch.take<char>(args.shared ? threads * pixels * channels * sum_item : 0);
     parallel_for(maps_count * parts, threads, [&](std::int64_t begin, std::int64_t end, int thread) {
@@ -92,10 +90,9 @@ void orbit_scatter(std::uintptr_t maps, const std::array<std::int64_t, 5>& shape
 void bind_orbit_gather(pybind11::module_& m) {
     using namespace pybind11::literals;
     using release = pybind11::call_guard<pybind11::gil_scoped_release>;
-    m.def("orbit_gather", &orbit_gather, "maps"_a, "shape"_a, "strides"_a, "points"_a, "acts"_a, "G"_a, "P"_a,
-          "bspline"_a, "dtype"_a, "threads"_a, release());
-    m.def("orbit_scatter", &orbit_scatter, "maps"_a, "shape"_a, "strides"_a, "points"_a, "acts"_a, "G"_a, "P"_a,
-          "bspline"_a, "dtype"_a, "threads"_a, release());
+    m.def("orbit_gather", &orbit_gather, "maps"_a, "points"_a, "acts"_a, "bspline"_a, "threads"_a, release());
+    m.def("orbit_gather_backward", &orbit_gather_backward, "maps"_a, "points"_a, "acts"_a, "bspline"_a, "threads"_a,
+          release());
 }
 
 }  // namespace groupcc

@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
 
 #include "bindings.h"
 #include "parallel.h"
-#include "scalar.h"
 #include "scratch.h"
 
 namespace groupcc {
@@ -68,13 +68,23 @@ void maxima(const Maxima& m, const T* z, std::int64_t* taken, T* values, int thr
     });
 }
 
-void pose_maxima(std::uintptr_t z, std::uintptr_t near, std::uintptr_t between, std::uintptr_t taken,
-                 std::uintptr_t values, std::int64_t N, std::int64_t L, std::int64_t G, std::int64_t count,
-                 std::int64_t stride_n, std::int64_t stride_l, std::int64_t stride_g, int dtype, int threads) {
-    const Maxima m{N, L, G, count, stride_n, stride_l, stride_g, at<std::uint8_t>(near), at<std::int64_t>(between)};
+// z: float32 or float64, in any order; `between` [G, G] holds numbers of elements.
+void pose_maxima(const Tensor& z, const Tensor& near, const Tensor& between, const Tensor& taken, const Tensor& values,
+                 int threads) {
+    const auto [N, L, G] = shape_of<3>(z, "z");
+    const std::int64_t count = shape_of<2>(taken, "taken")[1];
+    const int dtype = floating(z, "z");
+    if (dtype > 1) throw std::invalid_argument("z: expected float32 or float64");
+    if (count > L * G) throw std::invalid_argument("taken: expected at most L·G columns");
+    const Maxima m{N, L, G, count, z.strides[0], z.strides[1], z.strides[2],
+                   elements<std::uint8_t>(near, "near", Dtype::boolean, {L, G}),
+                   elements<std::int64_t>(between, "between", Dtype::int64, {G, G})};
+    const void* const from = checked_strided(z, "z", *z.dtype, {N, L, G});
+    auto* const to = elements<std::int64_t>(taken, "taken", Dtype::int64, {N, count});
+    void* const found = elements<void>(values, "values", *z.dtype, {N, count});
     with_acc(dtype, [&](auto acc) {
         using T = decltype(acc);
-        maxima(m, at<T>(z), at<std::int64_t>(taken), at<T>(values), threads);
+        maxima(m, static_cast<const T*>(from), to, static_cast<T*>(found), threads);
     });
 }
 
@@ -82,8 +92,7 @@ void pose_maxima(std::uintptr_t z, std::uintptr_t near, std::uintptr_t between, 
 
 void bind_pose_maxima(pybind11::module_& m) {
     using namespace pybind11::literals;
-    m.def("pose_maxima", &pose_maxima, "z"_a, "near"_a, "between"_a, "taken"_a, "values"_a, "N"_a, "L"_a, "G"_a,
-          "count"_a, "stride_n"_a, "stride_l"_a, "stride_g"_a, "dtype"_a, "threads"_a,
+    m.def("pose_maxima", &pose_maxima, "z"_a, "near"_a, "between"_a, "taken"_a, "values"_a, "threads"_a,
           pybind11::call_guard<pybind11::gil_scoped_release>());
 }
 

@@ -1,13 +1,13 @@
-// topk: pre_acts [N, L] → acts [N, k], indices [N, k]. batchtopk: → acts [N, K], indices [N, K], threshold [].
+// What topk and batchtopk share.
 //
-// An element is ordered by a key: the higher bits order its value (NaN above infinity, −0 equal to +0), the lower hold
-// ~index, so that the larger of two keys is the one to choose first. Keys are 64 bits, for float64 128.
+// An element is ordered by a key: the higher bits order its value (NaN above infinity, −0 equal to +0), the lower bits
+// hold ~index, so that the larger of two keys is the one to choose first. Keys are 64 bits, for float64 128. Example, the
+// float32 row [2, 5, 5]: the values 2 and 5 become 0xc0000000 and 0xc0a00000, and index 1 becomes 0xfffffffe. So the keys
+// are 0xc0000000ffffffff, 0xc0a00000fffffffe and 0xc0a00000fffffffd: of the equal entries 1 and 2, entry 1 comes first.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-
-#include "isa.h"
 
 namespace groupcc {
 
@@ -18,14 +18,5 @@ struct Rows {
     const void* pre_acts;  // [N, L], rows `stride` elements apart, each contiguous
     std::int64_t stride, N, L;
 };
-
-struct SelectionKernels {
-    // Rows [begin, end) of topk. `scratch`: this thread's own, of scratch_bytes(L, k), aligned to 64.
-    void (*topk[4])(const Rows& rows, std::int64_t k, void* acts, std::int64_t* indices, std::int64_t begin,
-                    std::int64_t end, void* scratch);  // by Dtype
-    std::size_t (*scratch_bytes[4])(std::int64_t L, std::int64_t k);
-};
-
-GROUPCC_DECLARE(SelectionKernels, selection_kernels)
 
 }  // namespace groupcc

@@ -8,13 +8,13 @@
 namespace groupcc {
 namespace {
 
-void sparse_decode(std::uintptr_t acts, std::uintptr_t indices, std::uintptr_t W_dec, std::uintptr_t bias,
-                   std::uintptr_t out, std::int64_t N, std::int64_t K, std::int64_t L, std::int64_t M, int dtype,
-                   int threads) {
-    const DecodeProblem problem{acts, indices, W_dec, bias, N, K, L, M, dtype, threads};
-    with_acc(dtype, [&](auto acc) {
-        const auto store = sparse_decode_kernels().store[dtype];
-        decode_tiles<decltype(acc)>(problem, [&](const DecodeTile& tile) { store(tile, at<void>(out)); });
+void sparse_decode(const Tensor& acts, const Tensor& indices, const Tensor& W_dec, const MaybeTensor& bias,
+                   const Tensor& out, int threads) {
+    const DecodeProblem problem = decode_problem(acts, indices, W_dec, bias, threads);
+    void* const to = elements<void>(out, "out", *W_dec.dtype, {problem.N, W_dec.sizes[1], W_dec.sizes[2]});
+    with_acc(problem.dtype, [&](auto acc) {
+        const auto store = sparse_decode_kernels().store[problem.dtype];
+        decode_tiles<decltype(acc)>(problem, [&](const DecodeTile& tile) { store(tile, to); });
     });
 }
 
@@ -68,20 +68,24 @@ void backward(BackwardTile common, const Acc* acts, const std::int64_t* indices,
     });
 }
 
-void sparse_decode_backward(std::uintptr_t grad, std::uintptr_t scale, std::uintptr_t acts, std::uintptr_t indices,
-                            std::uintptr_t W_dec, std::uintptr_t d_acts, std::uintptr_t d_W_dec, std::uintptr_t d_bias,
-                            std::int64_t N, std::int64_t K, std::int64_t L, std::int64_t M, int dtype, int threads) {
+void sparse_decode_backward(const Tensor& grad, const MaybeTensor& scale, const Tensor& acts, const Tensor& indices,
+                            const Tensor& W_dec, const Tensor& d_acts, const Tensor& d_W_dec, const MaybeTensor& d_bias,
+                            int threads) {
+    const DecodeProblem p = decode_problem(acts, indices, W_dec, {}, threads);
+    const Dtype dtype = *W_dec.dtype, sums = type_of_sums(p.dtype);
+    const std::int64_t G = W_dec.sizes[1], D = W_dec.sizes[2];
     BackwardTile tile{};
-    tile.grad = at<void>(grad);
-    tile.scale = at<void>(scale);
-    tile.W_dec = at<void>(W_dec);
-    tile.d_W_dec = at<void>(d_W_dec);
-    tile.d_bias = at<void>(d_bias);
-    tile.N = N;
-    tile.M = M;
-    with_acc(dtype, [&](auto acc) {
+    tile.grad = elements<void>(grad, "grad", dtype, {p.N, G, D});
+    tile.scale = elements<void>(scale, "scale", sums, {G * D});
+    tile.W_dec = p.W_dec;
+    tile.d_W_dec = elements<void>(d_W_dec, "d_W_dec", dtype, {p.L, G, D});
+    tile.d_bias = elements<void>(d_bias, "d_bias", sums, {G, D});
+    tile.N = p.N;
+    tile.M = p.M;
+    void* const to = elements<void>(d_acts, "d_acts", sums, {p.N, p.K});
+    with_acc(p.dtype, [&](auto acc) {
         using Acc = decltype(acc);
-        backward<Acc>(tile, at<Acc>(acts), at<std::int64_t>(indices), at<Acc>(d_acts), K, L, dtype, threads);
+        backward<Acc>(tile, static_cast<const Acc*>(p.acts), p.indices, static_cast<Acc*>(to), p.K, p.L, p.dtype, threads);
     });
 }
 
@@ -90,10 +94,9 @@ void sparse_decode_backward(std::uintptr_t grad, std::uintptr_t scale, std::uint
 void bind_sparse_decode(pybind11::module_& m) {
     using namespace pybind11::literals;
     const pybind11::call_guard<pybind11::gil_scoped_release> no_gil;
-    m.def("sparse_decode", &sparse_decode, "acts"_a, "indices"_a, "W_dec"_a, "bias"_a, "out"_a, "N"_a, "K"_a, "L"_a,
-          "M"_a, "dtype"_a, "threads"_a, no_gil);
+    m.def("sparse_decode", &sparse_decode, "acts"_a, "indices"_a, "W_dec"_a, "bias"_a, "out"_a, "threads"_a, no_gil);
     m.def("sparse_decode_backward", &sparse_decode_backward, "grad"_a, "scale"_a, "acts"_a, "indices"_a, "W_dec"_a,
-          "d_acts"_a, "d_W_dec"_a, "d_bias"_a, "N"_a, "K"_a, "L"_a, "M"_a, "dtype"_a, "threads"_a, no_gil);
+          "d_acts"_a, "d_W_dec"_a, "d_bias"_a, "threads"_a, no_gil);
 }
 
 }  // namespace groupcc

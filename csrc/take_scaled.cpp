@@ -4,7 +4,6 @@
 
 #include "bindings.h"
 #include "parallel.h"
-#include "scalar.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -29,9 +28,12 @@ void scale(const float* from, float* to, std::int64_t count, float factor, bool 
     for (; i < count; ++i) to[i] = from[i] * factor;
 }
 
-void take_scaled(std::uintptr_t x, std::uintptr_t indices, std::uintptr_t out, std::int64_t N, std::int64_t M,
-                 std::int64_t width, double factor, int threads) {
-    const std::int64_t* const rows = at<std::int64_t>(indices);
+// x [M, width], indices [N] → out [N, width].
+void take_scaled(const Tensor& x, const Tensor& indices, const Tensor& out, double factor, int threads) {
+    const std::int64_t M = shape_of<2>(x, "x")[0], width = x.sizes[1], N = shape_of<1>(indices, "indices")[0];
+    const float* const from = elements<float>(x, "x", Dtype::float32, {M, width});
+    const std::int64_t* const rows = elements<std::int64_t>(indices, "indices", Dtype::int64, {N});
+    float* const to = elements<float>(out, "out", Dtype::float32, {N, width});
     for (std::int64_t n = 0; n < N; ++n) {
         if (rows[n] >= 0 && rows[n] < M) continue;
         throw std::out_of_range("indices: expected 0 to M - 1 = " + std::to_string(M - 1) + "; got " +
@@ -40,7 +42,7 @@ void take_scaled(std::uintptr_t x, std::uintptr_t indices, std::uintptr_t out, s
     const bool far = N * width * static_cast<std::int64_t>(sizeof(float)) >= far_bytes;
     parallel_for(N, threads, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t n = begin; n < end; ++n) {
-            scale(at<float>(x) + rows[n] * width, at<float>(out) + n * width, width, static_cast<float>(factor), far);
+            scale(from + rows[n] * width, to + n * width, width, static_cast<float>(factor), far);
         }
 #if defined(__SSE2__)
         _mm_sfence();
@@ -52,7 +54,7 @@ void take_scaled(std::uintptr_t x, std::uintptr_t indices, std::uintptr_t out, s
 
 void bind_take_scaled(pybind11::module_& m) {
     using namespace pybind11::literals;
-    m.def("take_scaled", &take_scaled, "x"_a, "indices"_a, "out"_a, "N"_a, "M"_a, "width"_a, "factor"_a, "threads"_a,
+    m.def("take_scaled", &take_scaled, "x"_a, "indices"_a, "out"_a, "factor"_a, "threads"_a,
           pybind11::call_guard<pybind11::gil_scoped_release>());
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 __all__ = ["recycled", "take_scaled"]
@@ -36,6 +38,6 @@ def _extension_scales(x: torch.Tensor, indices: torch.Tensor, out: torch.Tensor,
         from groupcc.ops._cpp.launch import _C, threads
     except ImportError:
         return False
-    width = x[:1].numel()
-    _C.take_scaled(x.data_ptr(), indices.data_ptr(), out.data_ptr(), len(indices), len(x), width, factor, threads())
+    width = math.prod(x.shape[1:])
+    _C.take_scaled(x.view(len(x), width), indices, out.view(len(indices), width), factor, threads())
     return True

@@ -1,10 +1,10 @@
-"""What the launchers of csrc/sparse_decode.cpp and csrc/decode_loss.cpp share: acts as summed, addresses."""
+"""What the launchers of kernels that decode share."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["address", "widened"]
+__all__ = ["contiguous", "widened"]
 
 
 def widened(acts_NK: torch.Tensor) -> torch.Tensor:
@@ -12,6 +12,6 @@ def widened(acts_NK: torch.Tensor) -> torch.Tensor:
     return acts_NK.to(torch.promote_types(acts_NK.dtype, torch.float32)).contiguous()
 
 
-def address(tensor: torch.Tensor | None) -> int:
-    """Where the tensor's elements lie, 0 for None."""
-    return 0 if tensor is None else tensor.data_ptr()
+def contiguous(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """The tensor with its elements in order, as the kernels read them; None for None."""
+    return None if tensor is None else tensor.contiguous()

@@ -1,4 +1,4 @@
-"""What the launchers of csrc/group_decode.cpp share."""
+"""Launches csrc/group_encode_at.cpp for group_encode_at and for the gradients of group_decode_loss."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._cpp.decode import address, widened
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads
+from groupcc.ops._cpp.decode import widened
+from groupcc.ops._cpp.launch import _C, empty, threads
 
 __all__ = ["dots", "pose_table", "sums"]
 
@@ -30,26 +30,10 @@ def dots(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Σ_g ⟨x[n, g], W[index, g·pose]⟩ [N, K] and, where asked for, Σ_n Σ_g x [D]; both in the type of sums."""
     x, W, indices, poses = x_NGD.contiguous(), W_LGD.contiguous(), indices_NK.contiguous(), poses_NK.contiguous()
-    (N, K), (L, G, D) = indices.shape, W.shape
     wide = torch.promote_types(W.dtype, torch.float32)
-    out = torch.empty(N, K, dtype=wide, device="cpu")
-    column_sums = torch.empty(D, dtype=wide, device="cpu") if need_sums else None
-    _C.group_dots(
-        x.data_ptr(),
-        indices.data_ptr(),
-        poses.data_ptr(),
-        pose_table(group).data_ptr(),
-        W.data_ptr(),
-        out.data_ptr(),
-        address(column_sums),
-        N,
-        K,
-        L,
-        G,
-        D,
-        DTYPES[W.dtype],
-        threads(),
-    )
+    out = torch.empty(indices.shape, dtype=wide, device="cpu")
+    column_sums = torch.empty(W.shape[2], dtype=wide, device="cpu") if need_sums else None
+    _C.group_encode_at(x, indices, poses, pose_table(group), W, out, column_sums, threads())
     return out, column_sums
 
 
@@ -59,21 +43,6 @@ def sums(
     """d_W [L, G, D]: Σ over a latent's entries of act · x[n, g·pose⁻¹], in the dtype of x."""
     x, acts = x_NGD.contiguous(), widened(acts_NK)
     indices, poses = indices_NK.contiguous(), poses_NK.contiguous()
-    (N, K), (_, G, D) = indices.shape, x.shape
-    d_W = empty((L, G, D), x.dtype)
-    _C.group_sums(
-        x.data_ptr(),
-        acts.data_ptr(),
-        indices.data_ptr(),
-        poses.data_ptr(),
-        pose_table(group, inverse=True).data_ptr(),
-        d_W.data_ptr(),
-        N,
-        K,
-        L,
-        G,
-        D,
-        DTYPES[x.dtype],
-        threads(),
-    )
+    d_W = empty((L, *x.shape[1:]), x.dtype)
+    _C.group_encode_at_backward(x, acts, indices, poses, pose_table(group, inverse=True), d_W, threads())
     return d_W

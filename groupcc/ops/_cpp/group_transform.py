@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads
+from groupcc.ops._cpp.launch import _C, empty, threads
 from groupcc.ops.group_correlate import Plan, plan_of
 
 __all__ = ["Folds", "Layout", "acts_layout", "elements", "folds_of", "products_layout", "transform", "weights_layout"]
@@ -16,17 +16,14 @@ __all__ = ["Folds", "Layout", "acts_layout", "elements", "folds_of", "products_l
 
 class Folds(NamedTuple):
     """A matrix [R, G] of `Plan` as csrc/group_fold.h reads it: `elements` int64 [S, Q], `order` int64 [R], `starts`
-    int64 [S + 1], `forth` and `back`, flat; `address` is what C++ takes."""
+    int64 [S + 1], `forth` and `back`, flat. `compiled` holds them as C++ takes them."""
 
     elements: torch.Tensor
     order: torch.Tensor
     starts: torch.Tensor
     forth: torch.Tensor
     back: torch.Tensor
-
-    @property
-    def address(self) -> tuple[int, ...]:
-        return (*self.elements.shape, len(self.order), *(tensor.data_ptr() for tensor in self))
+    compiled: _C.Folds
 
 
 @lru_cache(maxsize=96)
@@ -53,7 +50,8 @@ def folds_of(group: Group, which: str, dtype: torch.dtype) -> Folds:
         starts = torch.searchsorted(signs[order], torch.arange(len(subgroup) + 1))
         kept = exact.to(dtype)[order][:, cosets[:, 0]]
         parts = [kept[a:b].t().flatten() for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
-        return Folds(cosets.t().contiguous(), order, starts, torch.cat(parts), kept.flatten())
+        tensors = cosets.t().contiguous(), order, starts, torch.cat(parts), kept.flatten()
+        return Folds(*tensors, _C.Folds(*tensors))
 
 
 def _signs(matrix_RG: torch.Tensor, moved_G: torch.Tensor) -> torch.Tensor | None:
@@ -65,17 +63,17 @@ def _signs(matrix_RG: torch.Tensor, moved_G: torch.Tensor) -> torch.Tensor | Non
 
 
 class Layout(NamedTuple):
-    """Where row c of example n lies: offset[c] + n · stride[c], in elements; `numel` in all."""
+    """Where the rows of `width` elements of N examples lie: `compiled`, as C++ takes it, of `numel` elements in all."""
 
-    offset: torch.Tensor
-    stride: torch.Tensor
+    compiled: _C.Layout
     numel: int
 
 
 @lru_cache(maxsize=256)
 def elements(N: int, G: int, width: int) -> Layout:
     """[N, G, width]."""
-    return Layout(width * torch.arange(G, device="cpu"), torch.full((G,), G * width, device="cpu"), N * G * width)
+    offset, stride = width * torch.arange(G, device="cpu"), torch.full((G,), G * width, device="cpu")
+    return Layout(_C.Layout(offset, stride, N, width), N * G * width)
 
 
 def acts_layout(plan: Plan, N: int, D: int) -> Layout:
@@ -100,27 +98,12 @@ def _coefficients(sizes: tuple[tuple[int, int, int], ...], N: int, width: int) -
         offsets.append(begin + block.flatten())
         strides.append(torch.full((B * outer * inner,), inner * width, device="cpu"))
         begin += B * outer * inner * N * width
-    return Layout(torch.cat(offsets), torch.cat(strides), begin)
+    return Layout(_C.Layout(torch.cat(offsets), torch.cat(strides), N, width), begin)
 
 
-def transform(
-    x: torch.Tensor, folds: Folds, source: Layout, target: Layout, N: int, width: int, *, back: bool = False
-) -> torch.Tensor:
+def transform(x: torch.Tensor, folds: Folds, source: Layout, target: Layout, *, back: bool = False) -> torch.Tensor:
     """Rows of `target` of x's rows of `source`, flat: coefficients of elements, or with `back` elements of coefficients
     by the transpose."""
     x, out = x.contiguous(), empty((target.numel,), x.dtype)
-    _C.group_transform(
-        x.data_ptr(),
-        out.data_ptr(),
-        folds.address,
-        source.offset.data_ptr(),
-        source.stride.data_ptr(),
-        target.offset.data_ptr(),
-        target.stride.data_ptr(),
-        N,
-        width,
-        back,
-        DTYPES[x.dtype],
-        threads(),
-    )
+    _C.group_correlate_transform(x, out, folds.compiled, source.compiled, target.compiled, back, threads())
     return out

@@ -1,4 +1,4 @@
-"""What the launchers of the C++ kernels share: dtype codes, memory for outputs, why arguments are not supported."""
+"""What the launchers of the C++ kernels share: memory for outputs, why arguments are not supported."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ except ImportError as error:
         f"the extension groupcc._C cannot be loaded: {error}; where it was not built, install again with a C++ compiler"
     ) from error
 
-__all__ = ["DTYPES", "empty", "threads", "why_not"]
+__all__ = ["empty", "threads", "why_not"]
 
-DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-"""The code of each element type, as csrc/scalar.h has them."""
-
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _BLOCK_FROM = 1 << 20  # below this the allocator reuses its own memory
 
 
 def why_not(*tensors: torch.Tensor) -> str | None:
-    """Why these tensors don't run in C++, or None: floating ones must share one of DTYPES, and all lie on the CPU."""
+    """Why these tensors don't run in C++, or None: floating ones must share one of _DTYPES, and all lie on the CPU."""
     floating = [tensor for tensor in tensors if tensor.is_floating_point()]
     for tensor in tensors:
         if tensor.device.type != "cpu":
             return f"the C++ kernels take CPU tensors, got one on {tensor.device}"
     for tensor in floating:
-        if tensor.dtype not in DTYPES or tensor.dtype != floating[0].dtype:
+        if tensor.dtype not in _DTYPES or tensor.dtype != floating[0].dtype:
             return f"the C++ kernels take float32, float64, bfloat16 or float16, all the same, got {tensor.dtype}"
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.launch import _C, DTYPES, threads
+from groupcc.ops._cpp.launch import _C, threads
 from groupcc.ops.orbit_gather import outside_error
 
 __all__ = ["as_points", "gather", "scatter", "with_channels_inside"]
@@ -31,7 +31,7 @@ def gather(
 
     ArgumentError for points outside the map.
     """
-    outside = _C.orbit_gather(*_arguments(maps_BSHWD, points_GP2[elements], interpolation, acts_NGD))
+    outside = _C.orbit_gather(maps_BSHWD, points_GP2[elements], acts_NGD, interpolation == "bspline", threads())
     if outside >= 0:
         (G, P, _), (_, _, H, W, _) = points_GP2.shape, maps_BSHWD.shape
         raise outside_error(points_GP2, elements.indices(G)[0] * P + outside, H, W, interpolation)
@@ -39,22 +39,4 @@ def gather(
 
 def scatter(acts_NGD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str, maps_BSHWD: torch.Tensor) -> None:
     """Writes the transposed gather of contiguous `acts_NGD` over all of `maps_BSHWD`."""
-    _C.orbit_scatter(*_arguments(maps_BSHWD, points_GP2, interpolation, acts_NGD))
-
-
-def _arguments(
-    maps: torch.Tensor, points: torch.Tensor, interpolation: str, acts: torch.Tensor
-) -> tuple[int, tuple[int, ...], tuple[int, ...], int, int, int, int, bool, int, int]:
-    G, P, _ = points.shape
-    return (
-        maps.data_ptr(),
-        tuple(maps.shape),
-        maps.stride()[:4],
-        points.data_ptr(),
-        acts.data_ptr(),
-        G,
-        P,
-        interpolation == "bspline",
-        DTYPES[maps.dtype],
-        threads(),
-    )
+    _C.orbit_gather_backward(maps_BSHWD, points_GP2, acts_NGD, interpolation == "bspline", threads())

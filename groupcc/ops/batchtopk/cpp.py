@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, empty, threads, why_not
 
 __all__ = ["forward", "unsupported"]
 
@@ -17,8 +17,8 @@ def unsupported(pre_acts_NL: torch.Tensor, k: int) -> str | None:
 
 def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     pre_acts = pre_acts_NL if pre_acts_NL.stride(1) == 1 else pre_acts_NL.contiguous()
-    (N, L), dtype = pre_acts.shape, pre_acts.dtype
-    chosen = _C.BatchSelection(pre_acts.data_ptr(), pre_acts.stride(0), N, L, k, DTYPES[dtype], threads())
+    N, dtype = len(pre_acts), pre_acts.dtype
+    chosen = _C.BatchTopk(pre_acts, k, threads())
     acts, indices = empty((N, chosen.K), dtype), empty((N, chosen.K), torch.int64)
-    chosen.write(acts.data_ptr(), indices.data_ptr())
+    chosen.write(acts, indices)
     return acts, indices, empty((), dtype).fill_(chosen.threshold)

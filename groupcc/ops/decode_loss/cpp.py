@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.decode import address, widened
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.decode import contiguous, widened
+from groupcc.ops._cpp.launch import _C, empty, threads, why_not
 from groupcc.ops._decode_cost import dense_decode as slower
 from groupcc.ops.orbit_gather import sampling_taps
 
@@ -34,40 +34,14 @@ def forward(
     interpolation: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     acts, indices, W_dec = widened(acts_NK), indices_NK.contiguous(), W_dec_LGD.contiguous()
-    b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
+    b_dec = contiguous(b_dec_GD)
     target = target.contiguous()
-    (N, K), (L, G, D) = acts.shape, W_dec.shape
-    S = pixels = P = T = 0
     index_GPT = weight_GPT = None
     if points_GP2 is not None:
-        _, S, H, W, _ = target.shape
-        pixels, P = H * W, points_GP2.shape[1]
-        index_GPT, weights = sampling_taps(points_GP2.cpu(), H, W, interpolation)
-        index_GPT, weight_GPT = index_GPT.contiguous(), weights.to(acts.dtype).contiguous()
-        T = index_GPT.shape[2]
-    loss = acts.new_empty(G)
-    residual = empty((N, G, D), W_dec.dtype)
-    _C.decode_loss(
-        acts.data_ptr(),
-        indices.data_ptr(),
-        W_dec.data_ptr(),
-        address(b_dec),
-        target.data_ptr() if points_GP2 is None else 0,
-        0 if points_GP2 is None else target.data_ptr(),
-        address(index_GPT),
-        address(weight_GPT),
-        S,
-        pixels,
-        P,
-        T,
-        loss.data_ptr(),
-        residual.data_ptr(),
-        N,
-        K,
-        L,
-        G,
-        D,
-        DTYPES[W_dec.dtype],
-        threads(),
-    )
+        H, W = target.shape[2:4]
+        index, weight = sampling_taps(points_GP2.cpu(), H, W, interpolation)
+        index_GPT, weight_GPT = index.contiguous(), weight.to(acts.dtype).contiguous()
+    N, (_, G, D) = len(acts), W_dec.shape
+    loss, residual = acts.new_empty(G), empty((N, G, D), W_dec.dtype)
+    _C.decode_loss(acts, indices, W_dec, b_dec, target, index_GPT, weight_GPT, loss, residual, threads())
     return loss, residual

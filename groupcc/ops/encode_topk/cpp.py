@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, empty, threads, why_not
 from groupcc.ops._dispatch import log_once, use_backend
 from groupcc.ops.encode_topk.cpp_screening import pays, screened
 from groupcc.ops.sparse_decode import sparse_decode
@@ -60,24 +60,12 @@ def backward(
     W_enc_ML: torch.Tensor,
     need_x: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    (N, K), (M, L) = acts_NK.shape, W_enc_ML.shape
+    M, L = W_enc_ML.shape
     x, indices = x_NM.contiguous(), indices_NK.contiguous()
     grad = torch.where(acts_NK > 0, grad_acts_NK, 0)
     wide = grad.to(torch.promote_types(grad.dtype, torch.float32)).contiguous()
     d_W, d_b = empty((L, M), x.dtype), empty((L,), x.dtype)
-    _C.encode_topk_backward(
-        wide.data_ptr(),
-        indices.data_ptr(),
-        x.data_ptr(),
-        d_W.data_ptr(),
-        d_b.data_ptr(),
-        N,
-        K,
-        L,
-        M,
-        DTYPES[x.dtype],
-        threads(),
-    )
+    _C.encode_topk_backward(wide, indices, x, d_W, d_b, threads())
     d_x = x.new_empty(0, M)
     if need_x:
         with use_backend("auto"):

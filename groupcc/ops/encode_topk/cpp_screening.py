@@ -43,7 +43,7 @@ def screened(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """acts [N, k], indices [N, k], and the rows (int64, ascending) that are left to do, whose entries mean nothing."""
     x, W, b = x_NM.contiguous(), W_enc_ML.t(), b_enc_L.contiguous()
-    (N, M), L = x.shape, W.shape[0]
+    N, L = len(x), len(W)
     centre = x.mean(0)
     centre = torch.where(centre.isfinite(), centre, 0)
     W_rounded, latents = _round_rows(W, None, centre)
@@ -57,23 +57,7 @@ def screened(
         stop = min(start + (rows if start else PROBE), N)
         z_block = torch.mm(x_rounded[start:stop], W_rounded.t(), out=z[: stop - start])
         n_left = _C.encode_topk_choose(
-            z_block.data_ptr(),
-            x.data_ptr(),
-            W.data_ptr(),
-            b.data_ptr(),
-            latents.data_ptr(),
-            examples.data_ptr(),
-            float(centre.norm()),
-            acts[start:].data_ptr(),
-            indices[start:].data_ptr(),
-            left[start:].data_ptr(),
-            N,
-            start,
-            stop - start,
-            L,
-            M,
-            k,
-            threads(),
+            *(z_block, x, W, b, latents, examples, float(centre.norm())), *(acts, indices, left), start, threads()
         )
         if not start and 2 * n_left > stop:
             break
@@ -88,14 +72,5 @@ def _round_rows(
     R, M = rows.shape
     rounded = empty((R, M), torch.bfloat16)
     stats = empty((4, R), torch.float32)
-    _C.round_rows(
-        rows.data_ptr(),
-        0 if shift is None else shift.data_ptr(),
-        0 if against is None else against.data_ptr(),
-        rounded.data_ptr(),
-        stats.data_ptr(),
-        R,
-        M,
-        threads(),
-    )
+    _C.encode_topk_round(rows, shift, against, rounded, stats, threads())
     return rounded, stats

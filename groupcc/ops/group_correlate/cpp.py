@@ -34,12 +34,12 @@ def forward(
     (N, G, D), L = acts_NGD.shape, len(W_LGD)
     plan = plan_of(group, acts_NGD.dtype, acts_NGD.device)
     left, right, inverse = (folds_of(group, which, acts_NGD.dtype) for which in ("left", "right", "inverse"))
-    acts = transform(acts_NGD, left, elements(N, G, D), acts_layout(plan, N, D), N, D)
-    W = transform(W_LGD, right, elements(L, G, D), weights_layout(plan, L, D), L, D)
+    acts = transform(acts_NGD, left, elements(N, G, D), acts_layout(plan, N, D))
+    W = transform(W_LGD, right, elements(L, G, D), weights_layout(plan, L, D))
     products = empty((products_layout(plan, N, L).numel,), acts.dtype)
     for acts_b, W_b, products_b in by_size(plan.sizes, N, L, D, acts, W, products):
         bmm(acts_b, W_b.transpose(1, 2), products_b)
-    z = transform(products, inverse, products_layout(plan, N, L), elements(N, G, L), N, L, back=True)
+    z = transform(products, inverse, products_layout(plan, N, L), elements(N, G, L), back=True)
     return z.view(N, G, L).transpose(1, 2), acts, W
 
 
@@ -51,15 +51,15 @@ def backward(
     plan = plan_of(group, grad_NLG.dtype, grad_NLG.device)
     left, right, inverse = (folds_of(group, which, grad_NLG.dtype) for which in ("left", "right", "inverse"))
     grad_NGL = grad_NLG.transpose(1, 2)
-    d_products = transform(grad_NGL, inverse, elements(N, G, L), products_layout(plan, N, L), N, L)
+    d_products = transform(grad_NGL, inverse, elements(N, G, L), products_layout(plan, N, L))
     d_W = torch.empty_like(W)
     for acts_b, d_W_b, d_products_b in by_size(plan.sizes, N, L, D, acts, d_W, d_products):
         bmm(d_products_b.transpose(1, 2), acts_b, d_W_b)
-    d_W = transform(d_W, right, weights_layout(plan, L, D), elements(L, G, D), L, D, back=True).view(L, G, D)
+    d_W = transform(d_W, right, weights_layout(plan, L, D), elements(L, G, D), back=True).view(L, G, D)
     if not need_acts:
         return grad_NLG.new_empty(0, G, D), d_W
     d_acts = torch.empty_like(acts)
     for d_acts_b, W_b, d_products_b in by_size(plan.sizes, N, L, D, d_acts, W, d_products):
         bmm(d_products_b, W_b, d_acts_b)
-    d_acts = transform(d_acts, left, acts_layout(plan, N, D), elements(N, G, D), N, D, back=True)
+    d_acts = transform(d_acts, left, acts_layout(plan, N, D), elements(N, G, D), back=True)
     return d_acts.view(N, G, D), d_W

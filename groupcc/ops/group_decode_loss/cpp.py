@@ -1,13 +1,13 @@
-"""Launches csrc/group_decode.cpp: acts, indices, poses [N, K], W_dec [L, G, D], target → loss, residual."""
+"""Launches csrc/group_decode_loss.cpp: acts, indices, poses [N, K], W_dec [L, G, D], target → loss, residual."""
 
 from __future__ import annotations
 
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._cpp.decode import address, widened
+from groupcc.ops._cpp.decode import contiguous, widened
 from groupcc.ops._cpp.group_decode import dots, pose_table, sums
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, empty, threads, why_not
 
 __all__ = ["backward", "forward", "unsupported"]
 
@@ -39,29 +39,13 @@ def forward(
     sum over examples and blocks [D], both in the type of sums and of no elements unless needed."""
     acts, indices, poses = widened(acts_NK), indices_NK.contiguous(), poses_NK.contiguous()
     W_dec, target = W_dec_LGD.contiguous(), target_NGD.contiguous()
-    b_dec = None if b_dec_1D is None else b_dec_1D.contiguous()
-    (N, K), (L, G, D) = acts.shape, W_dec.shape
-    residual = empty((N, G, D), W_dec.dtype)
+    b_dec = contiguous(b_dec_1D)
+    (N, K), D = acts.shape, W_dec.shape[2]
+    residual = empty(tuple(target.shape), W_dec.dtype)
     answers, column_sums = acts.new_empty(N if need_acts else 0, K), acts.new_empty(D if need_bias else 0)
-    loss = _C.group_decode_loss(
-        acts.data_ptr(),
-        indices.data_ptr(),
-        poses.data_ptr(),
-        pose_table(group).data_ptr(),
-        W_dec.data_ptr(),
-        address(b_dec),
-        target.data_ptr(),
-        residual.data_ptr(),
-        answers.data_ptr() if need_acts else 0,
-        column_sums.data_ptr() if need_bias else 0,
-        N,
-        K,
-        L,
-        G,
-        D,
-        DTYPES[W_dec.dtype],
-        threads(),
-    )
+    needed = answers if need_acts else None, column_sums if need_bias else None
+    table = pose_table(group)
+    loss = _C.group_decode_loss(acts, indices, poses, table, W_dec, b_dec, target, residual, *needed, threads())
     return acts.new_tensor(loss), residual, answers, column_sums
 
 

@@ -1,4 +1,4 @@
-"""Launches csrc/group_decode.cpp: x [N, G, D], W_enc [L, G, D], indices, poses [N, K] → acts [N, K]."""
+"""Launches csrc/group_encode_at.cpp: x [N, G, D], W_enc [L, G, D], indices, poses [N, K] → acts [N, K]."""
 
 from __future__ import annotations
 

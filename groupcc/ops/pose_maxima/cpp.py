@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._cpp.launch import _C, DTYPES, threads, why_not
+from groupcc.ops._cpp.launch import _C, threads, why_not
 
 __all__ = ["forward", "unsupported"]
 
@@ -17,28 +17,12 @@ def unsupported(z_NLG: torch.Tensor, near_LG: torch.Tensor, group: Group, count:
 
 
 def forward(z_NLG: torch.Tensor, near_LG: torch.Tensor, group: Group, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    N, L, G = z_NLG.shape
     # 16-bit values widened: exact, in the same order, and a copy that keeps their strides.
     z = z_NLG.to(torch.promote_types(z_NLG.dtype, torch.float32))
     near = near_LG.contiguous()
-    taken = torch.empty(N, count, dtype=torch.int64, device="cpu")
-    values = torch.empty(N, count, dtype=z.dtype, device="cpu")
-    _C.pose_maxima(
-        z.data_ptr(),
-        near.data_ptr(),
-        _between(group).data_ptr(),
-        taken.data_ptr(),
-        values.data_ptr(),
-        N,
-        L,
-        G,
-        count,
-        z.stride(0),
-        z.stride(1),
-        z.stride(2),
-        DTYPES[z.dtype],
-        threads(),
-    )
+    taken = torch.empty(len(z), count, dtype=torch.int64, device="cpu")
+    values = torch.empty(len(z), count, dtype=z.dtype, device="cpu")
+    _C.pose_maxima(z, near, _between(group), taken, values, threads())
     return taken, values.to(z_NLG.dtype)
 
 

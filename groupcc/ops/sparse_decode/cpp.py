@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.decode import address, widened
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.decode import contiguous, widened
+from groupcc.ops._cpp.launch import _C, empty, threads, why_not
 from groupcc.ops._decode_cost import dense_decode as slower
 
 __all__ = ["backward", "forward", "slower", "unsupported"]
@@ -22,22 +22,8 @@ def forward(
 ) -> torch.Tensor:
     acts, indices = widened(acts_NK), indices_NK.contiguous()
     W_dec = W_dec_LGD.contiguous()
-    b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
-    (N, K), (L, G, D) = acts.shape, W_dec.shape
-    out = empty((N, G, D), W_dec.dtype)
-    _C.sparse_decode(
-        acts.data_ptr(),
-        indices.data_ptr(),
-        W_dec.data_ptr(),
-        address(b_dec),
-        out.data_ptr(),
-        N,
-        K,
-        L,
-        G * D,
-        DTYPES[W_dec.dtype],
-        threads(),
-    )
+    out = empty((len(acts), *W_dec.shape[1:]), W_dec.dtype)
+    _C.sparse_decode(acts, indices, W_dec, contiguous(b_dec_GD), out, threads())
     return out
 
 
@@ -51,25 +37,10 @@ def backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     acts, indices = widened(acts_NK), indices_NK.contiguous()
     grad, W_dec = grad_NGD.contiguous(), W_dec_LGD.contiguous()
-    (N, K), (L, G, D) = acts.shape, W_dec.shape
+    _, G, D = W_dec.shape
     scale = None if scale_G is None else scale_G.to(acts.dtype).repeat_interleave(D)
     d_acts = torch.empty_like(acts)
-    d_W_dec = empty((L, G, D), W_dec.dtype)
+    d_W_dec = empty(tuple(W_dec.shape), W_dec.dtype)
     d_b_dec = acts.new_empty(G, D) if need_bias else None
-    _C.sparse_decode_backward(
-        grad.data_ptr(),
-        address(scale),
-        acts.data_ptr(),
-        indices.data_ptr(),
-        W_dec.data_ptr(),
-        d_acts.data_ptr(),
-        d_W_dec.data_ptr(),
-        address(d_b_dec),
-        N,
-        K,
-        L,
-        G * D,
-        DTYPES[W_dec.dtype],
-        threads(),
-    )
+    _C.sparse_decode_backward(grad, scale, acts, indices, W_dec, d_acts, d_W_dec, d_b_dec, threads())
     return d_acts.to(acts_NK.dtype), d_W_dec, W_dec.new_empty(0) if d_b_dec is None else d_b_dec.to(W_dec.dtype)

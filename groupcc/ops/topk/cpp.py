@@ -1,10 +1,10 @@
-"""Launches csrc/selection.cpp: pre_acts [N, L] → acts [N, k], indices [N, k]."""
+"""Launches csrc/topk.cpp: pre_acts [N, L] → acts [N, k], indices [N, k]."""
 
 from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.launch import _C, DTYPES, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, empty, threads, why_not
 
 __all__ = ["backward", "forward", "unsupported"]
 
@@ -17,19 +17,9 @@ def unsupported(pre_acts_NL: torch.Tensor, k: int) -> str | None:
 
 def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     pre_acts = pre_acts_NL if pre_acts_NL.stride(1) == 1 else pre_acts_NL.contiguous()
-    N, L = pre_acts.shape
+    N = len(pre_acts)
     acts, indices = empty((N, k), pre_acts.dtype), empty((N, k), torch.int64)
-    _C.topk(
-        pre_acts.data_ptr(),
-        pre_acts.stride(0),
-        N,
-        L,
-        k,
-        acts.data_ptr(),
-        indices.data_ptr(),
-        DTYPES[pre_acts.dtype],
-        threads(),
-    )
+    _C.topk(pre_acts, acts, indices, threads())
     return acts, indices
 
 

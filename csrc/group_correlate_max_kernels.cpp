@@ -1,5 +1,5 @@
 // group_correlate_max: the products of coefficients, and the strongest pose out of these.
-#include "group_strongest.h"
+#include "group_correlate_max.h"
 
 #include "group_fold_vec.h"
 
@@ -112,8 +112,8 @@ void strongest(const Folds& f, const void* products, const std::int64_t* rows, c
 
 }  // namespace
 
-const GroupStrongestKernels& group_strongest_kernels() {
-    static constexpr GroupStrongestKernels table{
+const GroupCorrelateMaxKernels& group_correlate_max_kernels() {
+    static constexpr GroupCorrelateMaxKernels table{
         {Io<float>::lanes, Io<double>::lanes},
         {product_vectors * Io<float>::lanes, product_vectors * Io<double>::lanes},
         product_rows,

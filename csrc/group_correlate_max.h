@@ -19,7 +19,7 @@ struct ProductArgs {
     std::int64_t M, K, stride, out_stride, columns;
 };
 
-struct GroupStrongestKernels {
+struct GroupCorrelateMaxKernels {
     std::int64_t lanes[2];  // of float, double
     std::int64_t panel[2];  // columns of a product at most
     std::int64_t rows;      // of a product that are taken together
@@ -33,6 +33,6 @@ struct GroupStrongestKernels {
                          void* values, std::int64_t* poses, std::int64_t L, void* buffer);
 };
 
-GROUPCC_DECLARE(GroupStrongestKernels, group_strongest_kernels)
+GROUPCC_DECLARE(GroupCorrelateMaxKernels, group_correlate_max_kernels)
 
 }  // namespace groupcc

@@ -5,7 +5,7 @@
 // P·ln(P/(P − k)) elements reach it, 74 for k = 64 and P = 256). The second marks the elements that reach the bound.
 // They are few, and are ranked by counting. The row comes from memory once, in its first pass; its second runs in the
 // same loop as the first of the row after it, which waits for memory most of the time.
-#include "selection.h"
+#include "topk.h"
 #include "selection_marks.h"
 #include "selection_sort.h"
 
@@ -273,8 +273,8 @@ std::size_t scratch_bytes(std::int64_t L, std::int64_t k) {
 
 }  // namespace
 
-const SelectionKernels& selection_kernels() {
-    static constexpr SelectionKernels table{
+const TopkKernels& topk_kernels() {
+    static constexpr TopkKernels table{
         {topk<float>, topk<double>, topk<bf16>, topk<fp16>},
         {scratch_bytes<float>, scratch_bytes<double>, scratch_bytes<bf16>, scratch_bytes<fp16>}};
     return table;

@@ -1,5 +1,5 @@
 // group_correlate_max: acts [N, G, D], coefficients of W, b [L] → values, poses [N, L].
-#include "group_strongest.h"
+#include "group_correlate_max.h"
 
 #include <algorithm>
 #include <array>
@@ -8,9 +8,8 @@
 
 #include "bindings.h"
 #include "group_correlate.h"
-#include "group_fold_args.h"
+#include "group_fold_bindings.h"
 #include "parallel.h"
-#include "scalar.h"
 #include "scratch.h"
 
 namespace groupcc {
@@ -29,7 +28,7 @@ template <class T>
 class Panels {
 public:
     Panels(const std::vector<Irreps>& sizes, const T* W, std::int64_t L, std::int64_t D, int threads, Scratch& scratch)
-        : widest_(group_strongest_kernels().panel[wide]), lanes_(group_strongest_kernels().lanes[wide]),
+        : widest_(group_correlate_max_kernels().panel[wide]), lanes_(group_correlate_max_kernels().lanes[wide]),
           padded_((L + lanes_ - 1) / lanes_ * lanes_) {
         std::int64_t all = 0;
         for (const Irreps& s : sizes) all += s.B * s.c * padded_ * s.d * D;
@@ -45,7 +44,7 @@ public:
                         const std::int64_t j = (first + k) / padded_, l = (first + k) % padded_;
                         from[k] = l < L ? W + ((b * s.c + j) * L + l) * K : nullptr;
                     }
-                    group_strongest_kernels().pack[wide](from, to + (b * s.c * padded_ + first) * K, K, columns);
+                    group_correlate_max_kernels().pack[wide](from, to + (b * s.c * padded_ + first) * K, K, columns);
                 }
             });
             to += s.B * s.c * padded_ * K;
@@ -101,7 +100,7 @@ struct Places {
 template <class T>
 void strongest(const Problem& p) {
     constexpr bool wide = sizeof(T) == 8;
-    const GroupStrongestKernels& kernels = group_strongest_kernels();
+    const GroupCorrelateMaxKernels& kernels = group_correlate_max_kernels();
     const auto transform = group_correlate_kernels().transform[wide];
     const std::int64_t G = p.left.S * p.left.Q;
     Scratch scratch;
@@ -158,23 +157,38 @@ void strongest(const Problem& p) {
     });
 }
 
-void group_strongest(std::uintptr_t acts, std::uintptr_t W, std::uintptr_t b, std::uintptr_t values,
-                     std::uintptr_t poses, const FoldArgs& left, const FoldArgs& inverse,
-                     const std::vector<std::array<std::int64_t, 3>>& sizes, std::int64_t N, std::int64_t L,
-                     std::int64_t D, int dtype, int threads) {
-    if (dtype != 0 && dtype != 1) throw std::invalid_argument("dtype: expected float32 or float64, code 0 or 1");
-    Problem p{at<void>(acts), at<void>(W), at<void>(b), at<void>(values), at<std::int64_t>(poses),
-              folds_of(left), folds_of(inverse), {}, N, L, D, threads};
-    for (const auto& size : sizes) p.sizes.push_back({size[0], size[1], size[2]});
-    dtype == 0 ? strongest<float>(p) : strongest<double>(p);
+// acts [N, G, D], the coefficients of W, flat, b [L] → values, poses [N, L]; `sizes`: (B, d, c) of the irreps of each size.
+void group_correlate_max(const Tensor& acts, const Tensor& W, const Tensor& b, const Tensor& values, const Tensor& poses,
+                         const FoldsOf& left, const FoldsOf& inverse,
+                         const std::vector<std::array<std::int64_t, 3>>& sizes, int threads) {
+    const auto [N, G, D] = shape_of<3>(acts, "acts");
+    const std::int64_t L = shape_of<1>(b, "b")[0];
+    const Dtype dtype = static_cast<Dtype>(left.dtype);
+    Problem p{nullptr, nullptr, nullptr, nullptr, nullptr, left.folds, inverse.folds, {}, N, L, D, threads};
+    std::int64_t rows_left = 0, rows_inverse = 0;  // of W's coefficients there are as many rows as of the inverse's
+    for (const auto& [B, d, c] : sizes) {
+        p.sizes.push_back({B, d, c});
+        rows_left += B * d * d;
+        rows_inverse += B * d * c;
+    }
+    if (left.G() != G || left.folds.R != rows_left) throw std::invalid_argument("left: expected G columns, ΣBdd rows");
+    if (inverse.dtype != left.dtype || inverse.G() != G || inverse.folds.R != rows_inverse) {
+        throw std::invalid_argument("inverse: expected G columns, ΣBdc rows, in the type of left");
+    }
+    p.acts = elements<void>(acts, "acts", dtype, {N, G, D});
+    p.W = checked_flat(W, "W", dtype, rows_inverse * L * D);
+    p.b = elements<void>(b, "b", dtype, {L});
+    p.values = elements<void>(values, "values", dtype, {N, L});
+    p.poses = elements<std::int64_t>(poses, "poses", Dtype::int64, {N, L});
+    dtype == Dtype::float32 ? strongest<float>(p) : strongest<double>(p);
 }
 
 }  // namespace
 
-void bind_group_strongest(pybind11::module_& m) {
+void bind_group_correlate_max(pybind11::module_& m) {
     using namespace pybind11::literals;
-    m.def("group_strongest", &group_strongest, "acts"_a, "W"_a, "b"_a, "values"_a, "poses"_a, "left"_a, "inverse"_a,
-          "sizes"_a, "N"_a, "L"_a, "D"_a, "dtype"_a, "threads"_a, pybind11::call_guard<pybind11::gil_scoped_release>());
+    m.def("group_correlate_max", &group_correlate_max, "acts"_a, "W"_a, "b"_a, "values"_a, "poses"_a, "left"_a,
+          "inverse"_a, "sizes"_a, "threads"_a, pybind11::call_guard<pybind11::gil_scoped_release>());
 }
 
 }  // namespace groupcc

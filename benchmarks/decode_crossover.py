@@ -1,7 +1,7 @@
 """Where a dense decode overtakes the gathered one: `python benchmarks/decode_crossover.py`.
 
 Both forms of the reference's sparse_decode, forward and backward, taking turns in one run; the ratio of medians over
-latents per active latent. DENSE_UP_TO in groupcc/ops/_decode_cost.py is read off this table.
+latents per active latent. DENSE_UP_TO in groupcc/ops/_dense_decode.py is read off this table.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import time
 
 import torch
 
-from groupcc.ops import _decode_cost as cost
-from groupcc.ops.sparse_decode.reference import sparse_decode_reference
+from groupcc.ops import _dense_decode
+from groupcc.ops.sparse_decode.reference import Args, sparse_decode_reference
 
 RATIOS = (2, 4, 8, 16, 32, 64, 128)
 
 
 def timed(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, dense_up_to: int) -> float:
     acts.grad = W_dec.grad = None
-    cost.DENSE_UP_TO = dense_up_to
+    _dense_decode.DENSE_UP_TO = dense_up_to
     start = time.perf_counter()
-    sparse_decode_reference(acts, indices, W_dec, None).square().mean().backward()
+    sparse_decode_reference(Args(acts, indices, W_dec, None)).square().mean().backward()
     return time.perf_counter() - start
 
 

@@ -7,7 +7,7 @@ import torch
 from groupcc import ops
 from groupcc.groups import Group
 from groupcc.models import SparseLatents
-from groupcc.ops._group_blocks import single_blocks
+from groupcc.ops import single_blocks
 
 __all__ = ["latent_products", "of_latents"]
 

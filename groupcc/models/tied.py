@@ -12,7 +12,7 @@ from groupcc.groups.tables import translation_table
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 from groupcc.models.sparsity import share_left
-from groupcc.ops._group_blocks import single_blocks
+from groupcc.ops import single_blocks
 
 __all__ = [
     "aux_loss",

@@ -1,6 +1,7 @@
 """The ops as plain functions: torch tensors in, torch tensors out. One folder an op."""
 
 from groupcc.ops._dispatch import backend_status, current_backend, registered_ops, use_backend
+from groupcc.ops._single_blocks import single_blocks
 from groupcc.ops.batchtopk import batchtopk
 from groupcc.ops.decode_loss import decode_loss, decode_loss_maps
 from groupcc.ops.encode_topk import encode_topk
@@ -34,6 +35,7 @@ __all__ = [
     "orbit_gather",
     "pose_maxima",
     "registered_ops",
+    "single_blocks",
     "sparse_decode",
     "sparse_gradient_pays",
     "topk",

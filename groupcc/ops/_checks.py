@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from groupcc.errors import argument_error, is_whole
+from groupcc.groups import Group
 
-__all__ = ["check_k", "check_latents", "check_selection"]
+__all__ = ["check_bias", "check_blocks", "check_k", "check_latents", "check_poses", "check_selection"]
 
 
 def check_selection(pre_acts: torch.Tensor, k: int) -> None:
@@ -54,4 +55,38 @@ def check_latents(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor
             expected=f"{W_dec.dtype} of shape [G, D] = {tuple(W_dec.shape[1:])}, or None",
             got=f"{b_dec.dtype} of shape {tuple(b_dec.shape)}",
             remedy="Give one bias for each element of a decoder.",
+        )
+
+
+def check_blocks(name: str, W: torch.Tensor, like: torch.Tensor, group: Group) -> None:
+    """`W` is [L, G, D] in the dtype and, but for L, the shape of `like` [N, G, D], or ArgumentError."""
+    if W.dim() != 3 or W.shape[1] != group.order or W.shape[1:] != like.shape[1:] or W.dtype != like.dtype:
+        raise argument_error(
+            name,
+            expected=f"{like.dtype} of shape [L, G, D] = [L, {group.order}, {like.shape[-1]}]",
+            got=f"{W.dtype} of shape {tuple(W.shape)}",
+            remedy="One block for each element of the group, as wide as the activations and in their dtype.",
+        )
+
+
+def check_poses(poses: torch.Tensor, indices: torch.Tensor) -> None:
+    """`poses` is int64 in the shape of `indices` [N, K], int64 too, or ArgumentError."""
+    for name, value in (("indices", indices), ("poses", poses)):
+        if value.dtype != torch.int64 or value.dim() != 2 or value.shape != indices.shape:
+            raise argument_error(
+                name,
+                expected="int64 [N, K], indices and poses alike",
+                got=f"{value.dtype} of shape {tuple(value.shape)}",
+                remedy="Pass the base latents and the poses that a tied crosscoder's encode returns.",
+            )
+
+
+def check_bias(name: str, bias: torch.Tensor, like: torch.Tensor, count: int, remedy: str) -> None:
+    """`bias` is [count] in the dtype of `like`, or ArgumentError."""
+    if bias.shape != (count,) or bias.dtype != like.dtype:
+        raise argument_error(
+            name,
+            expected=f"{like.dtype} of shape [L] = [{count}]",
+            got=f"{bias.dtype} of shape {tuple(bias.shape)}",
+            remedy=remedy,
         )

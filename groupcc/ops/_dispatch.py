@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from groupcc.errors import BackendError, argument_error
 from groupcc.ops._torch_private import dynamo_reads_context_variables, read_once_when_compiled
 
-__all__ = ["BACKENDS", "Op", "backend_status", "current_backend", "log_once", "registered_ops", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "Dispatched",
+    "Kernels",
+    "backend_status",
+    "current_backend",
+    "log_once",
+    "needs_gradient",
+    "registered_ops",
+    "use_backend",
+    "without_autocast",
+]
 
 BACKENDS = ("reference", "cpp", "triton")
 """Every backend's name. `auto`, the default, chooses among them."""
@@ -23,8 +33,9 @@ BACKENDS = ("reference", "cpp", "triton")
 _AUTO = {"cpu": "cpp", "cuda": "triton"}
 # Asked here: PyTorch 2.11 does not trace the question.
 _AUTOCAST = tuple(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
+_NOTHING = contextlib.nullcontext()
 _chosen: ContextVar[str | None] = ContextVar("groupcc_backend", default=None)
-_ops: dict[str, Op] = {}
+_ops: dict[str, Dispatched[Any]] = {}
 _logged: set[str] = set()
 _logger = logging.getLogger("groupcc.ops")
 
@@ -58,67 +69,77 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-class Op:
-    """An op with its implementations; calling it runs the one in force.
+A_contra = TypeVar("A_contra", bound=tuple[Any, ...], contravariant=True)
+"""An op's arguments, as a NamedTuple whose first field is a tensor."""
 
-    - `reference`: the specification in plain PyTorch, differentiated by autograd.
-    - `library`: the op as `torch.library` knows it, with fake tensors and gradients: the reference's arguments and,
-      last, the backend's name. Its body calls `launch(backend, ...)`.
-    - `backends`: those with a module `groupcc.ops.<name>.<backend>`, imported when first needed, so that
-      `import groupcc.ops` needs neither Triton nor the extension. The module has `unsupported(*args)`, None or why
-      these arguments don't run there, and the launchers; it may have `slower(*args)`, None or why the reference costs
-      less for these.
 
-    `auto` takes cpp for CPU tensors and triton for CUDA tensors where they support the arguments and are not the
-    slower, else the reference. What it takes by cost is logged once.
+class Kernels(Protocol[A_contra]):
+    """A backend's module for an op. It has `backward` too, if the op's gradient has kernels."""
 
-    Whatever runs computes in the dtype of its arguments, under autocast too. Only the reference's gradients, which are
-    autograd's own, follow autocast where the backward pass itself runs or is traced under it.
+    def unsupported(self, args: A_contra, /) -> str | None:
+        """Why these arguments don't run here, or None."""
+
+    def forward(self, args: A_contra, /) -> Any:
+        """The outputs, as the op's `outputs` describes them."""
+
+
+class Dispatched(Generic[A_contra]):
+    """An op's choice among its implementations.
+
+    The reference, the op's definition in plain PyTorch, always runs. A backend runs the op in one of two ways:
+
+    - by kernels of its own: `backends` names it, and `load(backend)` is a module like `Kernels`;
+    - composed: `composed` maps the backend to the ops that the reference calls there. Then the reference runs, and its
+      parts run on that backend or raise. A backend that stands in `backends` too is composed only where a gradient is
+      asked for, which its kernels don't have.
+
+    `auto` takes the kernels of the device's backend where they support the arguments and `reference_pays` gives no
+    reason against it, else the reference. What it takes by cost is logged once.
     """
 
     def __init__(
-        self, name: str, reference: Callable[..., Any], library: Callable[..., Any], backends: tuple[str, ...]
+        self,
+        name: str,
+        kernels: Callable[[str], Kernels[A_contra]],
+        backends: tuple[str, ...],
+        composed: Mapping[str, tuple[str, ...]],
+        reference_pays: Callable[[A_contra], str | None] | None,
     ) -> None:
         self.name = name
-        self.reference = reference
-        self.library = library
         self.backends = ("reference", *backends)
-        self._modules: dict[str, Any] = {}
+        self.composed = composed
+        self._import = kernels
+        self._reference_pays = reference_pays
+        self._modules: dict[str, Kernels[A_contra] | str] = {}
         _ops[name] = self
 
-    def __call__(self, *args: Any) -> Any:
-        backend = self.choose(*args)
-        if backend != "reference":
-            return self.library(*args, backend)
-        with _without_autocast(_first_tensor(args)):
-            return self.reference(*args)
-
-    def launch(self, backend: str, function: str, *args: Any) -> Any:
-        """`forward` or `backward` of the backend's module, on the device of its tensors."""
-        tensor = _first_tensor(args)
-        with torch.cuda.device_of(tensor), _without_autocast(tensor):
-            return getattr(self.kernels(backend), function)(*args)
-
-    def choose(self, *args: Any) -> str:
-        """The backend that runs these arguments; BackendError where the one in force cannot."""
+    def choose(self, args: A_contra) -> str:
+        """The backend whose kernels run these arguments, or `reference`. BackendError where the one in force cannot."""
         backend = current_backend()
         if backend == "reference":
             return backend
         if backend == "auto":
-            backend = _AUTO.get(_first_tensor(args).device.type, "reference")
-            if backend not in self.backends or isinstance(self.load(backend), str):
-                return "reference"
-            module = self.load(backend)
-            if module.unsupported(*args):
-                return "reference"
-            return self._cheaper(module, backend, *args) if hasattr(module, "slower") else backend
-        why_not = self.kernels(backend).unsupported(*args)
+            return self._chosen_by_auto(args)
+        if backend in self.composed and (backend not in self.backends or needs_gradient(args)):
+            return "reference"
+        why_not = self.kernels(backend).unsupported(args)
         if why_not:
             raise BackendError(f"{self.name} on {backend}: {why_not}. Or use use_backend('auto').")
         return backend
 
-    def _cheaper(self, module: Any, backend: str, *args: Any) -> str:
-        reason = module.slower(*args)
+    def has_kernels_for(self, args: A_contra) -> bool:
+        """Whether kernels of the op's own run these arguments on the backend in force, rather than its reference."""
+        return self.choose(args) != "reference"
+
+    def _chosen_by_auto(self, args: A_contra) -> str:
+        backend = _AUTO.get(args[0].device.type, "reference")
+        if backend not in self.backends or isinstance(module := self.load(backend), str):
+            return "reference"
+        if module.unsupported(args) or (backend in self.composed and needs_gradient(args)):
+            return "reference"
+        if self._reference_pays is None:
+            return backend
+        reason = self._reference_pays(args)
         taken, because = ("reference", f": {reason}") if reason else (backend, ", by its cost")
         if not torch.compiler.is_compiling():
             log_once(f"{self.name}: auto takes {taken}{because}.")
@@ -136,16 +157,33 @@ class Op:
             raise BackendError(f"{self.name}: {backend} is off: {module}. Use use_backend('auto').")
         return module
 
+    def load(self, backend: str) -> Kernels[A_contra] | str:
+        """The backend's module, or as a string why it cannot be imported here."""
+        if backend not in self._modules:
+            try:
+                self._modules[backend] = self._import(backend)
+            except ImportError as error:
+                self._modules[backend] = f"{error}"
+                if backend == "cpp":
+                    log_once(
+                        f"groupcc's compiled CPU kernels are off, so the slower PyTorch path runs ({error}).",
+                        logging.WARNING,
+                    )
+        return self._modules[backend]
+
     def available(self) -> list[str]:
         """The backends whose module can be imported here, the reference first."""
         return [name for name in self.backends if name == "reference" or not isinstance(self.load(name), str)]
 
     def why_off(self, backend: str) -> str | None:
         """Why the backend cannot run this op here, whatever the arguments; None where it can."""
-        if backend not in self.backends:
-            return f"{self.name} has no such kernel"
         if backend == "reference":
             return None
+        if backend not in self.backends:
+            parts = self.composed.get(backend)
+            if parts is None:
+                return f"{self.name} has no such kernel"
+            return next(filter(None, (_ops[part].why_off(backend) for part in parts)), None)
         module = self.load(backend)
         if isinstance(module, str):
             return module
@@ -156,30 +194,26 @@ class Op:
                 return "its kernels need a CUDA GPU, and there is none"
         return None
 
-    def load(self, backend: str) -> Any:
-        """The backend's module, or as a string why it cannot be imported here."""
-        if backend not in self._modules:
-            try:
-                self._modules[backend] = importlib.import_module(f"groupcc.ops.{self.name}.{backend}")
-            except ImportError as error:
-                self._modules[backend] = f"{error}"
-                if backend == "cpp":
-                    log_once(
-                        f"groupcc's compiled CPU kernels are off, so the slower PyTorch path runs ({error}).",
-                        logging.WARNING,
-                    )
-        return self._modules[backend]
+    def runs_on(self, backend: str) -> bool:
+        """Whether the backend has an implementation, here or elsewhere."""
+        return backend in self.backends or backend in self.composed
+
+    def described_on(self, backend: str) -> str:
+        """The op's name; with those of its parts where the backend runs it by them alone."""
+        parts = () if backend in self.backends else self.composed[backend]
+        return f"{self.name} (by {', '.join(parts)})" if parts else self.name
 
 
-def _first_tensor(args: tuple[Any, ...]) -> torch.Tensor:
-    return next(arg for arg in args if isinstance(arg, torch.Tensor))
+def needs_gradient(args: tuple[Any, ...]) -> bool:
+    """Whether autograd would record an op on these arguments."""
+    return torch.is_grad_enabled() and any(isinstance(arg, torch.Tensor) and arg.requires_grad for arg in args)
 
 
-def _without_autocast(like: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
+def without_autocast(like: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
     kind = like.device.type
     if kind in _AUTOCAST and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
-    return contextlib.nullcontext()
+    return _NOTHING
 
 
 def log_once(message: str, level: int = logging.INFO) -> None:
@@ -189,7 +223,7 @@ def log_once(message: str, level: int = logging.INFO) -> None:
         _logger.log(level, message)
 
 
-def registered_ops() -> dict[str, Op]:
+def registered_ops() -> dict[str, Dispatched[Any]]:
     """Every op by name."""
     return dict(_ops)
 
@@ -198,12 +232,13 @@ def backend_status() -> dict[str, str]:
     """For each backend, which ops it runs here, or why it is off."""
     status = {}
     for backend in BACKENDS:
-        reasons = {op.name: op.why_off(backend) for op in _ops.values() if backend in op.backends}
-        running = [name for name, reason in reasons.items() if reason is None]
+        having = [op for op in _ops.values() if op.runs_on(backend)]
+        reasons = [op.why_off(backend) for op in having]
+        running = [op.described_on(backend) for op, reason in zip(having, reasons, strict=True) if reason is None]
         if running:
             status[backend] = f"on: {', '.join(running)}"
         else:
-            status[backend] = f"off: {next(iter(reasons.values()), 'this version has no such kernels')}"
+            status[backend] = f"off: {next(iter(reasons), 'this version has no such kernels')}"
     return status
 
 

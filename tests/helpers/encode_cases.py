@@ -3,7 +3,7 @@
 import torch
 
 from groupcc import ops
-from groupcc.ops.topk.reference import topk_reference
+from groupcc.ops.topk.reference import Args, topk_reference
 from helpers.selection_cases import INF
 
 
@@ -14,7 +14,7 @@ def case(N, M, L, seed=0, dtype=torch.float32):
 
 
 def plain(x, W, b, k):
-    return topk_reference(torch.addmm(b, x, W), k)
+    return topk_reference(Args(torch.addmm(b, x, W), k))
 
 
 def check(x, W, b, k, device="cpu"):

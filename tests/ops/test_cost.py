@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from groupcc import ops
 from groupcc.ops import _dispatch
-from groupcc.ops._decode_cost import dense_up_to
+from groupcc.ops._dense_decode import dense_up_to
 
 CUDA = torch.device("cuda")
 
@@ -48,7 +48,8 @@ def test_auto_decodes_densely_or_sparsely_by_latents_per_active_one(monkeypatch,
         W_dec, b_dec = acts.new_empty(L, 2, 8), acts.new_empty(2, 8)
         rest = [acts.new_empty(8, 2, 8), None, ""] if name == "decode_loss" else []
         for _ in range(2):
-            chosen = op.choose(acts, acts.new_empty(8, 32, dtype=torch.int64), W_dec, b_dec, *rest)
+            indices = acts.new_empty(8, 32, dtype=torch.int64)
+            chosen = op.choose(op.operator.record(acts, indices, W_dec, b_dec, *rest))
             assert chosen == taken
     (record,) = caplog.records
     assert f"{name}: auto takes {taken}" in record.message

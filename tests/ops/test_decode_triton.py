@@ -11,6 +11,7 @@ from groupcc import ops
 from groupcc.ops._triton import latent_sum as latent_sum_module
 from groupcc.ops._triton.latent_sum import latent_sum
 from groupcc.ops._triton.row_dots import row_dots
+from groupcc.ops.decode_loss import Args
 from groupcc.ops.decode_loss.triton import _block_D
 
 DECODERS = ("sparse_decode", "decode_loss")
@@ -163,13 +164,15 @@ def test_a_number_of_latents_that_changes_starts_no_new_search(monkeypatch):
 
             return launched
 
+    from groupcc.ops._triton import decode, topk
     from groupcc.ops._triton import row_dots as row_dots_module
 
     for module, name in [
         (latent_sum_module, "_latent_sum"),
         (row_dots_module, "_row_dots"),
-        *((ops.registered_ops()[op].load("triton"), f"_{op.removeprefix('sparse_')}") for op in DECODERS),
-        (ops.registered_ops()["topk"].load("triton"), "topk_kernel"),
+        (decode, "_decode"),
+        (ops.registered_ops()["decode_loss"].load("triton"), "_decode_loss"),
+        (topk, "topk_kernel"),
     ]:
         monkeypatch.setattr(module, name, Kernel(getattr(module, name)))
     with running("triton", "sparse_decode") as device:
@@ -203,6 +206,6 @@ def test_more_pixels_than_int32_numbers_are_refused():
         acts, indices, W_dec, b_dec, _ = sample(1, 2, 3, 2, 5, device)
         maps = acts.new_empty(1).expand(1, 2, 1 << 15, 1 << 15, 5)
         module, points = ops.registered_ops()["decode_loss"].load("triton"), torch.ones(2, 1, 2)
-        assert "less than 2^31" in module.unsupported(acts, indices, W_dec, b_dec, maps, points, "bilinear")
+        assert "less than 2^31" in module.unsupported(Args(acts, indices, W_dec, b_dec, maps, points, "bilinear"))
         maps = maps[:, :, 1:]
-        assert module.unsupported(acts, indices, W_dec, b_dec, maps, points, "bilinear") is None
+        assert module.unsupported(Args(acts, indices, W_dec, b_dec, maps, points, "bilinear")) is None

@@ -9,6 +9,7 @@ from helpers.encode_cases import case, check, plain, whole_numbers
 from helpers.selection_cases import INF, NAN, brute_topk, same
 
 from groupcc import ops
+from groupcc.ops.encode_topk import Args
 
 
 @pytest.fixture(params=COMPILED or [pytest.param("", marks=pytest.mark.skip("no extension"))])
@@ -182,7 +183,7 @@ def test_screening_is_the_same_on_any_number_of_threads(screening, monkeypatch):
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            acts, indices, left = module.screened(x, W.t(), b, 3)
+            acts, indices, left = module.screened(Args(x, W.t(), b, 3))
             found.append((left, acts.index_fill(0, left, 0), indices.index_fill(0, left, 0)))
     finally:
         torch.set_num_threads(before)
@@ -223,11 +224,11 @@ def test_where_screening_runs(monkeypatch):
     screening = pytest.importorskip("groupcc.ops.encode_topk.cpp_screening")
     monkeypatch.setattr(screening, "fast_bfloat16", lambda: True)
     x, W, _ = case(64, 128, 640)
-    assert screening.pays(x, W, 40)
-    assert not screening.pays(x, W, 41)
-    assert not screening.pays(x[1:], W, 2)
-    assert not screening.pays(x, W.contiguous(), 2)
-    assert not screening.pays(x.double(), W.double(), 2)
-    assert not screening.pays(x[:, 1:], W[1:].t().contiguous().t(), 2)
+    assert screening.pays(Args(x, W, None, 40))
+    assert not screening.pays(Args(x, W, None, 41))
+    assert not screening.pays(Args(x[1:], W, None, 2))
+    assert not screening.pays(Args(x, W.contiguous(), None, 2))
+    assert not screening.pays(Args(x.double(), W.double(), None, 2))
+    assert not screening.pays(Args(x[:, 1:], W[1:].t().contiguous().t(), None, 2))
     monkeypatch.setattr(screening, "fast_bfloat16", lambda: False)
-    assert not screening.pays(x, W, 2)
+    assert not screening.pays(Args(x, W, None, 2))

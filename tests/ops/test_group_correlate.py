@@ -9,6 +9,7 @@ from helpers.backends import COMPILED, running
 import groupcc
 from groupcc import ops
 from groupcc.ops._group_fourier import plan_of, saved_by_fourier
+from groupcc.ops.group_correlate import Args
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 
 GROUPS = [f"{kind}{n}" for kind in "CD" for n in (*range(1, 13), 32)]
@@ -32,7 +33,7 @@ def test_by_hand():
     # a = e reads W[h]; the second reads 10 · W[r h] + W[s h].
     expected = torch.tensor([[[1.0, 2.0, 3.0, 4.0]], [[23.0, 14.0, 41.0, 32.0]]])
     torch.testing.assert_close(direct(acts, W, group), expected)
-    torch.testing.assert_close(group_correlate_fourier(acts, W, group), expected)
+    torch.testing.assert_close(group_correlate_fourier(Args(acts, W, group)), expected)
 
 
 @pytest.mark.parametrize("name", ["C3", "D3", "D4"])
@@ -48,7 +49,7 @@ def test_direct_sum_is_the_definition(name):
 
 def by(implementation, acts, W, group):
     if implementation == "PyTorch":
-        return group_correlate_fourier(acts, W, group)
+        return group_correlate_fourier(Args(acts, W, group))
     with running(implementation, "group_correlate"):
         return ops.group_correlate(acts, W, group)
 
@@ -162,7 +163,7 @@ def test_backends(monkeypatch):
     """The reference takes no transform; elsewhere bfloat16, which has no kernel, goes by PyTorch's products."""
     used = []
     module = sys.modules["groupcc.ops.group_correlate"]
-    monkeypatch.setattr(module, "group_correlate_fourier", lambda *args: used.append(args[2].name))
+    monkeypatch.setattr(module, "group_correlate_fourier", lambda args: used.append(args.group.name))
     for backend in ("reference", "auto"):
         for name in ("D1", "D8"):
             group = groupcc.group(name)

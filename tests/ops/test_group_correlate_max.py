@@ -145,7 +145,7 @@ def test_opcheck():
     pytest.importorskip("triton")
     for name in ("C5", "D3"):
         given = [x.requires_grad_() for x in inputs(DEVICE["triton"], groupcc.group(name))]
-        torch.library.opcheck(torch.ops.groupcc.group_correlate_max.default, (*given, name, "triton"))
+        torch.library.opcheck(torch.ops.groupcc.group_correlate_max.default, (*given, name, True, "triton"))
 
 
 def test_torch_compile(device):

@@ -200,7 +200,7 @@ def test_opcheck(strided):
     for scale, need in ((None, False), (torch.tensor(2.0), True)):
         for known in ((None, None), (torch.ones(4, 3), torch.ones(6))):
             arguments = (x, scale, acts, indices, poses, W, *known, need, need, "D3", "cpp")
-            torch.library.opcheck(library.group_decode_backward.default, arguments)
+            torch.library.opcheck(library.group_decode_loss_backward.default, arguments)
     known = torch.relu(acts)
     for given in (None, known):
         arguments = (leaves[3], leaves[1], W[:, 0, 0].clone().requires_grad_(), indices, poses, given, "D3", "cpp")

@@ -10,6 +10,7 @@ from groupcc import ops
 pytest.importorskip("groupcc._C")
 from groupcc.ops._cpp.group_transform import folds_of
 from groupcc.ops._group_fourier import plan_of
+from groupcc.ops.group_correlate import Args
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 
 SIGNS = [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]
@@ -67,7 +68,7 @@ def test_the_strongest_pose_out_of_the_cache(implementation, name, N, L, D, dtyp
     with running(implementation, "group_correlate_max"), torch.no_grad():
         assert ops.keeps_no_poses(*given, group)
         values, poses = ops.group_correlate_max(*given, group)
-        pytorch = group_correlate_fourier(*given[:2], group) + given[2][:, None]
+        pytorch = group_correlate_fourier(Args(*given[:2], group)) + given[2][:, None]
     allowed = 2 * float((pytorch - z).abs().max()) + 2 * torch.finfo(dtype).eps * float(z.abs().max())
     assert float((values - z.amax(2)).abs().max()) <= allowed
     assert float((z.amax(2) - z.gather(2, poses[:, :, None])[:, :, 0]).max()) <= allowed

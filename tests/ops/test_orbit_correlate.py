@@ -183,7 +183,7 @@ def test_orbits_are_not_formed(kernels, monkeypatch):
     """Nor z where its maximum is asked for: neither is the result of any op called."""
     called = []
     for op in ("orbit_gather", "group_correlate", "group_correlate_max"):
-        monkeypatch.setattr(ops.registered_ops()[op], "launch", lambda *args, op=op: called.append(op))
+        monkeypatch.setattr(ops.registered_ops()[op], "choose", lambda args, op=op: called.append(op))
     group = groupcc.group("D8")
     (maps, W, b), points = inputs(kernels, group)
     assert ops.keeps_no_orbits(maps, points, W, b, group, "bilinear")

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
+from helpers.backends import COMPILED, running, skip_without
 
 import groupcc
 from groupcc import ops
 
-IMPLEMENTATIONS = ["reference", *COMPILED[-1:]]
+IMPLEMENTATIONS = ["reference", *COMPILED[-1:], "triton"]
 
 
 def by_loop(z, near, group, count):
@@ -37,8 +37,8 @@ def test_by_hand(implementation):
     """C4: each pose excludes itself and, for latent 0 alone, the next one counter-clockwise."""
     near = torch.tensor([[True, True, False, False], [True, False, False, False]])
     z = torch.tensor([[[1.0, 9.0, 8.0, 7.0], [2.0, 2.0, 0.0, -1.0]]])
-    with running(implementation, "pose_maxima"):
-        taken, values = ops.pose_maxima(z, near, groupcc.group("C4"), 6)
+    with running(implementation, "pose_maxima") as device:
+        taken, values = ops.pose_maxima(z.to(device), near.to(device), groupcc.group("C4"), 6)
     assert taken[0].tolist() == [1, 3, 4, 5, 6, 7]
     assert values[0].tolist() == [9.0, 7.0, 2.0, 2.0, 0.0, -1.0]
 
@@ -54,8 +54,9 @@ def test_against_a_loop(implementation, name, N, L, dtype):
     near = torch.rand(L, group.order, generator=generator) < 0.3
     near[:, 0] = True
     count = L * group.order
-    with running(implementation, "pose_maxima"):
-        taken, values = ops.pose_maxima(z, near, group, count)
+    with running(implementation, "pose_maxima") as device:
+        skip_without(dtype)
+        taken, values = ops.pose_maxima(z.to(device), near.to(device), group, count)
     assert values.dtype == dtype
     assert taken.shape == values.shape == (N, count)
     for row, got_taken, got_values in zip(by_loop(z, near, group, count), taken.tolist(), values.tolist(), strict=True):
@@ -68,11 +69,26 @@ def test_against_a_loop(implementation, name, N, L, dtype):
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_nan_comes_first(implementation):
     z = torch.tensor([[[1.0, float("nan")], [float("inf"), 0.0]]])
-    with running(implementation, "pose_maxima"):
-        taken, values = ops.pose_maxima(z, torch.eye(2, dtype=torch.bool)[[0, 0]], groupcc.group("C2"), 2)
+    with running(implementation, "pose_maxima") as device:
+        near = torch.eye(2, dtype=torch.bool, device=device)[[0, 0]]
+        taken, values = ops.pose_maxima(z.to(device), near, groupcc.group("C2"), 2)
     assert taken.tolist() == [[1, 2]]
     assert math.isnan(values[0, 0])
     assert values[0, 1] == math.inf
+
+
+def test_several_tiles_in_triton(monkeypatch):
+    """Of the first pass and of the list."""
+    with running("triton", "pose_maxima") as device:
+        kernels = ops.registered_ops()["pose_maxima"].load("triton")
+        monkeypatch.setattr(kernels, "_TILE", 16)
+        monkeypatch.setattr(kernels, "_LIST", 4)
+        z = torch.randn(2, 11, 6, generator=torch.Generator().manual_seed(1)).mul(2).round()
+        near = torch.rand(11, 6, generator=torch.Generator().manual_seed(2)) < 0.4
+        results = ops.pose_maxima(z.to(device), near.to(device), groupcc.group("D3"), 20)
+    with ops.use_backend("reference"):
+        for got, expected in zip(results, ops.pose_maxima(z, near, groupcc.group("D3"), 20), strict=True):
+            assert torch.equal(got.cpu(), expected)
 
 
 @pytest.mark.skipif(not COMPILED, reason="no extension")

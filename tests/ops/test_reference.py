@@ -1,11 +1,13 @@
 """The reference ops against hand-worked tables, brute force and fp64 gradcheck."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
 from groupcc import ops
 from groupcc.errors import ArgumentError, BackendError
-from groupcc.ops._dispatch import Op
+from groupcc.ops._declare import Op
 
 gradcheck = torch.autograd.gradcheck
 
@@ -34,11 +36,22 @@ def test_bad_arguments():
         ops.sparse_decode(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(4, 1, 1).half())
 
 
-def test_a_named_backend_runs_or_raises(monkeypatch):
+class Args(NamedTuple):
+    x: torch.Tensor
+
+
+def double(reference, modules, monkeypatch):
+    """An op that doubles, of these modules of kernels, unknown to torch.library and to the other tests."""
     monkeypatch.setattr("groupcc.ops._dispatch._ops", {})
-    op = Op("double", lambda x: 2 * x, lambda x, backend: None, ("cpp",))
-    op._modules = {"cpp": "no compiler"}
-    one = torch.ones(())
+    monkeypatch.setattr("groupcc.ops._declare.Operator", lambda *_: lambda args, backend: (backend, 2 * args.x))
+    op = Op("double", reference, None, None, tuple(modules))
+    op._modules = dict(modules)
+    return op
+
+
+def test_a_named_backend_runs_or_raises(monkeypatch):
+    op = double(lambda args: 2 * args.x, {"cpp": "no compiler"}, monkeypatch)
+    one = Args(torch.ones(()))
     with ops.use_backend("triton"), pytest.raises(BackendError, match="double has no triton implementation"):
         op(one)
     with (
@@ -59,20 +72,19 @@ def test_a_named_backend_runs_or_raises(monkeypatch):
 def test_auto_takes_the_backend_of_the_device_where_it_supports_the_input(monkeypatch):
     class Kernels:
         @staticmethod
-        def unsupported(x):
-            return None if x.dtype == torch.float32 else f"no {x.dtype}"
+        def unsupported(args):
+            return None if args.x.dtype == torch.float32 else f"no {args.x.dtype}"
 
-    monkeypatch.setattr("groupcc.ops._dispatch._ops", {})
-    op = Op("double", lambda x: ("reference", 2 * x), lambda x, backend: (backend, 2 * x), ("cpp", "triton"))
-    op._modules = {"cpp": Kernels, "triton": "no module named triton"}
-    one = torch.ones(())
+    modules = {"cpp": Kernels, "triton": "no module named triton"}
+    op = double(lambda args: ("reference", 2 * args.x), modules, monkeypatch)
+    one, wide = Args(torch.ones(())), Args(torch.ones((), dtype=torch.float64))
     with ops.use_backend("auto"):
         assert op(one) == ("cpp", 2)
-        assert op(one.double()) == ("reference", 2)
+        assert op(wide) == ("reference", 2)
     with ops.use_backend("reference"):
         assert op(one) == ("reference", 2)
     with ops.use_backend("cpp"), pytest.raises(BackendError, match=r"double on cpp: no torch.float64"):
-        op(one.double())
+        op(wide)
     with ops.use_backend("triton"), pytest.raises(BackendError, match="double: triton is off: no module named triton"):
         op(one)
     assert op.available() == ["reference", "cpp"]

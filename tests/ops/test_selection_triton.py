@@ -4,22 +4,27 @@ import pytest
 import torch
 from helpers.selection_cases import DTYPES, NAN, brute_batchtopk, brute_topk, same
 
-triton_topk = pytest.importorskip("groupcc.ops.topk.triton")
+triton_topk = pytest.importorskip("groupcc.ops._triton.topk")
 triton_encode = pytest.importorskip("groupcc.ops.encode_topk.triton")
 triton_batchtopk = pytest.importorskip("groupcc.ops.batchtopk.triton")
 
 from helpers import interpreter  # noqa: E402, F401  (rounds to bfloat16 as GPUs do)
 
+from groupcc.ops.batchtopk import Args as BatchArgs  # noqa: E402
+from groupcc.ops.encode_topk import Args as EncodeArgs  # noqa: E402
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_topk(pre, k):
-    for got, expected in zip(triton_topk.forward(pre.to(DEVICE), k), brute_topk(pre, k), strict=True):
+    for got, expected in zip(triton_topk.topk(pre.to(DEVICE), k), brute_topk(pre, k), strict=True):
         same(got, expected)
 
 
 def check_batchtopk(pre, k):
-    for got, expected in zip(triton_batchtopk.forward(pre.to(DEVICE), k), brute_batchtopk(pre, k), strict=True):
+    for got, expected in zip(
+        triton_batchtopk.forward(BatchArgs(pre.to(DEVICE), k)), brute_batchtopk(pre, k), strict=True
+    ):
         same(got, expected)
 
 
@@ -82,12 +87,13 @@ def test_unsupported():
     assert "float64" in triton_topk.unsupported(torch.zeros(2, 3, dtype=torch.float64), 1)
     assert "k up to" in triton_topk.unsupported(torch.zeros(2, 3000, device=DEVICE), 1000)
     assert triton_topk.unsupported(torch.zeros(2, 3, device=DEVICE), 1) is None
-    assert "float64" in triton_batchtopk.unsupported(torch.zeros(2, 3, dtype=torch.float64), 1)
+    assert "float64" in triton_batchtopk.unsupported(BatchArgs(torch.zeros(2, 3, dtype=torch.float64), 1))
     W = torch.zeros(1, device=DEVICE).expand(1 << 23, 2)
-    assert "rows of 8388608 elements" in triton_encode.unsupported(W[:, 0].expand(1, -1), W, W[0], 1)
-    assert triton_encode.unsupported(W[:5, 0].expand(1, -1), W[:5], W[0], 1) is None
-    for module in (triton_topk, triton_batchtopk):
-        assert "latents" in module.unsupported(torch.zeros(1, device=DEVICE).expand(1, 1 << 31), 1)
+    assert "rows of 8388608 elements" in triton_encode.unsupported(EncodeArgs(W[:, 0].expand(1, -1), W, W[0], 1))
+    assert triton_encode.unsupported(EncodeArgs(W[:5, 0].expand(1, -1), W[:5], W[0], 1)) is None
+    wide = torch.zeros(1, device=DEVICE).expand(1, 1 << 31)
+    assert "latents" in triton_topk.unsupported(wide, 1)
+    assert "latents" in triton_batchtopk.unsupported(BatchArgs(wide, 1))
 
 
 def screened(x, W, b, k):
@@ -103,7 +109,7 @@ def screened(x, W, b, k):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triton_encode, "pays", lambda *_: True)
         patch.setattr(triton_encode, "_screened", noted)
-        acts, indices = triton_encode.forward(*(t.to(DEVICE) for t in (x, W, b)), k)
+        acts, indices = triton_encode.forward(EncodeArgs(*(t.to(DEVICE) for t in (x, W, b)), k))
     return acts, indices, redone[0]
 
 
@@ -143,7 +149,7 @@ def test_rows_that_screening_gives_up():
 
 def test_what_pays_to_screen():
     x, W = torch.zeros(64, 8, dtype=torch.bfloat16), torch.zeros(8, 4096, dtype=torch.bfloat16)
-    assert triton_encode.pays(x, W, 64)
-    assert not triton_encode.pays(x[1:], W, 64)
-    assert not triton_encode.pays(x, W[:, 1:], 64)
-    assert not triton_encode.pays(x.float(), W.float(), 64)
+    assert triton_encode.pays(EncodeArgs(x, W, None, 64))
+    assert not triton_encode.pays(EncodeArgs(x[1:], W, None, 64))
+    assert not triton_encode.pays(EncodeArgs(x, W[:, 1:], None, 64))
+    assert not triton_encode.pays(EncodeArgs(x.float(), W.float(), None, 64))

@@ -1,15 +1,28 @@
-"""What the launchers of kernels that decode share."""
+"""Launches csrc/sparse_decode.cpp for sparse_decode and encode_topk; and what kernels that decode share."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["contiguous", "widened"]
+from groupcc.ops._cpp.launch import _C, empty, threads
+
+__all__ = ["contiguous", "decode", "widened"]
+
+
+def decode(
+    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
+) -> torch.Tensor:
+    """Σ_k acts[n, k] · W_dec[indices[n, k]] + b_dec: [N, G, D]."""
+    acts, W_dec = widened(acts_NK), W_dec_LGD.contiguous()
+    out = empty((len(acts), *W_dec.shape[1:]), W_dec.dtype)
+    _C.sparse_decode(acts, indices_NK.contiguous(), W_dec, contiguous(b_dec_GD), out, threads())
+    return out
 
 
 def widened(acts_NK: torch.Tensor) -> torch.Tensor:
     """Contiguous, in the type that the kernels sum in."""
-    return acts_NK.to(torch.promote_types(acts_NK.dtype, torch.float32)).contiguous()
+    wide = torch.float64 if acts_NK.dtype == torch.float64 else torch.float32
+    return acts_NK.to(wide).contiguous()
 
 
 def contiguous(tensor: torch.Tensor | None) -> torch.Tensor | None:

@@ -9,7 +9,7 @@ import torch
 
 from groupcc.groups import Group
 from groupcc.ops._cpp.launch import _C, empty, threads
-from groupcc.ops.group_correlate import Plan, plan_of
+from groupcc.ops._group_fourier import Plan, plan_of
 
 __all__ = ["Folds", "Layout", "acts_layout", "elements", "folds_of", "products_layout", "transform", "weights_layout"]
 

@@ -15,19 +15,23 @@ except ImportError as error:
 
 __all__ = ["empty", "threads", "why_not"]
 
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_CPU = torch.device("cpu")
 _BLOCK_FROM = 1 << 20  # below this the allocator reuses its own memory
 
 
-def why_not(*tensors: torch.Tensor) -> str | None:
-    """Why these tensors don't run in C++, or None: floating ones must share one of _DTYPES, and all lie on the CPU."""
-    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
-    for tensor in tensors:
-        if tensor.device.type != "cpu":
-            return f"the C++ kernels take CPU tensors, got one on {tensor.device}"
-    for tensor in floating:
-        if tensor.dtype not in _DTYPES or tensor.dtype != floating[0].dtype:
-            return f"the C++ kernels take float32, float64, bfloat16 or float16, all the same, got {tensor.dtype}"
+def why_not(args: tuple[object, ...]) -> str | None:
+    """Why the tensors among `args` don't run in C++, or None: all must lie on the CPU, floating ones share a dtype."""
+    dtypes = _DTYPES
+    for arg in args:
+        if not isinstance(arg, torch.Tensor):
+            continue
+        if not arg.is_cpu:
+            return f"the C++ kernels take CPU tensors, got one on {arg.device}"
+        if arg.is_floating_point():
+            if arg.dtype not in dtypes:
+                return f"the C++ kernels take float32, float64, bfloat16 or float16, all the same, got {arg.dtype}"
+            dtypes = (arg.dtype,)
     return None
 
 
@@ -45,5 +49,5 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     n = math.prod(shape)
     nbytes = n * dtype.itemsize
     if nbytes < _BLOCK_FROM:
-        return torch.empty(shape, dtype=dtype, device="cpu")  # whatever torch.set_default_device says
+        return torch.empty(shape, dtype=dtype, device=_CPU)  # whatever torch.set_default_device says
     return torch.frombuffer(_C.Block(nbytes), dtype=dtype, count=n).view(shape)

@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 
 from groupcc.groups import Group
+from groupcc.ops._group_fourier import Plan, by_size, plan_of
 from groupcc.ops._triton import launch
-from groupcc.ops.group_correlate import Plan, by_size, plan_of
 
 __all__ = [
     "CONFIGS",

@@ -75,8 +75,12 @@ class Build:
         return kernel
 
 
-def why_not(*tensors: torch.Tensor) -> str | None:
-    """Why these tensors don't run in Triton, or None: all on one GPU (or any device under the interpreter)."""
+def why_not(args: tuple[object, ...]) -> str | None:
+    """Why the tensors among `args` don't run in Triton, or None.
+
+    All must lie on one GPU (or any device under the interpreter), and floating ones share a dtype.
+    """
+    tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
     floating = [tensor for tensor in tensors if tensor.is_floating_point()]
     for tensor in tensors:
         if not (INTERPRETED or tensor.device.type == "cuda"):

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from groupcc.ops._checks import check_selection
-from groupcc.ops._dispatch import Op
-from groupcc.ops.batchtopk.reference import batchtopk_reference
+from groupcc.ops._declare import LATER, Kernels, Op
+from groupcc.ops.batchtopk.reference import Args, batchtopk_reference
+from groupcc.ops.topk import Backward, gradients
 
-__all__ = ["batchtopk"]
-
-
-@torch.library.custom_op("groupcc::batchtopk", mutates_args=())
-def _batchtopk(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "forward", pre_acts, k)
+__all__ = ["Args", "batchtopk"]
 
 
-@_batchtopk.register_fake
-def _(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    shape = (pre_acts.shape[0], torch.library.get_ctx().new_dynamic_size(min=1))
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    pre_acts = args.pre_acts_NL
+    shape = pre_acts.shape[0], torch.library.get_ctx().new_dynamic_size(min=1)
     return pre_acts.new_empty(shape), pre_acts.new_empty(shape, dtype=torch.int64), pre_acts.new_empty(())
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-    pre_acts, _, ctx.backend = inputs
-    ctx.n_latents = pre_acts.shape[1]
-    acts, indices, threshold = output
-    ctx.mark_non_differentiable(indices, threshold)
-    ctx.save_for_backward(acts, indices)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.batchtopk import cpp
+
+        return cpp
+    from groupcc.ops.batchtopk import triton
+
+    return triton
 
 
-def _gradients(ctx: Any, grad_acts: torch.Tensor, *_: Any) -> tuple[Any, ...]:
-    acts, indices = ctx.saved_tensors
-    d_pre_acts = torch.ops.groupcc.topk_backward(grad_acts, acts, indices, ctx.n_latents, ctx.backend)
-    return d_pre_acts, None, None
+def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+    return Backward(LATER, *outputs[:2], args.pre_acts_NL.shape[1])
 
 
-_batchtopk.register_autograd(_gradients, setup_context=_setup)
-_op = Op("batchtopk", batchtopk_reference, _batchtopk, ("cpp", "triton"))
+_op = Op("batchtopk", batchtopk_reference, _outputs, _kernels)
+_op.differentiate(_save, gradients)
 
 
 def batchtopk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,4 +47,4 @@ def batchtopk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tenso
     2024 (arXiv:2412.06410), section 3.
     """
     check_selection(pre_acts, k)
-    return _op(pre_acts, k)
+    return _op(Args(pre_acts, k))

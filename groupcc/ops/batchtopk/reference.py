@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops.topk.reference import positive_part
+from groupcc.ops.topk.reference import Args, positive_part
 
-__all__ = ["batchtopk_reference"]
+__all__ = ["Args", "batchtopk_reference"]
 
 
-def batchtopk_reference(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batchtopk_reference(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """See `groupcc.ops.batchtopk`."""
+    pre_acts_NL, k = args
     N, L = pre_acts_NL.shape
     if N == 0:
         acts = pre_acts_NL[:, :1].clone()

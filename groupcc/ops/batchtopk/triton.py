@@ -28,6 +28,7 @@ from groupcc.ops._triton.keys import (
     row_keys,
 )
 from groupcc.ops._triton.launch import Build, fused, next_power_of_2, why_not
+from groupcc.ops.batchtopk import Args
 
 __all__ = ["builds", "forward", "unsupported"]
 
@@ -38,19 +39,19 @@ _PROGRAMS = 1024  # of a histogram: enough for any GPU, few enough that their su
 _LARGEST_GROUP = 64
 
 
-def unsupported(pre_acts_NL: torch.Tensor, k: int) -> str | None:
-    if pre_acts_NL.dtype == torch.float64:
+def unsupported(args: Args) -> str | None:
+    if args.pre_acts_NL.dtype == torch.float64:
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
-    if pre_acts_NL.shape[1] >= 2**31:
-        return f"the Triton kernels number fewer than 2**31 latents, got {pre_acts_NL.shape[1]}"
-    return why_not(pre_acts_NL)
+    if args.pre_acts_NL.shape[1] >= 2**31:
+        return f"the Triton kernels number fewer than 2**31 latents, got {args.pre_acts_NL.shape[1]}"
+    return why_not(args)
 
 
-def forward(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    pre = pre_acts_NL.contiguous()
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    pre = args.pre_acts_NL.contiguous()
     if len(pre) == 0:
         return pre.new_empty(0, 1), pre.new_empty(0, 1, dtype=torch.int64), pre.new_zeros(())
-    return _largest(pre, k)
+    return _largest(pre, args.k)
 
 
 def _largest(pre: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

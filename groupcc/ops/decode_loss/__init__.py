@@ -2,77 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.ops._checks import check_latents
-from groupcc.ops._dispatch import Op
-from groupcc.ops.decode_loss.reference import decode_loss_reference
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops._dense_decode import dense_pays
+from groupcc.ops.decode_loss.reference import Args, decode_loss_reference
 from groupcc.ops.orbit_gather import check_gather, orbit_gather
+from groupcc.ops.sparse_decode import Backward, backward
 
-__all__ = ["decode_loss", "decode_loss_maps"]
-
-
-@torch.library.custom_op("groupcc::decode_loss", mutates_args=())
-def _decode_loss(
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor | None,
-    target: torch.Tensor,
-    points: torch.Tensor | None,
-    interpolation: str,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "forward", acts, indices, W_dec, b_dec, target, points, interpolation)
+__all__ = ["Args", "decode_loss", "decode_loss_maps"]
 
 
-@_decode_loss.register_fake
-def _(
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor | None,
-    target: torch.Tensor,
-    points: torch.Tensor | None,
-    interpolation: str,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    target, W_dec = args.target, args.W_dec_LGD
     wide = torch.promote_types(target.dtype, torch.float32)
-    return target.new_empty(W_dec.shape[1], dtype=wide), target.new_empty(acts.shape[0], *W_dec.shape[1:])
+    return target.new_empty(W_dec.shape[1], dtype=wide), target.new_empty(args.acts_NK.shape[0], *W_dec.shape[1:])
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    acts, indices, W_dec, ctx.backend = inputs[0], inputs[1], inputs[2], inputs[-1]
-    ctx.save_for_backward(output[1], acts, indices, W_dec)
-    ctx.set_materialize_grads(False)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.decode_loss import cpp
+
+        return cpp
+    from groupcc.ops.decode_loss import triton
+
+    return triton
 
 
-def _gradients(ctx: Any, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None) -> tuple[Any, ...]:
-    residual, acts, indices, W_dec = ctx.saved_tensors
-    d_acts = d_W_dec = d_b_dec = d_target = grad = None
-    if grad_loss is None and grad_residual is None:
-        return (None,) * 8
-    if grad_residual is not None or ctx.needs_input_grad[4]:
+def _reference_pays(args: Args) -> str | None:
+    return dense_pays(args.acts_NK, args.W_dec_LGD)
+
+
+def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
+    """With the residual as the decode's gradient: what the loss alone makes of it, but for a scale for each block."""
+    return Backward(outputs[1], LATER, *args[:3], need_bias=LATER)
+
+
+def _gradients(
+    record: Backward, saved: Saved, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None
+) -> dict[str, torch.Tensor | None]:
+    residual, found = record.grad_NGD, dict[str, torch.Tensor | None]()
+    if grad_residual is not None or "target" in saved.needs:
         grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
         if grad_loss is not None:
             grad = grad + (2 * grad_loss[:, None] * residual).to(residual.dtype)
-        d_target = -grad if ctx.needs_input_grad[4] else None
-    need_bias = ctx.needs_input_grad[3]
-    if any(ctx.needs_input_grad[i] for i in (0, 2, 3)):
-        scale = None
-        if grad_residual is None and grad_loss is not None:
-            grad, scale = residual, 2 * grad_loss  # their product is formed in the kernels
-        d_acts, d_W_dec, d_b_dec = torch.ops.groupcc.sparse_decode_backward(
-            grad, scale, acts, indices, W_dec, need_bias, ctx.backend
-        )
-    return d_acts, None, d_W_dec, d_b_dec if need_bias else None, d_target, None, None, None
+        found["target"] = -grad
+    if saved.needs - {"target"}:
+        record = record._replace(scale_G=None, need_bias="b_dec_GD" in saved.needs)
+        if grad_residual is not None:
+            record = record._replace(grad_NGD=grad)
+        elif grad_loss is not None:
+            record = record._replace(scale_G=2 * grad_loss)  # its product with the residual is formed in the kernels
+        found["acts_NK"], found["W_dec_LGD"], found["b_dec_GD"] = backward(record, saved.backend)
+    return found
 
 
-_decode_loss.register_autograd(_gradients, setup_context=_setup)
-_op = Op("decode_loss", decode_loss_reference, _decode_loss, ("cpp", "triton"))
+_op = Op("decode_loss", decode_loss_reference, _outputs, _kernels, reference_pays=_reference_pays)
+_op.differentiate(_save, _gradients, differentiable=2)
 
 
 def decode_loss(
@@ -98,7 +86,7 @@ def decode_loss(
             got=f"shape {tuple(target.shape)}",
             remedy="Pass the activations that acts and indices were encoded from.",
         )
-    return _op(acts, indices, W_dec, b_dec, target, None, "")
+    return _op(Args(acts, indices, W_dec, b_dec, target, None, ""))
 
 
 def decode_loss_maps(
@@ -130,8 +118,9 @@ def decode_loss_maps(
             remedy="Pass the maps that acts and indices were encoded from.",
         )
     if maps.requires_grad and torch.is_grad_enabled():
-        return _op(acts, indices, W_dec, b_dec, orbit_gather(maps, points, interpolation), None, "")
-    return _op(acts, indices, W_dec, b_dec, maps, points, interpolation)
+        gathered_maps = orbit_gather(maps, points, interpolation)
+        return _op(Args(acts, indices, W_dec, b_dec, gathered_maps, None, ""))
+    return _op(Args(acts, indices, W_dec, b_dec, maps, points, interpolation))
 
 
 def _check_target(name: str, target: torch.Tensor, acts: torch.Tensor) -> None:

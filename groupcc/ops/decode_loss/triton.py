@@ -1,4 +1,4 @@
-"""Launches decode_loss in Triton: acts, indices [N, K], W_dec [L, G, D], target → loss [G], residual [N, G, D]."""
+"""decode_loss on GPUs: acts, indices [N, K], W_dec [L, G, D], target → loss [G], residual [N, G, D]."""
 
 from __future__ import annotations
 
@@ -8,48 +8,31 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops._decode_cost import dense_decode as slower
 from groupcc.ops._triton import launch
 from groupcc.ops._triton.latent_sum import TILES, accumulator, sum_rows, too_wide
+from groupcc.ops.decode_loss import Args
 from groupcc.ops.orbit_gather import tap_table, too_large
 
-__all__ = ["builds", "forward", "slower", "unsupported"]
+__all__ = ["builds", "forward", "unsupported"]
 
 
-def unsupported(
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    b_dec_GD: torch.Tensor | None,
-    target: torch.Tensor,
-    points_GP2: torch.Tensor | None,
-    interpolation: str,
-) -> str | None:
-    biases = [] if b_dec_GD is None else [b_dec_GD]
-    why = launch.why_not(acts_NK, indices_NK, W_dec_LGD, *biases, target) or too_wide(W_dec_LGD)
-    return why or (None if points_GP2 is None else too_large(target, points_GP2))
+def unsupported(args: Args) -> str | None:
+    why = launch.why_not(args[:5]) or too_wide(args.W_dec_LGD)
+    return why or (None if args.points_GP2 is None else too_large(args.target, args.points_GP2))
 
 
-def forward(
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    b_dec_GD: torch.Tensor | None,
-    target: torch.Tensor,
-    points_GP2: torch.Tensor | None,
-    interpolation: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    acts, indices, W_dec, target = (x.contiguous() for x in (acts_NK, indices_NK, W_dec_LGD, target))
-    b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    acts, indices, W_dec, target = (x.contiguous() for x in (*args[:3], args.target))
+    b_dec = None if args.b_dec_GD is None else args.b_dec_GD.contiguous()
     (N, K), (L, G, D), wide = acts.shape, W_dec.shape, accumulator(W_dec.dtype)
     residual = W_dec.new_empty(N, G, D)
     if not residual.numel():
         return W_dec.new_zeros(G, dtype=wide), residual
     index, weight, P, pixels, T = None, None, 1, 1, 1
-    if points_GP2 is not None:
+    if args.points_GP2 is not None:
         S, H, W = target.shape[1:4]
-        table = tap_table(points_GP2, S, H, W, interpolation, wide, target.device)
-        index, weight, P, pixels = table.index, table.weight, points_GP2.shape[1], table.pixels
+        table = tap_table(args.points_GP2, S, H, W, args.interpolation, wide, target.device)
+        index, weight, P, pixels = table.index, table.weight, args.points_GP2.shape[1], table.pixels
         T = index.shape[1]
     block_D = _block_D(D, W_dec.element_size())
     tiles_D = triton.cdiv(D, block_D)

@@ -2,76 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.ops._checks import check_k
-from groupcc.ops._dispatch import Op
-from groupcc.ops.encode_topk.reference import encode_topk_reference
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops.encode_topk.reference import Args, encode_topk_reference
 
-__all__ = ["encode_topk"]
-
-
-@torch.library.custom_op("groupcc::encode_topk", mutates_args=())
-def _encode_topk(
-    x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "forward", x, W_enc, b_enc, k)
+__all__ = ["Args", "Backward", "encode_topk"]
 
 
-@_encode_topk.register_fake
-def _(
-    x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return x.new_empty(x.shape[0], k), x.new_empty(x.shape[0], k, dtype=torch.int64)
+class Backward(NamedTuple):
+    """What the gradients are made from."""
+
+    grad_acts_NK: torch.Tensor
+    acts_NK: torch.Tensor
+    indices_NK: torch.Tensor
+    x_NM: torch.Tensor
+    W_enc_ML: torch.Tensor
+    need_x: bool
 
 
-@torch.library.custom_op("groupcc::encode_topk_backward", mutates_args=())
-def _encode_topk_backward(
-    grad_acts: torch.Tensor,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    x: torch.Tensor,
-    W_enc: torch.Tensor,
-    need_x: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "backward", grad_acts, acts, indices, x, W_enc, need_x)
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = args.x_NM.shape[0], args.k
+    return args.x_NM.new_empty(shape), args.x_NM.new_empty(shape, dtype=torch.int64)
 
 
-@_encode_topk_backward.register_fake
-def _(
-    grad_acts: torch.Tensor,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    x: torch.Tensor,
-    W_enc: torch.Tensor,
-    need_x: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    M, L = W_enc.shape
-    d_x = x.new_empty(x.shape if need_x else (0, M))
-    return d_x, W_enc.new_empty(L, M).t(), W_enc.new_empty(L)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.encode_topk import cpp
+
+        return cpp
+    from groupcc.ops.encode_topk import triton
+
+    return triton
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    x, W_enc, _, _, ctx.backend = inputs
-    acts, indices = output
-    ctx.mark_non_differentiable(indices)
-    ctx.save_for_backward(acts, indices, x, W_enc)
+def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """d_x, of no examples unless needed; d_W_enc, latent-major; d_b_enc."""
+    M, L = args.W_enc_ML.shape
+    d_x = args.x_NM.new_empty(args.x_NM.shape if args.need_x else (0, M))
+    return d_x, args.W_enc_ML.new_empty(L, M).t(), args.W_enc_ML.new_empty(L)
 
 
-def _gradients(ctx: Any, grad_acts: torch.Tensor, _: torch.Tensor) -> tuple[Any, ...]:
-    acts, indices, x, W_enc = ctx.saved_tensors
-    need_x, need_W, need_b, *_rest = ctx.needs_input_grad
-    d_x, d_W_enc, d_b_enc = _encode_topk_backward(grad_acts, acts, indices, x, W_enc, need_x, ctx.backend)
-    return d_x if need_x else None, d_W_enc if need_W else None, d_b_enc if need_b else None, None, None
+def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
+    return Backward(LATER, *outputs, args.x_NM, args.W_enc_ML, need_x=LATER)
 
 
-_encode_topk.register_autograd(_gradients, setup_context=_setup)
-_op = Op("encode_topk", encode_topk_reference, _encode_topk, ("cpp", "triton"))
+def _gradients(record: Backward, saved: Saved, grad_acts: torch.Tensor, _: object) -> dict[str, torch.Tensor]:
+    need_x = "x_NM" in saved.needs
+    d_x, d_W, d_b = _backward(record._replace(grad_acts_NK=grad_acts, need_x=need_x), saved.backend)
+    return {"x_NM": d_x, "W_enc_ML": d_W, "b_enc_L": d_b}
+
+
+_op = Op("encode_topk", encode_topk_reference, _outputs, _kernels)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients)
 
 
 def encode_topk(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,7 +74,7 @@ def encode_topk(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: in
     ArgumentError for shapes, dtypes, or k outside 1 to L.
     """
     _check(x, W_enc, b_enc, k)
-    return _op(x, W_enc, b_enc, k)
+    return _op(Args(x, W_enc, b_enc, k))
 
 
 def _check(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int) -> None:

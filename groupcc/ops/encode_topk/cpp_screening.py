@@ -10,6 +10,7 @@ import torch
 
 from groupcc.ops._cpp.launch import _C, empty, threads
 from groupcc.ops._torch_private import fast_bfloat16
+from groupcc.ops.encode_topk import Args
 
 __all__ = ["pays", "screened"]
 
@@ -24,8 +25,9 @@ LEAST_ROWS, LEAST_WIDTH, LEAST_LATENTS_PER_ACTIVE = 64, 128, 16
 LARGEST_WIDTH = 1 << 16
 
 
-def pays(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int) -> bool:
+def pays(args: Args) -> bool:
     """Whether to screen: float32, a latent-major W_enc, a fast bfloat16 product, and sizes that earn its cost."""
+    x_NM, W_enc_ML, _, k = args
     (N, M), L = x_NM.shape, W_enc_ML.shape[1]
     return (
         x_NM.dtype == torch.float32
@@ -38,11 +40,9 @@ def pays(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int) -> bool:
     )
 
 
-def screened(
-    x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def screened(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """acts [N, k], indices [N, k], and the rows (int64, ascending) that are left to do, whose entries mean nothing."""
-    x, W, b = x_NM.contiguous(), W_enc_ML.t(), b_enc_L.contiguous()
+    x, W, b, k = args.x_NM.contiguous(), args.W_enc_ML.t(), args.b_enc_L.contiguous(), args.k
     N, L = len(x), len(W)
     centre = x.mean(0)
     centre = torch.where(centre.isfinite(), centre, 0)

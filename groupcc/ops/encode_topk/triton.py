@@ -13,7 +13,7 @@ The threshold comes from the same batch, not from the step before, so that the o
 equal results. It costs no work, since the sample is part of the product. One wait for the device, for the rows to redo.
 
 Triton has no float32 product that is both fast and as exact as PyTorch's, so there blocks of rows go through PyTorch's
-product and ops.topk; so do small dictionaries.
+product and topk's kernel; so do small dictionaries.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops._dispatch import use_backend
+from groupcc.ops._triton import topk as topk_kernel
+from groupcc.ops._triton.decode import decode
 from groupcc.ops._triton.keys import count, entry_of, key_of, key_of_entry, write_largest
 from groupcc.ops._triton.latent_sum import latent_sum, too_wide
 from groupcc.ops._triton.launch import Build, dot, fused, next_power_of_2, why_not
-from groupcc.ops.sparse_decode import sparse_decode
-from groupcc.ops.topk import topk
+from groupcc.ops.encode_topk import Args, Backward
+from groupcc.ops.topk import Args as TopkArgs
+from groupcc.ops.topk import topk_reference
 
 __all__ = ["backward", "builds", "forward", "unsupported"]
 
@@ -43,45 +45,42 @@ _HOPPER = triton.Config({"BLOCK_N": 128, "BLOCK_L": 256, "BLOCK_M": 64, "PARTS":
 _OTHERS = triton.Config({"BLOCK_N": 128, "BLOCK_L": 128, "BLOCK_M": 32, "PARTS": 4}, num_warps=8, num_stages=3)
 
 
-def unsupported(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int) -> str | None:
-    return why_not(x_NM, W_enc_ML, b_enc_L) or too_wide(W_enc_ML.t())
+def unsupported(args: Args) -> str | None:
+    return why_not(args) or too_wide(args.W_enc_ML.t())
 
 
-def forward(
-    x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    if not pays(x_NM, W_enc_ML, k):
-        return _dense(x_NM, W_enc_ML, b_enc_L, k)
-    acts, indices, redo = _screened(x_NM, W_enc_ML, b_enc_L, k)
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    if not pays(args):
+        return _dense(args)
+    acts, indices, redo = _screened(args)
     rows = redo.nonzero().flatten()
     if len(rows):
-        acts[rows], indices[rows] = _dense(x_NM[rows], W_enc_ML, b_enc_L, k)
+        acts[rows], indices[rows] = _dense(args._replace(x_NM=args.x_NM[rows]))
     return acts, indices
 
 
-def backward(
-    grad_acts_NK: torch.Tensor,
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    x_NM: torch.Tensor,
-    W_enc_ML: torch.Tensor,
-    need_x: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    M, L = W_enc_ML.shape
-    grad = torch.where(acts_NK > 0, grad_acts_NK, 0)
-    sums = latent_sum(grad, indices_NK, x_NM, L, value_sums=True)
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    M, L = args.W_enc_ML.shape
+    grad = torch.where(args.acts_NK > 0, args.grad_acts_NK, 0)
+    sums = latent_sum(grad, args.indices_NK, args.x_NM, L, value_sums=True)
     assert sums.values is not None
-    if not need_x:
-        return x_NM.new_empty(0, M), sums.rows.t(), sums.values
-    with use_backend("triton"):
-        d_x = sparse_decode(grad, indices_NK, W_enc_ML.t()[:, None])
+    if not args.need_x:
+        return args.x_NM.new_empty(0, M), sums.rows.t(), sums.values
+    d_x = decode(grad, args.indices_NK, args.W_enc_ML.t()[:, None], None)
     return d_x[:, 0], sums.rows.t(), sums.values
 
 
-def pays(x_NM: torch.Tensor, W_enc_ML: torch.Tensor, k: int) -> bool:
+def pays(args: Args) -> bool:
     """Whether the product is screened: 16-bit types, and lists much shorter than the rows that they replace."""
-    L = W_enc_ML.shape[1]
-    return x_NM.dtype.itemsize == 2 and len(x_NM) >= 64 and _sizes(k)[1] <= min(L // 8, _MOST_SLOTS)
+    x, L = args.x_NM, args.W_enc_ML.shape[1]
+    return x.dtype.itemsize == 2 and len(x) >= 64 and _sizes(args.k)[1] <= min(L // 8, _MOST_SLOTS)
+
+
+def _topk(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """By the kernel where it takes these, else in PyTorch."""
+    if topk_kernel.unsupported(pre_acts_NL, k):
+        return topk_reference(TopkArgs(pre_acts_NL, k))
+    return topk_kernel.topk(pre_acts_NL, k)
 
 
 def _sizes(k: int) -> tuple[int, int]:
@@ -95,30 +94,25 @@ def _sizes(k: int) -> tuple[int, int]:
     return rank, next_power_of_2(math.ceil(SAMPLE * (rank + 4 * math.sqrt(rank))))
 
 
-def _dense(
-    x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _dense(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
     """As the reference, a block of rows at a time."""
+    x_NM, W_enc_ML, b_enc_L, k = args
     N, L = x_NM.shape[0], W_enc_ML.shape[1]
     acts, indices = x_NM.new_empty(N, k), x_NM.new_empty(N, k, dtype=torch.int64)
     rows = max(_DENSE_BYTES // (L * x_NM.itemsize), 64)
     for block in (slice(start, start + rows) for start in range(0, N, rows)):
-        with use_backend("auto"):
-            acts[block], indices[block] = topk(torch.addmm(b_enc_L, x_NM[block], W_enc_ML), k)
+        acts[block], indices[block] = _topk(torch.addmm(b_enc_L, x_NM[block], W_enc_ML), k)
     return acts, indices
 
 
-def _screened(
-    x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, k: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _screened(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """acts and indices, and which rows [N] are not right."""
-    x, W_LM, b = x_NM.contiguous(), W_enc_ML.t().contiguous(), b_enc_L.contiguous()
+    x, W_LM, b, k = args.x_NM.contiguous(), args.W_enc_ML.t().contiguous(), args.b_enc_L.contiguous(), args.k
     (N, M), L = x.shape, W_LM.shape[0]
     rank, SLOTS = _sizes(k)
     sample = torch.addmm(b[::SAMPLE], x, W_LM[::SAMPLE].t())
     S = sample.shape[1]
-    with use_backend("auto"):
-        first = topk(sample, rank)[1]
+    first = _topk(sample, rank)[1]
     entries = x.new_empty(N, SLOTS, dtype=torch.int64)
     counts = x.new_empty(N, dtype=torch.int32)
     thresholds = x.new_empty(N, dtype=torch.float32)

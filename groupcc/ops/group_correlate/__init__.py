@@ -2,95 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.groups import group as group_named
-from groupcc.groups.tables import translation_table
-from groupcc.ops._dispatch import Op, current_backend
-from groupcc.ops._group_blocks import check_blocks
-from groupcc.ops._group_fourier import Plan, by_size, coefficient_counts, plan_of, saves_too_little
+from groupcc.ops._checks import check_blocks
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
-from groupcc.ops.group_correlate.reference import group_correlate_reference
+from groupcc.ops.group_correlate.reference import Args, group_correlate_reference
 
-__all__ = [
-    "Plan",
-    "by_size",
-    "check_correlate",
-    "coefficient_counts",
-    "group_correlate",
-    "plan_of",
-    "saves_too_little",
-]
+__all__ = ["Args", "Backward", "check_correlate", "group_correlate"]
 
 
-@torch.library.custom_op("groupcc::group_correlate", mutates_args=())
-def _group_correlate(
-    acts: torch.Tensor, W: torch.Tensor, group: str, backend: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+class Backward(NamedTuple):
+    """What the gradients are made from; `acts` and `W` are their coefficients, flat."""
+
+    grad_NLG: torch.Tensor
+    acts: torch.Tensor
+    W: torch.Tensor
+    D: int
+    group: Group
+    need_acts: bool
+
+
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """z [N, L, G], laid out as [N, G, L], and the coefficients of acts and of W, for the gradients."""
-    return _op.launch(backend, "forward", acts, W, group_named(group))
+    acts, (N, G, D), L = args.acts_NGD, args.acts_NGD.shape, args.W_LGD.shape[0]
+    of_acts, of_W = coefficient_counts(args.group)
+    return acts.new_empty(N, G, L).transpose(1, 2), acts.new_empty(N * of_acts * D), acts.new_empty(L * of_W * D)
 
 
-@_group_correlate.register_fake
-def _(acts: torch.Tensor, W: torch.Tensor, group: str, backend: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    (N, G, D), L = acts.shape, W.shape[0]
-    of_acts, of_W = coefficient_counts(group_named(group))
-    z = acts.new_empty(N, G, L).transpose(1, 2)
-    return z, acts.new_empty(N * of_acts * D), acts.new_empty(L * of_W * D)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.group_correlate import cpp
+
+        return cpp
+    from groupcc.ops.group_correlate import triton
+
+    return triton
 
 
-@torch.library.custom_op("groupcc::group_correlate_backward", mutates_args=())
-def _group_correlate_backward(
-    grad: torch.Tensor, acts: torch.Tensor, W: torch.Tensor, D: int, group: str, need_acts: bool, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_acts [N, G, D] (of no examples unless `need_acts`) and d_W, from the coefficients of acts and W."""
-    return _op.launch(backend, "backward", grad, acts, W, D, group_named(group), need_acts)
+def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
+    """d_acts [N, G, D], of no examples unless needed, and d_W."""
+    N, L, G = args.grad_NLG.shape
+    return args.grad_NLG.new_empty(N if args.need_acts else 0, G, args.D), args.grad_NLG.new_empty(L, G, args.D)
 
 
-@_group_correlate_backward.register_fake
-def _(
-    grad: torch.Tensor, acts: torch.Tensor, W: torch.Tensor, D: int, group: str, need_acts: bool, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    N, L, G = grad.shape
-    return grad.new_empty(N if need_acts else 0, G, D), grad.new_empty(L, G, D)
+def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+    return Backward(LATER, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    acts, _, ctx.group, ctx.backend = inputs
-    ctx.D = acts.shape[2]
-    _, acts_hat, W_hat = output
-    ctx.mark_non_differentiable(acts_hat, W_hat)
-    ctx.set_materialize_grads(False)  # zeros for the coefficients, larger than acts
-    ctx.save_for_backward(acts_hat, W_hat)
+def _gradients(record: Backward, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
+    need_acts = "acts_NGD" in saved.needs
+    d_acts, d_W = _backward(record._replace(grad_NLG=grad, need_acts=need_acts), saved.backend)
+    return {"acts_NGD": d_acts, "W_LGD": d_W}
 
 
-def _gradients(ctx: Any, grad: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
-    if grad is None:
-        return (None,) * 4
-    need_acts, need_W, *_rest = ctx.needs_input_grad
-    d_acts, d_W = _group_correlate_backward(grad, *ctx.saved_tensors, ctx.D, ctx.group, need_acts, ctx.backend)
-    return d_acts if need_acts else None, d_W if need_W else None, None, None
+def _reference_pays(args: Args) -> str | None:
+    return saves_too_little(args.group)
 
 
-_group_correlate.register_autograd(_gradients, setup_context=_setup)
+def _in_pytorch(args: Args) -> torch.Tensor:
+    """By the Fourier transform on the group, unless that would not pay."""
+    return group_correlate_reference(args) if saves_too_little(args.group) else group_correlate_fourier(args)
 
 
-def _plain(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.Tensor:
-    """In PyTorch: the direct sum where the reference was asked for, or where the transform would not pay."""
-    if current_backend() == "reference" or saves_too_little(group):
-        return group_correlate_reference(acts, W, translation_table(group, acts.device))
-    return group_correlate_fourier(acts, W, group)
-
-
-def _compiled(acts: torch.Tensor, W: torch.Tensor, group: Group, backend: str) -> torch.Tensor:
-    return _group_correlate(acts, W, group.name, backend)[0]
-
-
-_op = Op("group_correlate", _plain, _compiled, ("cpp", "triton"))
+_op = Op(
+    "group_correlate",
+    group_correlate_reference,
+    _outputs,
+    _kernels,
+    reference_pays=_reference_pays,
+    in_pytorch=_in_pytorch,
+    result=lambda outputs: outputs[0],
+)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients)
 
 
 def group_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.Tensor:
@@ -106,7 +96,7 @@ def group_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.
     ArgumentError for shapes and dtypes.
     """
     check_correlate(acts, W, group)
-    return _op(acts, W, group)
+    return _op(Args(acts, W, group))
 
 
 def check_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> None:

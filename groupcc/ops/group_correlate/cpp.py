@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.groups import Group
 from groupcc.ops._cpp.group_transform import acts_layout, elements, folds_of, products_layout, transform, weights_layout
 from groupcc.ops._cpp.launch import empty, why_not
 from groupcc.ops._cpp.products import bmm
-from groupcc.ops._group_fourier import by_size, plan_of, saves_too_little
+from groupcc.ops._group_fourier import by_size, plan_of
+from groupcc.ops.group_correlate import Args, Backward
 
-__all__ = ["backward", "forward", "slower", "unsupported"]
-
-
-def slower(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, group: Group) -> str | None:
-    return saves_too_little(group)
+__all__ = ["backward", "forward", "unsupported"]
 
 
-def unsupported(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, group: Group) -> str | None:
-    if acts_NGD.dtype not in (torch.float32, torch.float64):
-        return f"the C++ kernels take float32 or float64, got {acts_NGD.dtype}"
-    return why_not(acts_NGD, W_LGD)
+def unsupported(args: Args) -> str | None:
+    if args.acts_NGD.dtype not in (torch.float32, torch.float64):
+        return f"the C++ kernels take float32 or float64, got {args.acts_NGD.dtype}"
+    return why_not(args)
 
 
-def forward(
-    acts_NGD: torch.Tensor, W_LGD: torch.Tensor, group: Group
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """z, and the coefficients of acts and W for `backward`."""
+    acts_NGD, W_LGD, group = args
     (N, G, D), L = acts_NGD.shape, len(W_LGD)
     plan = plan_of(group, acts_NGD.dtype, acts_NGD.device)
     left, right, inverse = (folds_of(group, which, acts_NGD.dtype) for which in ("left", "right", "inverse"))
@@ -43,10 +38,9 @@ def forward(
     return z.view(N, G, L).transpose(1, 2), acts, W
 
 
-def backward(
-    grad_NLG: torch.Tensor, acts: torch.Tensor, W: torch.Tensor, D: int, group: Group, need_acts: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
     """d_acts [N, G, D] (empty unless needed), d_W [L, G, D]."""
+    grad_NLG, acts, W, D, group, need_acts = args
     N, L, G = grad_NLG.shape
     plan = plan_of(group, grad_NLG.dtype, grad_NLG.device)
     left, right, inverse = (folds_of(group, which, grad_NLG.dtype) for which in ("left", "right", "inverse"))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.groups import Group
 from groupcc.ops._group_fourier import plan_of
+from groupcc.ops.group_correlate.reference import Args
 
 __all__ = ["group_correlate_fourier"]
 
 
-def group_correlate_fourier(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, group: Group) -> torch.Tensor:
+def group_correlate_fourier(args: Args) -> torch.Tensor:
     """See `groupcc.ops.group_correlate`."""
+    acts_NGD, W_LGD, group = args
     plan = plan_of(group, acts_NGD.dtype, acts_NGD.device)
     (N, _, D), L = acts_NGD.shape, W_LGD.shape[0]
     acts, W = plan.left @ acts_NGD, plan.right @ W_LGD

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
-__all__ = ["group_correlate_reference"]
+from groupcc.groups import Group
+from groupcc.groups.tables import translation_table
+
+__all__ = ["Args", "group_correlate_reference"]
 
 
-def group_correlate_reference(
-    acts_NGD: torch.Tensor, W_LGD: torch.Tensor, right_translation_HG: torch.Tensor
-) -> torch.Tensor:
+class Args(NamedTuple):
+    """Of `groupcc.ops.group_correlate`."""
+
+    acts_NGD: torch.Tensor
+    W_LGD: torch.Tensor
+    group: Group
+
+
+def group_correlate_reference(args: Args) -> torch.Tensor:
     """See `groupcc.ops.group_correlate`."""
-    flat = acts_NGD.flatten(1)
+    flat, table_HG = args.acts_NGD.flatten(1), translation_table(args.group, args.acts_NGD.device)
     # One element at a time: all translates of W together are |G| times its size.
-    return torch.stack([flat @ W_LGD[:, translate].flatten(1).t() for translate in right_translation_HG], dim=2)
+    return torch.stack([flat @ args.W_LGD[:, translate].flatten(1).t() for translate in table_HG], dim=2)

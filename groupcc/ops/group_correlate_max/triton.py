@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.groups import Group
 from groupcc.ops._triton import launch
 from groupcc.ops._triton.group_strongest import spread, strongest
 from groupcc.ops._triton.group_transform import coefficients, gradients, products, too_large
-from groupcc.ops.group_correlate import saves_too_little
+from groupcc.ops.group_correlate_max import Args, Backward
 
-__all__ = ["backward", "forward", "slower", "unsupported"]
-
-
-def slower(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, b_L: torch.Tensor, group: Group) -> str | None:
-    return saves_too_little(group)
+__all__ = ["backward", "forward", "unsupported"]
 
 
-def unsupported(acts_NGD: torch.Tensor, W_LGD: torch.Tensor, b_L: torch.Tensor, group: Group) -> str | None:
-    if acts_NGD.dtype == torch.float64:
+def unsupported(args: Args) -> str | None:
+    if args.acts_NGD.dtype == torch.float64:
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
-    return launch.why_not(acts_NGD, W_LGD, b_L) or too_large(len(acts_NGD), len(W_LGD), acts_NGD.shape[2])
+    return launch.why_not(args) or too_large(len(args.acts_NGD), len(args.W_LGD), args.acts_NGD.shape[2])
 
 
-def forward(
-    acts_NGD: torch.Tensor, W_LGD: torch.Tensor, b_L: torch.Tensor, group: Group
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Values, poses, and the coefficients of acts and W for `backward`."""
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Values, poses, and the coefficients of acts and W if they are to be kept."""
+    acts_NGD, W_LGD, b_L, group, keep = args
     (N, _, D), L = acts_NGD.shape, len(W_LGD)
     acts, W = coefficients(acts_NGD, W_LGD, group)
-    return *strongest(products(acts, W, group, N, L, D), b_L, group, N), acts, W
+    values, poses = strongest(products(acts, W, group, N, L, D), b_L, group, N)
+    return (values, poses, acts, W) if keep else (values, poses, acts.new_empty(0), acts.new_empty(0))
 
 
-def backward(
-    grad_NL: torch.Tensor,
-    poses_NL: torch.Tensor,
-    acts: torch.Tensor,
-    W: torch.Tensor,
-    D: int,
-    group: Group,
-    need_acts: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
     """d_acts [N, G, D] (empty unless needed), d_W [L, G, D]."""
+    grad_NL, poses_NL, acts, W, D, group, need_acts = args
     N, L = grad_NL.shape
     return gradients(spread(grad_NL, poses_NL, group), acts, W, group, N, L, D, need_acts)

@@ -2,169 +2,103 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.groups import group as group_named
-from groupcc.ops._dispatch import Op, current_backend
-from groupcc.ops._group_blocks import check_blocks, check_poses, single_blocks
-from groupcc.ops.decode_loss import decode_loss
+from groupcc.ops._checks import check_blocks, check_poses
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops._dispatch import needs_gradient
+from groupcc.ops.group_decode_loss.reference import Args, group_decode_loss_reference
 
-__all__ = ["group_decode_loss"]
-
-
-@torch.library.custom_op("groupcc::group_decode_loss", mutates_args=())
-def _group_decode_loss(
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor | None,
-    target: torch.Tensor,
-    group: str,
-    need_acts: bool,
-    need_bias: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss and residual; what the gradients to acts and b_dec begin with, of no elements unless needed: the residual's
-    inner products with the latents as they stand [N, K], and its sum over examples and blocks [D]."""
-    arguments = (acts, indices, poses, W_dec, b_dec, target, group_named(group), need_acts, need_bias)
-    return _op.launch(backend, "forward", *arguments)
+__all__ = ["Args", "Backward", "group_decode_loss"]
 
 
-@_group_decode_loss.register_fake
-def _(
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor | None,
-    target: torch.Tensor,
-    group: str,
-    need_acts: bool,
-    need_bias: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+class Backward(NamedTuple):
+    """What the gradients are made from. That of the decode is scale · grad, or grad alone.
+
+    `dots` are the inner products of grad with the latents in their poses, `column_sums` its sum over examples and
+    blocks; None if the forward pass has not left them.
+    """
+
+    grad_NGD: torch.Tensor
+    scale: torch.Tensor | None
+    acts_NK: torch.Tensor
+    indices_NK: torch.Tensor
+    poses_NK: torch.Tensor
+    W_dec_LGD: torch.Tensor
+    dots_NK: torch.Tensor | None
+    column_sums_D: torch.Tensor | None
+    need_acts: bool
+    need_bias: bool
+    group: Group
+
+
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss, residual [N, G, D], dots [N, K] and column_sums [D].
+
+    `dots[n, k]` is the inner product of the residual with the k-th active latent, `column_sums` the residual's sum over
+    examples and blocks. The gradients of acts and b_dec start from them; each is empty unless its gradient is needed.
+    """
+    target, (N, K), D = args.target_NGD, args.acts_NK.shape, args.W_dec_LGD.shape[2]
     wide = torch.promote_types(target.dtype, torch.float32)
-    (N, K), D = acts.shape, W_dec.shape[2]
-    answers = target.new_empty(N if need_acts else 0, K, dtype=wide)
-    column_sums = target.new_empty(D if need_bias else 0, dtype=wide)
-    return target.new_empty((), dtype=wide), target.new_empty(target.shape), answers, column_sums
+    dots = target.new_empty(N if args.need_acts else 0, K, dtype=wide)
+    column_sums = target.new_empty(D if args.need_bias else 0, dtype=wide)
+    return target.new_empty((), dtype=wide), target.new_empty(target.shape), dots, column_sums
 
 
-@torch.library.custom_op("groupcc::group_decode_backward", mutates_args=())
-def _group_decode_backward(
-    grad: torch.Tensor,
-    scale: torch.Tensor | None,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    W_dec: torch.Tensor,
-    answers: torch.Tensor | None,
-    column_sums: torch.Tensor | None,
-    need_acts: bool,
-    need_bias: bool,
-    group: str,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_acts and d_b_dec [1, D] (both empty unless needed) and d_W_dec of Σ grad·scale·â; `scale` is a scalar,
-    `answers` and `column_sums` are those of grad where the forward pass has left them."""
-    known = (answers, column_sums, need_acts, need_bias, group_named(group))
-    return _op.launch(backend, "backward", grad, scale, acts, indices, poses, W_dec, *known)
+def _kernels(_: str) -> Kernels[Args]:
+    from groupcc.ops.group_decode_loss import cpp
+
+    return cpp
 
 
-@_group_decode_backward.register_fake
-def _(
-    grad: torch.Tensor,
-    scale: torch.Tensor | None,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    W_dec: torch.Tensor,
-    answers: torch.Tensor | None,
-    column_sums: torch.Tensor | None,
-    need_acts: bool,
-    need_bias: bool,
-    group: str,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    d_b_dec = W_dec.new_empty(1 if need_bias else 0, W_dec.shape[2])
-    d_acts = acts.new_empty(len(acts) if need_acts else 0, acts.shape[1])
-    return d_acts, W_dec.new_empty(W_dec.shape), d_b_dec
+def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """d_acts, d_W_dec and d_b_dec [1, D]; the first and the last are empty unless needed."""
+    (N, K), W_dec = args.acts_NK.shape, args.W_dec_LGD
+    d_acts = args.acts_NK.new_empty(N if args.need_acts else 0, K)
+    return d_acts, W_dec.new_empty(W_dec.shape), W_dec.new_empty(1 if args.need_bias else 0, W_dec.shape[2])
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    acts, indices, poses, W_dec, _, _, ctx.group, ctx.has_answers, ctx.has_sums, ctx.backend = inputs
-    _, residual, answers, column_sums = output
-    ctx.mark_non_differentiable(answers, column_sums)
-    ctx.save_for_backward(residual, acts, indices, poses, W_dec, answers, column_sums)
-    ctx.set_materialize_grads(False)
+def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+    """With the residual as the gradient of the decode: what the loss alone makes of it, up to a scale."""
+    _, residual, dots, column_sums = outputs
+    known = dots if args.need_acts else None, column_sums if args.need_bias else None
+    return Backward(residual, LATER, *args[:4], *known, LATER, LATER, args.group)
 
 
 def _gradients(
-    ctx: Any, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None, *_: Any
-) -> tuple[Any, ...]:
-    residual, acts, indices, poses, W_dec, answers, column_sums = ctx.saved_tensors
-    if grad_loss is None and grad_residual is None:
-        return (None,) * 10
-    d_acts = d_W_dec = d_b_dec = d_target = grad = None
-    need_acts, need_bias, need_target = (ctx.needs_input_grad[i] for i in (0, 4, 5))
-    if grad_residual is not None or need_target:
+    record: Backward, saved: Saved, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None, *_: None
+) -> dict[str, torch.Tensor | None]:
+    residual, found = record.grad_NGD, dict[str, torch.Tensor | None]()
+    if grad_residual is not None or "target_NGD" in saved.needs:
         grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
         if grad_loss is not None:
             grad = grad + (2 * grad_loss * residual).to(residual.dtype)
-        d_target = -grad if need_target else None
-    if any(ctx.needs_input_grad[i] for i in (0, 3, 4)):
-        scale, known = None, (None, None)
-        if grad_residual is None and grad_loss is not None:
-            grad, scale = residual, 2 * grad_loss  # their product is never formed
-            known = (answers if ctx.has_answers else None, column_sums if ctx.has_sums else None)
-        d_acts, d_W_dec, d_b_dec = _group_decode_backward(
-            grad, scale, acts, indices, poses, W_dec, *known, need_acts, need_bias, ctx.group, ctx.backend
-        )
-    d_acts, d_b_dec = d_acts if need_acts else None, d_b_dec if need_bias else None
-    return d_acts, None, None, d_W_dec, d_b_dec, d_target, None, None, None, None
+        found["target_NGD"] = -grad
+    if saved.needs - {"target_NGD"}:
+        record = record._replace(need_acts="acts_NK" in saved.needs, need_bias="b_dec_1D" in saved.needs)
+        if grad_residual is not None:
+            record = record._replace(grad_NGD=grad, dots_NK=None, column_sums_D=None)
+        elif grad_loss is not None:
+            record = record._replace(scale=2 * grad_loss)  # its product with the residual is never formed
+        found["acts_NK"], found["W_dec_LGD"], found["b_dec_1D"] = _backward(record, saved.backend)
+    return found
 
 
-_group_decode_loss.register_autograd(_gradients, setup_context=_setup)
-
-
-def _by_single_blocks(
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor | None,
-    target: torch.Tensor,
-    group: Group,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `decode_loss` of N·G examples of one block, on the backend in force."""
-    error, residual = decode_loss(
-        *single_blocks(acts, indices, poses, W_dec, group), b_dec, target.flatten(0, 1)[:, None]
-    )
-    return error.sum(), residual.view_as(target)
-
-
-def _compiled(
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    W_dec: torch.Tensor,
-    b_dec: torch.Tensor | None,
-    target: torch.Tensor,
-    group: Group,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    needs = [
-        torch.is_grad_enabled() and tensor is not None and tensor.requires_grad for tensor in (acts, b_dec)
-    ]  # of the loss alone: others are formed when they are asked for
-    return _group_decode_loss(acts, indices, poses, W_dec, b_dec, target, group.name, *needs, backend)[:2]
-
-
-_op = Op("group_decode_loss", _by_single_blocks, _compiled, ("cpp",))
+_op = Op(
+    "group_decode_loss",
+    group_decode_loss_reference,
+    _outputs,
+    _kernels,
+    ("cpp",),
+    composed={"triton": ("decode_loss",)},
+    result=lambda outputs: outputs[:2],
+)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients, differentiable=2)
 
 
 def group_decode_loss(
@@ -213,6 +147,6 @@ def group_decode_loss(
             got=f"{b_dec.dtype} of shape {tuple(b_dec.shape)}",
             remedy="One bias for all blocks: that of every pose is the same.",
         )
-    if current_backend() == "triton":  # decode_loss has the kernels
-        return _by_single_blocks(acts, indices, poses, W_dec, b_dec, target, group)
-    return _op(acts, indices, poses, W_dec, b_dec, target, group)
+    # Gradients of the loss alone are prepared; others are formed when they are asked for.
+    needs = needs_gradient((acts,)), needs_gradient((b_dec,))
+    return _op(Args(acts, indices, poses, W_dec, b_dec, target, group, *needs))

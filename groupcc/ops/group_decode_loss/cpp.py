@@ -4,71 +4,34 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.groups import Group
 from groupcc.ops._cpp.decode import contiguous, widened
 from groupcc.ops._cpp.group_decode import dots, pose_table, sums
-from groupcc.ops._cpp.launch import _C, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, empty, threads
+from groupcc.ops._cpp.launch import why_not as unsupported
+from groupcc.ops.group_decode_loss import Args, Backward
 
 __all__ = ["backward", "forward", "unsupported"]
 
 
-def unsupported(
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    poses_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    b_dec_1D: torch.Tensor | None,
-    target_NGD: torch.Tensor,
-    group: Group,
-) -> str | None:
-    return why_not(acts_NK, indices_NK, poses_NK, W_dec_LGD, target_NGD, *([] if b_dec_1D is None else [b_dec_1D]))
-
-
-def forward(
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    poses_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    b_dec_1D: torch.Tensor | None,
-    target_NGD: torch.Tensor,
-    group: Group,
-    need_acts: bool,
-    need_bias: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss, residual, and what gradients begin with: its inner products with the latents as they stand [N, K], and its
-    sum over examples and blocks [D], both in the type of sums and of no elements unless needed."""
-    acts, indices, poses = widened(acts_NK), indices_NK.contiguous(), poses_NK.contiguous()
-    W_dec, target = W_dec_LGD.contiguous(), target_NGD.contiguous()
-    b_dec = contiguous(b_dec_1D)
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    acts, W_dec, target = widened(args.acts_NK), args.W_dec_LGD.contiguous(), args.target_NGD.contiguous()
+    latents = acts, args.indices_NK.contiguous(), args.poses_NK.contiguous(), pose_table(args.group), W_dec
     (N, K), D = acts.shape, W_dec.shape[2]
     residual = empty(tuple(target.shape), W_dec.dtype)
-    answers, column_sums = acts.new_empty(N if need_acts else 0, K), acts.new_empty(D if need_bias else 0)
-    needed = answers if need_acts else None, column_sums if need_bias else None
-    table = pose_table(group)
-    loss = _C.group_decode_loss(acts, indices, poses, table, W_dec, b_dec, target, residual, *needed, threads())
-    return acts.new_tensor(loss), residual, answers, column_sums
+    dots_NK, column_sums = acts.new_empty(N if args.need_acts else 0, K), acts.new_empty(D if args.need_bias else 0)
+    needed = dots_NK if args.need_acts else None, column_sums if args.need_bias else None
+    loss = _C.group_decode_loss(*latents, contiguous(args.b_dec_1D), target, residual, *needed, threads())
+    return acts.new_tensor(loss), residual, dots_NK, column_sums
 
 
-def backward(
-    grad_NGD: torch.Tensor,
-    scale: torch.Tensor | None,
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    poses_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    answers_NK: torch.Tensor | None,
-    column_sums_D: torch.Tensor | None,
-    need_acts: bool,
-    need_bias: bool,
-    group: Group,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_acts, d_W_dec, d_b_dec; `answers` and `column_sums` are those of grad, where known."""
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    grad, _, acts_NK, indices, poses, W_dec, dots_NK, column_sums, need_acts, need_bias, group = args
     acts = widened(acts_NK)
-    scale = acts.new_ones(()) if scale is None else scale.to(acts.dtype)
-    if (need_acts and answers_NK is None) or (need_bias and column_sums_D is None):
-        answers_NK, column_sums_D = dots(grad_NGD, indices_NK, poses_NK, W_dec_LGD, group, need_bias)
-    d_W_dec = sums(grad_NGD, acts * scale, indices_NK, poses_NK, len(W_dec_LGD), group)
-    (_, K), D, dtype = acts.shape, W_dec_LGD.shape[2], W_dec_LGD.dtype
-    d_acts = acts.new_empty(0, K) if not need_acts or answers_NK is None else answers_NK * scale
-    d_b_dec = acts.new_empty(0, D) if not need_bias or column_sums_D is None else (column_sums_D * scale)[None]
-    return d_acts.to(acts_NK.dtype), d_W_dec, d_b_dec.to(dtype)
+    scale = acts.new_ones(()) if args.scale is None else args.scale.to(acts.dtype)
+    if (need_acts and dots_NK is None) or (need_bias and column_sums is None):
+        dots_NK, column_sums = dots(grad, indices, poses, W_dec, group, need_bias)
+    d_W_dec = sums(grad, acts * scale, indices, poses, len(W_dec), group)
+    (_, K), D = acts.shape, W_dec.shape[2]
+    d_acts = acts.new_empty(0, K) if not need_acts or dots_NK is None else dots_NK * scale
+    d_b_dec = acts.new_empty(0, D) if not need_bias or column_sums is None else (column_sums * scale)[None]
+    return d_acts.to(acts_NK.dtype), d_W_dec, d_b_dec.to(W_dec.dtype)

@@ -2,124 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.groups import group as group_named
-from groupcc.ops._dispatch import Op, current_backend
-from groupcc.ops._group_blocks import check_blocks, check_poses, single_blocks
-from groupcc.ops.group_correlate import group_correlate
+from groupcc.ops._checks import check_bias, check_blocks, check_poses
+from groupcc.ops._declare import Kernels, Op, Saved
+from groupcc.ops._single_blocks import single_blocks
+from groupcc.ops.group_encode_at.reference import Args, group_encode_at_reference
 from groupcc.ops.sparse_decode import sparse_decode
 
-__all__ = ["group_encode_at", "sparse_gradient_pays"]
+__all__ = ["Args", "Backward", "group_encode_at", "sparse_gradient_pays"]
+
+SPARSE_UP_TO = 1.0
+"""Chosen poses an example, for each base latent, up to which the sparse gradient costs less: at most a third of
+group_correlate forward and backward under D8 to D32 (`groupcc bench --only group_encode_at`)."""
 
 
-@torch.library.custom_op("groupcc::group_encode_at", mutates_args=())
-def _group_encode_at(
-    x: torch.Tensor,
-    W_enc: torch.Tensor,
-    b_enc: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    known: torch.Tensor | None,
-    group: str,
-    backend: str,
-) -> torch.Tensor:
-    if known is not None:
-        return known.clone(memory_format=torch.contiguous_format)
-    return _op.launch(backend, "forward", x, W_enc, b_enc, indices, poses, group_named(group))
+class Backward(NamedTuple):
+    """What the gradients to W_enc [L, G, D] and b_enc are made from; `grad_NK` is 0 where nothing is active."""
+
+    grad_NK: torch.Tensor
+    x_NGD: torch.Tensor
+    indices_NK: torch.Tensor
+    poses_NK: torch.Tensor
+    L: int
+    group: Group
 
 
-@_group_encode_at.register_fake
-def _(
-    x: torch.Tensor,
-    W_enc: torch.Tensor,
-    b_enc: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    known: torch.Tensor | None,
-    group: str,
-    backend: str,
-) -> torch.Tensor:
-    return x.new_empty(indices.shape)
+class _Kept(NamedTuple):
+    """What the forward pass keeps."""
+
+    acts_NK: torch.Tensor
+    x_NGD: torch.Tensor
+    W_enc_LGD: torch.Tensor
+    indices_NK: torch.Tensor
+    poses_NK: torch.Tensor
+    group: Group
 
 
-@torch.library.custom_op("groupcc::group_encode_at_backward", mutates_args=())
-def _group_encode_at_backward(
-    grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, poses: torch.Tensor, L: int, group: str, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_W_enc and d_b_enc, of `grad` that is 0 where nothing is active."""
-    return _op.launch(backend, "backward", grad, x, indices, poses, L, group_named(group))
+def _outputs(args: Args) -> torch.Tensor:
+    return args.x_NGD.new_empty(args.indices_NK.shape)
 
 
-@_group_encode_at_backward.register_fake
-def _(
-    grad: torch.Tensor, x: torch.Tensor, indices: torch.Tensor, poses: torch.Tensor, L: int, group: str, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return x.new_empty(L, *x.shape[1:]), x.new_empty(L)
+def _kernels(_: str) -> Kernels[Args]:
+    from groupcc.ops.group_encode_at import cpp
+
+    return cpp
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    x, W_enc, _, indices, poses, _, ctx.group, ctx.backend = inputs
-    ctx.save_for_backward(output, x, W_enc, indices, poses)
+def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
+    return args.x_NGD.new_empty(args.L, *args.x_NGD.shape[1:]), args.x_NGD.new_empty(args.L)
 
 
-def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    acts, x, W_enc, indices, poses = ctx.saved_tensors
-    grad = grad.masked_fill(acts <= 0, 0)
-    d_x = d_W_enc = d_b_enc = None
-    if ctx.needs_input_grad[0]:
-        blocks = single_blocks(grad, indices, poses, W_enc, group_named(ctx.group))
-        d_x = sparse_decode(*blocks).view_as(x)
-    if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-        d_W_enc, d_b_enc = _group_encode_at_backward(grad, x, indices, poses, len(W_enc), ctx.group, ctx.backend)
-    return d_x, d_W_enc, d_b_enc, None, None, None, None, None
+def _save(args: Args, acts: torch.Tensor) -> _Kept:
+    return _Kept(acts, args.x_NGD, args.W_enc_LGD, args.indices_NK, args.poses_NK, args.group)
 
 
-_group_encode_at.register_autograd(_gradients, setup_context=_setup)
+def _gradients(kept: _Kept, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor | None]:
+    acts, x, W_enc, indices, poses, group = kept
+    grad, found = grad.masked_fill(acts <= 0, 0), dict[str, torch.Tensor | None]()
+    if "x_NGD" in saved.needs:
+        found["x_NGD"] = sparse_decode(*single_blocks(grad, indices, poses, W_enc, group)).view_as(x)
+    if saved.needs - {"x_NGD"}:
+        record = Backward(grad, x, indices, poses, len(W_enc), group)
+        found["W_enc_LGD"], found["b_enc_L"] = _backward(record, saved.backend)
+    return found
 
 
-def _dense(
-    x: torch.Tensor,
-    W_enc: torch.Tensor,
-    b_enc: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    known: torch.Tensor | None,
-    group: Group,
-) -> torch.Tensor:
-    """Chosen from the pre-activations of every base latent in every pose."""
-    pre_NLG = group_correlate(x, W_enc, group) + b_enc[:, None]
-    acts = torch.relu(pre_NLG[torch.arange(len(x), device=x.device)[:, None], indices, poses])
-    return acts if known is None else acts.masked_fill(known <= 0, 0)
+def _reference_pays(args: Args) -> str | None:
+    if args.indices_NK.shape[1] <= SPARSE_UP_TO * len(args.W_enc_LGD):
+        return None
+    return f"above {SPARSE_UP_TO:g} chosen poses for each base latent, gradients to all of them cost less"
 
 
-def _compiled(
-    x: torch.Tensor,
-    W_enc: torch.Tensor,
-    b_enc: torch.Tensor,
-    indices: torch.Tensor,
-    poses: torch.Tensor,
-    known: torch.Tensor | None,
-    group: Group,
-    backend: str,
-) -> torch.Tensor:
-    return _group_encode_at(x, W_enc, b_enc, indices, poses, known, group.name, backend)
-
-
-_op = Op("group_encode_at", _dense, _compiled, ("cpp",))
+_op = Op(
+    "group_encode_at",
+    group_encode_at_reference,
+    _outputs,
+    _kernels,
+    ("cpp",),
+    composed={"triton": ("group_correlate",)},
+    reference_pays=_reference_pays,
+)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients)
 
 
 def sparse_gradient_pays(x: torch.Tensor, W_enc: torch.Tensor, k: int, group: Group) -> bool:
     """Whether the gradient to W_enc of k chosen poses an example is cheaper by `group_encode_at` than by
     `group_correlate`, on the backend in force."""
-    if current_backend() in ("reference", "triton"):
-        return False
     nothing = torch.empty(0, k, dtype=torch.int64, device=x.device)
-    return _op.choose(x, W_enc, x, nothing, nothing, None, group) == "cpp"
+    return _op.has_kernels_for(Args(x, W_enc, x, nothing, nothing, None, group))
 
 
 def group_encode_at(
@@ -153,13 +129,7 @@ def group_encode_at(
             remedy="Pass the orbits that the latents were chosen for.",
         )
     check_blocks("W_enc", W_enc, x, group)
-    if b_enc.shape != W_enc.shape[:1] or b_enc.dtype != W_enc.dtype:
-        raise argument_error(
-            "b_enc",
-            expected=f"{W_enc.dtype} of shape [L] = [{len(W_enc)}]",
-            got=f"{b_enc.dtype} of shape {tuple(b_enc.shape)}",
-            remedy="One bias for each base latent.",
-        )
+    check_bias("b_enc", b_enc, W_enc, len(W_enc), "One bias for each base latent.")
     if known is not None and (known.shape != indices.shape or known.dtype != x.dtype):
         raise argument_error(
             "known",
@@ -167,6 +137,4 @@ def group_encode_at(
             got=f"{known.dtype} of shape {tuple(known.shape)}",
             remedy="One act for each of indices.",
         )
-    if current_backend() == "triton":  # group_correlate has the kernels
-        return _dense(x, W_enc, b_enc, indices, poses, known, group)
-    return _op(x, W_enc, b_enc, indices, poses, None if known is None else known.detach(), group)
+    return _op(Args(x, W_enc, b_enc, indices, poses, None if known is None else known.detach(), group))

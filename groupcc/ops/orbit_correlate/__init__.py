@@ -2,130 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.groups import group as group_named
-from groupcc.ops._dispatch import Op, current_backend
-from groupcc.ops._group_blocks import check_blocks
-from groupcc.ops.group_correlate import coefficient_counts
-from groupcc.ops.orbit_correlate.reference import orbit_correlate_reference
+from groupcc.ops._checks import check_bias, check_blocks
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
+from groupcc.ops.orbit_correlate.reference import Args, orbit_correlate_reference
 from groupcc.ops.orbit_gather import check_gather
 
-__all__ = ["keeps_no_orbits", "orbit_correlate", "orbit_correlate_max"]
+__all__ = ["Args", "Backward", "keeps_no_orbits", "orbit_correlate", "orbit_correlate_max"]
 
 
-@torch.library.custom_op("groupcc::orbit_correlate", mutates_args=())
-def _orbit_correlate(
-    maps: torch.Tensor,
-    points: torch.Tensor,
-    W: torch.Tensor,
-    b: torch.Tensor | None,
-    group: str,
-    interpolation: str,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """z [N, L, G], laid out as [N, G, L], and no poses, or with a bias values and poses [N, L]; and the coefficients of
-    orbits and of W, for the gradients."""
-    return _op.launch(backend, "forward", maps, points, W, b, group_named(group), interpolation)
+class Backward(NamedTuple):
+    """What the gradients are made from; `acts` and `W` are the coefficients of orbits and W, flat.
+
+    `grad` is that of z [N, L, G], or if there are poses that of the values [N, L].
+    """
+
+    grad: torch.Tensor
+    poses_NL: torch.Tensor | None
+    acts: torch.Tensor
+    W: torch.Tensor
+    points_GP2: torch.Tensor
+    shape_BSHWD: tuple[int, ...]
+    group: Group
+    interpolation: str
+    need_maps: bool
 
 
-@_orbit_correlate.register_fake
-def _(
-    maps: torch.Tensor,
-    points: torch.Tensor,
-    W: torch.Tensor,
-    b: torch.Tensor | None,
-    group: str,
-    interpolation: str,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    N, (L, G, D) = maps.shape[0] * points.shape[1], W.shape
-    of_acts, of_W = coefficient_counts(group_named(group))
-    found = maps.new_empty(N, G, L).transpose(1, 2) if b is None else maps.new_empty(N, L)
-    poses = maps.new_empty((0, 0) if b is None else (N, L), dtype=torch.int64)
-    return found, poses, maps.new_empty(N * of_acts * D), maps.new_empty(L * of_W * D)
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """z [N, L, G], laid out as [N, G, L], and no poses; or if there is a bias values and poses [N, L]. And the
+    coefficients of orbits and of W, for the gradients."""
+    maps, (L, G, D) = args.maps_BSHWD, args.W_LGD.shape
+    N, (of_acts, of_W) = maps.shape[0] * args.points_GP2.shape[1], coefficient_counts(args.group)
+    values = maps.new_empty(N, G, L).transpose(1, 2) if args.b_L is None else maps.new_empty(N, L)
+    poses = maps.new_empty((0, 0) if args.b_L is None else (N, L), dtype=torch.int64)
+    return values, poses, maps.new_empty(N * of_acts * D), maps.new_empty(L * of_W * D)
 
 
-@torch.library.custom_op("groupcc::orbit_correlate_backward", mutates_args=())
-def _orbit_correlate_backward(
-    grad: torch.Tensor,
-    poses: torch.Tensor | None,
-    acts: torch.Tensor,
-    W: torch.Tensor,
-    points: torch.Tensor,
-    shape: Sequence[int],
-    group: str,
-    interpolation: str,
-    need_maps: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_maps (empty unless `need_maps`) and d_W, from the coefficients of orbits and W; `poses`: None for z's."""
-    sizes = tuple(shape)
-    return _op.launch(
-        backend, "backward", grad, poses, acts, W, points, sizes, group_named(group), interpolation, need_maps
-    )
+def _kernels(_: str) -> Kernels[Args]:
+    from groupcc.ops.orbit_correlate import triton
+
+    return triton
 
 
-@_orbit_correlate_backward.register_fake
-def _(
-    grad: torch.Tensor,
-    poses: torch.Tensor | None,
-    acts: torch.Tensor,
-    W: torch.Tensor,
-    points: torch.Tensor,
-    shape: Sequence[int],
-    group: str,
-    interpolation: str,
-    need_maps: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    d_W = grad.new_empty(grad.shape[1], group_named(group).order, shape[-1])
-    return grad.new_empty(shape if need_maps else (0,)), d_W
+def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
+    """d_maps, which has no elements unless needed, and d_W."""
+    d_W = args.grad.new_empty(args.grad.shape[1], args.group.order, args.shape_BSHWD[-1])
+    return args.grad.new_empty(args.shape_BSHWD if args.need_maps else (0,)), d_W
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    maps, points, _, b, ctx.group, ctx.interpolation, ctx.backend = inputs
-    ctx.shape = maps.shape
-    _, poses, acts_hat, W_hat = output
-    ctx.mark_non_differentiable(poses, acts_hat, W_hat)
-    ctx.set_materialize_grads(False)  # zeros for the coefficients, larger than z's
-    ctx.save_for_backward(None if b is None else poses, acts_hat, W_hat, points)
+def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+    maps, points, _, b, group, interpolation = args
+    _, poses, acts, W = outputs
+    return Backward(LATER, None if b is None else poses, acts, W, points, maps.shape, group, interpolation, LATER)
 
 
-def _gradients(ctx: Any, grad: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
-    if grad is None:
-        return (None,) * 7
-    need_maps, _, need_W, need_b, *_rest = ctx.needs_input_grad
-    d_b = grad.sum(0) if need_b else None
-    if not (need_maps or need_W):
-        return None, None, None, d_b, None, None, None
-    d_maps, d_W = _orbit_correlate_backward(
-        grad, *ctx.saved_tensors, ctx.shape, ctx.group, ctx.interpolation, need_maps, ctx.backend
-    )
-    return d_maps if need_maps else None, None, d_W if need_W else None, d_b, None, None, None
+def _gradients(record: Backward, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
+    d_b = {"b_L": grad.sum(0)} if "b_L" in saved.needs else {}
+    if saved.needs == {"b_L"}:
+        return d_b
+    need_maps = "maps_BSHWD" in saved.needs
+    d_maps, d_W = _backward(record._replace(grad=grad, need_maps=need_maps), saved.backend)
+    return {"maps_BSHWD": d_maps, "W_LGD": d_W} | d_b
 
 
-_orbit_correlate.register_autograd(_gradients, setup_context=_setup)
+def _reference_pays(args: Args) -> str | None:
+    return saves_too_little(args.group)
 
 
-def _compiled(
-    maps: torch.Tensor,
-    points: torch.Tensor,
-    W: torch.Tensor,
-    b: torch.Tensor | None,
-    group: Group,
-    interpolation: str,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return _orbit_correlate(maps, points, W, b, group.name, interpolation, backend)[:2]
-
-
-_op = Op("orbit_correlate", orbit_correlate_reference, _compiled, ("triton",))
+_op = Op(
+    "orbit_correlate",
+    orbit_correlate_reference,
+    _outputs,
+    _kernels,
+    ("triton",),
+    composed={"cpp": ("orbit_gather", "group_correlate", "group_correlate_max")},
+    reference_pays=_reference_pays,
+    result=lambda outputs: outputs[:2],
+)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients)
 
 
 def orbit_correlate(
@@ -147,7 +108,7 @@ def orbit_correlate(
     ArgumentError for shapes, dtypes, or points outside the map.
     """
     _check(maps, points, W, group, interpolation)
-    return _run(maps, points, W, None, group, interpolation)[0]
+    return _op(Args(maps, points, W, None, group, interpolation))[0]
 
 
 def orbit_correlate_max(
@@ -167,14 +128,8 @@ def orbit_correlate_max(
     ArgumentError for shapes, dtypes, or points outside the map.
     """
     _check(maps, points, W, group, interpolation)
-    if b.shape != W.shape[:1] or b.dtype != maps.dtype:
-        raise argument_error(
-            "b",
-            expected=f"{maps.dtype} of shape [L] = [{len(W)}]",
-            got=f"{b.dtype} of shape {tuple(b.shape)}",
-            remedy="One bias for each base latent, in the dtype of maps.",
-        )
-    values, poses = _run(maps, points, W, b, group, interpolation)
+    check_bias("b", b, maps, len(W), "One bias for each base latent, in the dtype of maps.")
+    values, poses = _op(Args(maps, points, W, b, group, interpolation))
     assert poses is not None
     return values, poses
 
@@ -184,16 +139,7 @@ def keeps_no_orbits(
 ) -> bool:
     """Whether `orbit_correlate` (or with `b` `orbit_correlate_max`) leaves the orbits out of memory; a caller with more
     use for them forms them if not."""
-    return current_backend() != "cpp" and _op.choose(maps, points, W, b, group, interpolation) != "reference"
-
-
-def _run(
-    maps: torch.Tensor, points: torch.Tensor, W: torch.Tensor, b: torch.Tensor | None, group: Group, interpolation: str
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    if current_backend() == "cpp":  # which has kernels for the parts
-        return orbit_correlate_reference(maps, points, W, b, group, interpolation)
-    found: tuple[torch.Tensor, torch.Tensor | None] = _op(maps, points, W, b, group, interpolation)
-    return found
+    return _op.has_kernels_for(Args(maps, points, W, b, group, interpolation))
 
 
 def _check(maps: torch.Tensor, points: torch.Tensor, W: torch.Tensor, group: Group, interpolation: str) -> None:

@@ -6,7 +6,6 @@ their coefficients are, which the products read. Backward has the orbits' gradie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -31,51 +30,28 @@ from groupcc.ops._triton.group_transform import (
     where,
 )
 from groupcc.ops._triton.group_transform import too_large as too_many_columns
-from groupcc.ops.group_correlate import saves_too_little
+from groupcc.ops._triton.orbit_gather import scatter
+from groupcc.ops.orbit_correlate import Args, Backward
 from groupcc.ops.orbit_gather import tap_table, too_large
 
-__all__ = ["backward", "builds", "forward", "slower", "unsupported"]
+__all__ = ["backward", "builds", "forward", "unsupported"]
 
 # With four warps samples and addresses of a tile leave sm_90's registers, with 64 elements read at a time sm_80's.
 _CONFIGS = [triton.Config({"BLOCK": 64}, num_warps=8, num_stages=1)]
 _MOST_ELEMENTS = 32
 
 
-def slower(
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_LGD: torch.Tensor,
-    b_L: torch.Tensor | None,
-    group: Group,
-    interpolation: str,
-) -> str | None:
-    return saves_too_little(group)
-
-
-def unsupported(
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_LGD: torch.Tensor,
-    b_L: torch.Tensor | None,
-    group: Group,
-    interpolation: str,
-) -> str | None:
-    if b_L is not None and maps_BSHWD.dtype == torch.float64:
+def unsupported(args: Args) -> str | None:
+    maps, points, W, b, *_ = args
+    if b is not None and maps.dtype == torch.float64:
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
-    (L, _, D), N = W_LGD.shape, len(maps_BSHWD) * points_GP2.shape[1]
-    tensors = (maps_BSHWD, W_LGD) if b_L is None else (maps_BSHWD, W_LGD, b_L)
-    return launch.why_not(*tensors) or too_large(maps_BSHWD, points_GP2) or too_many_columns(N, L, D)
+    (L, _, D), N = W.shape, len(maps) * points.shape[1]
+    return launch.why_not((maps, W, b)) or too_large(maps, points) or too_many_columns(N, L, D)
 
 
-def forward(
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_LGD: torch.Tensor,
-    b_L: torch.Tensor | None,
-    group: Group,
-    interpolation: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """z and no poses, or with a bias values and poses; and the coefficients of orbits and W for `backward`."""
+    maps_BSHWD, points_GP2, W_LGD, b_L, group, interpolation = args
     (L, G, D), N = W_LGD.shape, len(maps_BSHWD) * points_GP2.shape[1]
     acts = _orbit_coefficients(maps_BSHWD, points_GP2, group, interpolation)
     W = W_coefficients(W_LGD, group)
@@ -87,18 +63,9 @@ def forward(
     return z.view(N, G, L).transpose(1, 2), acts.new_empty(0, 0, dtype=torch.int64), acts, W
 
 
-def backward(
-    grad: torch.Tensor,
-    poses_NL: torch.Tensor | None,
-    acts: torch.Tensor,
-    W: torch.Tensor,
-    points_GP2: torch.Tensor,
-    shape_BSHWD: Sequence[int],
-    group: Group,
-    interpolation: str,
-    need_maps: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
     """d_maps [B, S, H, W, D] (empty unless needed), d_W [L, G, D]."""
+    grad, poses_NL, acts, W, points_GP2, shape_BSHWD, group, interpolation, need_maps = args
     (N, L), D = grad.shape[:2], shape_BSHWD[-1]
     if poses_NL is None:
         plan = plan_for(group, grad)
@@ -108,8 +75,7 @@ def backward(
     d_acts, d_W = gradients(d_products, acts, W, group, N, L, D, need_maps)
     if not need_maps:
         return grad.new_empty(0), d_W
-    d_maps = torch.ops.groupcc.orbit_gather_backward(d_acts, points_GP2, shape_BSHWD, interpolation, "triton")
-    return d_maps, d_W
+    return scatter(d_acts, points_GP2, tuple(shape_BSHWD), interpolation), d_W
 
 
 def _orbit_coefficients(

@@ -2,89 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.ops._dispatch import Op
-from groupcc.ops.orbit_encode.reference import orbit_encode_reference
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops.orbit_encode.reference import Args, orbit_encode_reference
 from groupcc.ops.orbit_gather import check_gather
 
-__all__ = ["orbit_encode"]
+__all__ = ["Args", "Backward", "orbit_encode"]
 
 
-@torch.library.custom_op("groupcc::orbit_encode", mutates_args=())
-def _orbit_encode(
-    maps: torch.Tensor,
-    points: torch.Tensor,
-    W_enc: torch.Tensor,
-    b_enc: torch.Tensor,
-    interpolation: str,
-    relu: bool,
-    backend: str,
-) -> torch.Tensor:
-    return _op.launch(backend, "forward", maps, points, W_enc, b_enc, interpolation, relu)
+class Backward(NamedTuple):
+    """What the gradients are made from; `grad_NL` is 0 where the ReLU was."""
+
+    grad_NL: torch.Tensor
+    maps_BSHWD: torch.Tensor
+    points_GP2: torch.Tensor
+    W_enc_GDL: torch.Tensor
+    positive_NL: torch.Tensor | None
+    """The result, if it went through a ReLU; the kernels don't read it."""
+    interpolation: str
+    need_maps: bool
 
 
-@_orbit_encode.register_fake
-def _(
-    maps: torch.Tensor,
-    points: torch.Tensor,
-    W_enc: torch.Tensor,
-    b_enc: torch.Tensor,
-    interpolation: str,
-    relu: bool,
-    backend: str,
-) -> torch.Tensor:
-    return maps.new_empty(maps.shape[0] * points.shape[1], W_enc.shape[2])
+def _outputs(args: Args) -> torch.Tensor:
+    return args.maps_BSHWD.new_empty(args.maps_BSHWD.shape[0] * args.points_GP2.shape[1], args.W_enc_GDL.shape[2])
 
 
-@torch.library.custom_op("groupcc::orbit_encode_backward", mutates_args=())
-def _orbit_encode_backward(
-    grad: torch.Tensor,
-    maps: torch.Tensor,
-    points: torch.Tensor,
-    W_enc: torch.Tensor,
-    interpolation: str,
-    need_maps: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "backward", grad, maps, points, W_enc, interpolation, need_maps)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.orbit_encode import cpp
+
+        return cpp
+    from groupcc.ops.orbit_encode import triton
+
+    return triton
 
 
-@_orbit_encode_backward.register_fake
-def _(
-    grad: torch.Tensor,
-    maps: torch.Tensor,
-    points: torch.Tensor,
-    W_enc: torch.Tensor,
-    interpolation: str,
-    need_maps: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    d_maps = maps.new_empty(maps.shape if need_maps else (0,))
-    return d_maps, torch.empty_like(W_enc), grad.new_empty(W_enc.shape[2])
+def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """d_maps, which has no elements unless needed; d_W_enc; d_b_enc."""
+    d_maps = args.maps_BSHWD.new_empty(args.maps_BSHWD.shape if args.need_maps else (0,))
+    return d_maps, torch.empty_like(args.W_enc_GDL), args.grad_NL.new_empty(args.W_enc_GDL.shape[2])
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    maps, points, W_enc, _, ctx.interpolation, relu, ctx.backend = inputs
-    ctx.save_for_backward(maps, points, W_enc, output if relu else None)
+def _save(args: Args, output: torch.Tensor) -> Backward:
+    maps, points, W_enc, _, interpolation, relu = args
+    return Backward(LATER, maps, points, W_enc, output if relu else None, interpolation, LATER)
 
 
-def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    maps, points, W_enc, positive = ctx.saved_tensors
-    if positive is not None:
-        grad = torch.where(positive > 0, grad, 0)
-    need_maps = ctx.needs_input_grad[0]
-    d_maps, d_W_enc, d_b_enc = _orbit_encode_backward(
-        grad, maps, points, W_enc, ctx.interpolation, need_maps, ctx.backend
-    )
-    return d_maps if need_maps else None, None, d_W_enc, d_b_enc, None, None, None
+def _gradients(record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+    if record.positive_NL is not None:
+        grad = torch.where(record.positive_NL > 0, grad, 0)
+    need_maps = "maps_BSHWD" in saved.needs
+    record = record._replace(grad_NL=grad, need_maps=need_maps, positive_NL=None)
+    d_maps, d_W_enc, d_b_enc = _backward(record, saved.backend)
+    return {"maps_BSHWD": d_maps, "W_enc_GDL": d_W_enc, "b_enc_L": d_b_enc}
 
 
-_orbit_encode.register_autograd(_gradients, setup_context=_setup)
-_op = Op("orbit_encode", orbit_encode_reference, _orbit_encode, ("cpp", "triton"))
+_op = Op("orbit_encode", orbit_encode_reference, _outputs, _kernels)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients)
 
 
 def orbit_encode(
@@ -122,4 +101,4 @@ def orbit_encode(
             got=f"{b_enc.dtype} of shape {tuple(b_enc.shape)}",
             remedy="One bias for each latent, in the dtype of maps.",
         )
-    return _op(maps, points, W_enc, b_enc, interpolation, relu)
+    return _op(Args(maps, points, W_enc, b_enc, interpolation, relu))

@@ -14,6 +14,7 @@ import torch
 from groupcc.ops._cpp.launch import empty, why_not
 from groupcc.ops._cpp.orbit_gather import as_points, gather, scatter, with_channels_inside
 from groupcc.ops._dispatch import log_once
+from groupcc.ops.orbit_encode import Args, Backward
 
 __all__ = ["backward", "forward", "unsupported"]
 
@@ -31,25 +32,12 @@ _AT_MOST = 64 << 20
 _ROWS = {True: 512, False: 2048}  # of the result a block has, fused or not: each block of rows reads all of W_enc
 
 
-def unsupported(
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_enc_GDL: torch.Tensor,
-    b_enc_L: torch.Tensor,
-    interpolation: str,
-    relu: bool,
-) -> str | None:
-    return why_not(maps_BSHWD, W_enc_GDL, b_enc_L)
+def unsupported(args: Args) -> str | None:
+    return why_not((args.maps_BSHWD, args.W_enc_GDL, args.b_enc_L))
 
 
-def forward(
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_enc_GDL: torch.Tensor,
-    b_enc_L: torch.Tensor,
-    interpolation: str,
-    relu: bool,
-) -> torch.Tensor:
+def forward(args: Args) -> torch.Tensor:
+    maps_BSHWD, points_GP2, W_enc_GDL, b_enc_L, interpolation, relu = args
     maps, points = _read(maps_BSHWD, points_GP2, W_enc_GDL)
     (B, S, _, _, D), (G, P, _), L = maps.shape, points.shape, W_enc_GDL.shape[2]
     out = empty((B * P, L), maps.dtype)
@@ -68,14 +56,8 @@ def forward(
     return out.relu_() if relu else out
 
 
-def backward(
-    grad_NL: torch.Tensor,
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_enc_GDL: torch.Tensor,
-    interpolation: str,
-    need_maps: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    grad_NL, maps_BSHWD, points_GP2, W_enc_GDL, _, interpolation, need_maps = args
     # One block has some elements of all examples, so that each element's part of d_W_enc is one product.
     maps, points = _read(maps_BSHWD, points_GP2, W_enc_GDL)
     (_, S, _, _, D), (G, _, _), (N, L) = maps.shape, points.shape, grad_NL.shape

@@ -15,6 +15,8 @@ import triton.language as tl
 
 from groupcc.ops._dispatch import log_once
 from groupcc.ops._triton import launch
+from groupcc.ops._triton.orbit_gather import gather, scatter
+from groupcc.ops.orbit_encode import Args, Backward
 from groupcc.ops.orbit_encode.cost import LATENTS_A_TILE, fused_gather
 from groupcc.ops.orbit_gather import tap_table, too_large
 
@@ -38,18 +40,12 @@ _HALF = _configs((128, LATENTS_A_TILE[2], 32, 8), (128, LATENTS_A_TILE[2] // 2, 
 _FULL = _configs((64, LATENTS_A_TILE[4], 32, 4))
 
 
-def unsupported(
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_enc_GDL: torch.Tensor,
-    b_enc_L: torch.Tensor,
-    interpolation: str,
-    relu: bool,
-) -> str | None:
-    rows = maps_BSHWD.shape[0] * points_GP2.shape[1]
+def unsupported(args: Args) -> str | None:
+    maps, points = args.maps_BSHWD, args.points_GP2
+    rows = maps.shape[0] * points.shape[1]
     if rows >= 2**31:
         return f"rows ({rows}) must number less than 2^31"
-    return launch.why_not(maps_BSHWD, W_enc_GDL, b_enc_L) or too_large(maps_BSHWD, points_GP2)
+    return launch.why_not((maps, args.W_enc_GDL, args.b_enc_L)) or too_large(maps, points)
 
 
 @triton.jit
@@ -115,14 +111,8 @@ _encode_half = launch.tuned(_HALF, key=["L", "TAPS"])(_encode)
 _encode_full = launch.tuned(_FULL, key=["L", "TAPS"])(_encode)
 
 
-def forward(
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_enc_GDL: torch.Tensor,
-    b_enc_L: torch.Tensor,
-    interpolation: str,
-    relu: bool,
-) -> torch.Tensor:
+def forward(args: Args) -> torch.Tensor:
+    maps_BSHWD, points_GP2, W_enc_GDL, b_enc_L, interpolation, relu = args
     blocks, _, L = W_enc_GDL.shape
     maps, points = maps_BSHWD[:, :blocks].contiguous(), points_GP2[:blocks]
     B, S, H, W, _ = maps.shape
@@ -174,20 +164,14 @@ def _materialised(
     P = points.shape[1]
     W_flat = W_enc.flatten(0, 1)
     for first, last in _image_blocks(maps.shape[0], P, W_flat.shape[0] * maps.itemsize):
-        acts = torch.ops.groupcc.orbit_gather(maps[first:last], points, interpolation, "triton")
+        acts = gather(maps[first:last], points, interpolation)
         torch.addmm(b_enc, acts.flatten(1), W_flat, out=out[first * P : last * P])
     if relu:
         out.relu_()
 
 
-def backward(
-    grad_NL: torch.Tensor,
-    maps_BSHWD: torch.Tensor,
-    points_GP2: torch.Tensor,
-    W_enc_GDL: torch.Tensor,
-    interpolation: str,
-    need_maps: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    grad_NL, maps_BSHWD, points_GP2, W_enc_GDL, _, interpolation, need_maps = args
     blocks, D, L = W_enc_GDL.shape
     maps, points = maps_BSHWD[:, :blocks], points_GP2[:blocks]
     B, S, H, W, _ = maps.shape
@@ -197,16 +181,14 @@ def backward(
     elements = max(1, BLOCK_BYTES // max(N * D * maps.itemsize, 1))
     for g in range(0, blocks, elements):
         own = maps[:, g : g + elements] if S > 1 else maps
-        acts = torch.ops.groupcc.orbit_gather(own, points[g : g + elements], interpolation, "triton")
+        acts = gather(own, points[g : g + elements], interpolation)
         d_W_enc[g : g + elements] = (acts.flatten(1).T @ grad_NL).view(acts.shape[1], D, L)
     d_maps = maps.new_zeros(maps_BSHWD.shape if need_maps else (0,))
     W_flat = W_enc_GDL.flatten(0, 1)
     for first, last in _image_blocks(B if need_maps else 0, P, blocks * D * maps.itemsize):
         d_acts = (grad_NL[first * P : last * P] @ W_flat.T).view((last - first) * P, blocks, D)
         shape = (last - first, S, H, W, D)
-        d_maps[first:last, :blocks] = torch.ops.groupcc.orbit_gather_backward(
-            d_acts, points, shape, interpolation, "triton"
-        )
+        d_maps[first:last, :blocks] = scatter(d_acts, points, shape, interpolation)
     return d_maps, d_W_enc, grad_NL.sum(0)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error, check_choice
-from groupcc.ops._dispatch import Op
-from groupcc.ops.orbit_gather.reference import orbit_gather_reference
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops.orbit_gather.reference import Args, orbit_gather_reference
 from groupcc.ops.orbit_gather.table import TapTable, tap_table, too_large
 from groupcc.ops.orbit_gather.taps import INTERPOLATIONS, outside_error, sampling_taps
 
 __all__ = [
     "INTERPOLATIONS",
+    "Args",
+    "Backward",
     "TapTable",
     "check_gather",
     "orbit_gather",
@@ -25,41 +26,45 @@ __all__ = [
 ]
 
 
-@torch.library.custom_op("groupcc::orbit_gather", mutates_args=())
-def _orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str, backend: str) -> torch.Tensor:
-    return _op.launch(backend, "forward", maps, points, interpolation)
+class Backward(NamedTuple):
+    """What the gradient to maps of this shape is made from."""
+
+    grad_NGD: torch.Tensor
+    points_GP2: torch.Tensor
+    shape_BSHWD: tuple[int, ...]
+    interpolation: str
 
 
-@_orbit_gather.register_fake
-def _(maps: torch.Tensor, points: torch.Tensor, interpolation: str, backend: str) -> torch.Tensor:
+def _outputs(args: Args) -> torch.Tensor:
+    maps, points = args.maps_BSHWD, args.points_GP2
     return maps.new_empty(maps.shape[0] * points.shape[1], points.shape[0], maps.shape[-1])
 
 
-@torch.library.custom_op("groupcc::orbit_gather_backward", mutates_args=())
-def _orbit_gather_backward(
-    grad: torch.Tensor, points: torch.Tensor, shape: Sequence[int], interpolation: str, backend: str
-) -> torch.Tensor:
-    return _op.launch(backend, "backward", grad, points, tuple(shape), interpolation)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.orbit_gather import cpp
+
+        return cpp
+    from groupcc.ops.orbit_gather import triton
+
+    return triton
 
 
-@_orbit_gather_backward.register_fake
-def _(grad: torch.Tensor, points: torch.Tensor, shape: Sequence[int], interpolation: str, backend: str) -> torch.Tensor:
-    return grad.new_empty(shape)
+def _d_outputs(args: Backward) -> torch.Tensor:
+    return args.grad_NGD.new_empty(args.shape_BSHWD)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    maps, points, ctx.interpolation, ctx.backend = inputs
-    ctx.shape = maps.shape
-    ctx.save_for_backward(points)
+def _save(args: Args, _: torch.Tensor) -> Backward:
+    return Backward(LATER, args.points_GP2, args.maps_BSHWD.shape, args.interpolation)
 
 
-def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    (points,) = ctx.saved_tensors
-    return _orbit_gather_backward(grad, points, ctx.shape, ctx.interpolation, ctx.backend), None, None, None
+def _gradients(record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"maps_BSHWD": _backward(record._replace(grad_NGD=grad), saved.backend)}
 
 
-_orbit_gather.register_autograd(_gradients, setup_context=_setup)
-_op = Op("orbit_gather", orbit_gather_reference, _orbit_gather, ("cpp", "triton"))
+_op = Op("orbit_gather", orbit_gather_reference, _outputs, _kernels)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients)
 
 
 def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bilinear") -> torch.Tensor:
@@ -80,7 +85,7 @@ def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = 
     points outside the map. Deterministic on the CPU.
     """
     check_gather(maps, points, interpolation)
-    return _op(maps, points, interpolation)
+    return _op(Args(maps, points, interpolation))
 
 
 def check_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str) -> None:

@@ -6,25 +6,24 @@ import torch
 
 from groupcc.ops._cpp.launch import empty, why_not
 from groupcc.ops._cpp.orbit_gather import as_points, gather, scatter, with_channels_inside
+from groupcc.ops.orbit_gather import Args, Backward
 
 __all__ = ["backward", "forward", "unsupported"]
 
 
-def unsupported(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str) -> str | None:
-    return why_not(maps_BSHWD)
+def unsupported(args: Args) -> str | None:
+    return why_not((args.maps_BSHWD,))
 
 
-def forward(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str) -> torch.Tensor:
-    maps, points = with_channels_inside(maps_BSHWD), as_points(points_GP2)
+def forward(args: Args) -> torch.Tensor:
+    maps, points = with_channels_inside(args.maps_BSHWD), as_points(args.points_GP2)
     G, P, _ = points.shape
     acts = empty((maps.shape[0] * P, G, maps.shape[4]), maps.dtype)
-    gather(maps, points, interpolation, acts)
+    gather(maps, points, args.interpolation, acts)
     return acts
 
 
-def backward(
-    grad_NGD: torch.Tensor, points_GP2: torch.Tensor, shape_BSHWD: tuple[int, ...], interpolation: str
-) -> torch.Tensor:
-    d_maps = empty(shape_BSHWD, grad_NGD.dtype)
-    scatter(grad_NGD.contiguous(), as_points(points_GP2), interpolation, d_maps)
+def backward(args: Backward) -> torch.Tensor:
+    d_maps = empty(tuple(args.shape_BSHWD), args.grad_NGD.dtype)
+    scatter(args.grad_NGD.contiguous(), as_points(args.points_GP2), args.interpolation, d_maps)
     return d_maps

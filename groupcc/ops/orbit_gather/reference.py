@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
 from groupcc.ops.orbit_gather.taps import sampling_taps
 
-__all__ = ["orbit_gather_reference"]
+__all__ = ["Args", "orbit_gather_reference"]
 
 
-def orbit_gather_reference(maps_BSHWD: torch.Tensor, points_GP2: torch.Tensor, interpolation: str) -> torch.Tensor:
+class Args(NamedTuple):
+    """Of `groupcc.ops.orbit_gather`."""
+
+    maps_BSHWD: torch.Tensor
+    points_GP2: torch.Tensor
+    interpolation: str
+
+
+def orbit_gather_reference(args: Args) -> torch.Tensor:
     """See `groupcc.ops.orbit_gather`. Accumulates in at least fp32."""
+    maps_BSHWD, points_GP2, interpolation = args
     B, S, H, W, D = maps_BSHWD.shape
     G, P, _ = points_GP2.shape
     if B * P * G * D == 0:

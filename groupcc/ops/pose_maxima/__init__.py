@@ -6,32 +6,28 @@ import torch
 
 from groupcc.errors import argument_error, is_whole
 from groupcc.groups import Group
-from groupcc.groups import group as group_named
-from groupcc.ops._dispatch import Op, current_backend
-from groupcc.ops.pose_maxima.reference import pose_maxima_reference
+from groupcc.ops._declare import Kernels, Op
+from groupcc.ops.pose_maxima.reference import Args, pose_maxima_reference
 
-__all__ = ["pose_maxima"]
-
-
-@torch.library.custom_op("groupcc::pose_maxima", mutates_args=())
-def _pose_maxima(
-    z: torch.Tensor, near: torch.Tensor, group: str, count: int, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "forward", z, near, group_named(group), count)
+__all__ = ["Args", "pose_maxima"]
 
 
-@_pose_maxima.register_fake
-def _(z: torch.Tensor, near: torch.Tensor, group: str, count: int, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
-    return z.new_empty(len(z), count, dtype=torch.int64), z.new_empty(len(z), count)
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = args.z_NLG.shape[0], args.n_poses
+    return args.z_NLG.new_empty(shape, dtype=torch.int64), args.z_NLG.new_empty(shape)
 
 
-def _compiled(
-    z: torch.Tensor, near: torch.Tensor, group: Group, count: int, backend: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return _pose_maxima(z, near, group.name, count, backend)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.pose_maxima import cpp
+
+        return cpp
+    from groupcc.ops.pose_maxima import triton
+
+    return triton
 
 
-_op = Op("pose_maxima", pose_maxima_reference, _compiled, ("cpp",))
+_op = Op("pose_maxima", pose_maxima_reference, _outputs, _kernels)
 
 
 def pose_maxima(z: torch.Tensor, near: torch.Tensor, group: Group, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,6 +63,4 @@ def pose_maxima(z: torch.Tensor, near: torch.Tensor, group: Group, count: int) -
             got=count,
             remedy="Take fewer poses.",
         )
-    if current_backend() == "triton":  # no kernel of its own: a few steps of PyTorch for each pose taken
-        return pose_maxima_reference(z.detach(), near, group, count)
-    return _op(z.detach(), near, group, count)
+    return _op(Args(z.detach(), near, group, count))

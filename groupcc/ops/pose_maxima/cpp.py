@@ -7,16 +7,15 @@ from functools import lru_cache
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._cpp.launch import _C, threads, why_not
+from groupcc.ops._cpp.launch import _C, threads
+from groupcc.ops._cpp.launch import why_not as unsupported
+from groupcc.ops.pose_maxima import Args
 
 __all__ = ["forward", "unsupported"]
 
 
-def unsupported(z_NLG: torch.Tensor, near_LG: torch.Tensor, group: Group, count: int) -> str | None:
-    return why_not(z_NLG, near_LG)
-
-
-def forward(z_NLG: torch.Tensor, near_LG: torch.Tensor, group: Group, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    z_NLG, near_LG, group, count = args
     # 16-bit values widened: exact, in the same order, and a copy that keeps their strides.
     z = z_NLG.to(torch.promote_types(z_NLG.dtype, torch.float32))
     near = near_LG.contiguous()

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from groupcc.groups import Group
 
-__all__ = ["pose_maxima_reference"]
+__all__ = ["Args", "pose_maxima_reference"]
 
 
-def pose_maxima_reference(
-    z_NLG: torch.Tensor, near_LG: torch.Tensor, group: Group, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+class Args(NamedTuple):
+    """Of `groupcc.ops.pose_maxima`."""
+
+    z_NLG: torch.Tensor
+    near_LG: torch.Tensor
+    group: Group
+    n_poses: int
+
+
+def pose_maxima_reference(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
     """See `groupcc.ops.pose_maxima`."""
+    z_NLG, near_LG, group, count = args
     left_NLG = z_NLG.clone(memory_format=torch.contiguous_format)
     best_NL = left_NLG.amax(2)
     # Pose h strikes out h' where h⁻¹h' is near.

@@ -2,73 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from groupcc.ops._checks import check_latents
-from groupcc.ops._dispatch import Op
-from groupcc.ops.sparse_decode.reference import sparse_decode_reference
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops._dense_decode import dense_pays
+from groupcc.ops.sparse_decode.reference import Args, sparse_decode_reference
 
-__all__ = ["sparse_decode"]
-
-
-@torch.library.custom_op("groupcc::sparse_decode", mutates_args=())
-def _sparse_decode(
-    acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor | None, backend: str
-) -> torch.Tensor:
-    return _op.launch(backend, "forward", acts, indices, W_dec, b_dec)
+__all__ = ["Args", "Backward", "backward", "sparse_decode"]
 
 
-@_sparse_decode.register_fake
-def _(
-    acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor | None, backend: str
-) -> torch.Tensor:
-    return W_dec.new_empty(acts.shape[0], *W_dec.shape[1:])
+class Backward(NamedTuple):
+    """What the gradients of a decode are made from. That of its output is scale[g] · grad[n, g, d], or grad alone."""
+
+    grad_NGD: torch.Tensor
+    scale_G: torch.Tensor | None
+    acts_NK: torch.Tensor
+    indices_NK: torch.Tensor
+    W_dec_LGD: torch.Tensor
+    need_bias: bool
 
 
-@torch.library.custom_op("groupcc::sparse_decode_backward", mutates_args=())
-def _sparse_decode_backward(
-    grad: torch.Tensor,
-    scale: torch.Tensor | None,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    W_dec: torch.Tensor,
-    need_bias: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_acts, d_W_dec, d_b_dec (of no elements without `need_bias`) where the gradient is scale[g] · grad[n, g, d]."""
-    return _op.launch(backend, "backward", grad, scale, acts, indices, W_dec, need_bias)
+def _outputs(args: Args) -> torch.Tensor:
+    return args.W_dec_LGD.new_empty(args.acts_NK.shape[0], *args.W_dec_LGD.shape[1:])
 
 
-@_sparse_decode_backward.register_fake
-def _(
-    grad: torch.Tensor,
-    scale: torch.Tensor | None,
-    acts: torch.Tensor,
-    indices: torch.Tensor,
-    W_dec: torch.Tensor,
-    need_bias: bool,
-    backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    d_b_dec = W_dec.new_empty(W_dec.shape[1:] if need_bias else (0,))
-    return acts.new_empty(acts.shape), W_dec.new_empty(W_dec.shape), d_b_dec
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.sparse_decode import cpp
+
+        return cpp
+    from groupcc.ops.sparse_decode import triton
+
+    return triton
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    acts, indices, W_dec, _, ctx.backend = inputs
-    ctx.save_for_backward(acts, indices, W_dec)
+def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """d_acts, d_W_dec and d_b_dec, which has no elements unless needed."""
+    W_dec = args.W_dec_LGD
+    d_b_dec = W_dec.new_empty(W_dec.shape[1:] if args.need_bias else (0,))
+    return args.acts_NK.new_empty(args.acts_NK.shape), W_dec.new_empty(W_dec.shape), d_b_dec
 
 
-def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    acts, indices, W_dec = ctx.saved_tensors
-    need_bias = ctx.needs_input_grad[3]
-    d_acts, d_W_dec, d_b_dec = _sparse_decode_backward(grad, None, acts, indices, W_dec, need_bias, ctx.backend)
-    return d_acts, None, d_W_dec, d_b_dec if need_bias else None, None
+def _save(args: Args, _: torch.Tensor) -> Backward:
+    return Backward(LATER, None, *args[:3], need_bias=LATER)
 
 
-_sparse_decode.register_autograd(_gradients, setup_context=_setup)
-_op = Op("sparse_decode", sparse_decode_reference, _sparse_decode, ("cpp", "triton"))
+def _gradients(record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+    need_bias = "b_dec_GD" in saved.needs
+    d_acts, d_W_dec, d_b_dec = backward(record._replace(grad_NGD=grad, need_bias=need_bias), saved.backend)
+    return {"acts_NK": d_acts, "W_dec_LGD": d_W_dec, "b_dec_GD": d_b_dec}
+
+
+def _reference_pays(args: Args) -> str | None:
+    return dense_pays(args.acts_NK, args.W_dec_LGD)
+
+
+_op = Op("sparse_decode", sparse_decode_reference, _outputs, _kernels, reference_pays=_reference_pays)
+backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, _gradients)
 
 
 def sparse_decode(
@@ -85,4 +79,4 @@ def sparse_decode(
     the reference, while the Triton kernels don't look. Deterministic on the CPU.
     """
     check_latents(acts, indices, W_dec, b_dec)
-    return _op(acts, indices, W_dec, b_dec)
+    return _op(Args(acts, indices, W_dec, b_dec))

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
-from groupcc.ops._decode_cost import dense_decode
+from groupcc.ops._dense_decode import dense_decode, dense_pays
 
-__all__ = ["sparse_decode_reference"]
+__all__ = ["Args", "sparse_decode_reference"]
 
 
-def sparse_decode_reference(
-    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
-) -> torch.Tensor:
+class Args(NamedTuple):
+    """Of `groupcc.ops.sparse_decode`."""
+
+    acts_NK: torch.Tensor
+    indices_NK: torch.Tensor
+    W_dec_LGD: torch.Tensor
+    b_dec_GD: torch.Tensor | None
+
+
+def sparse_decode_reference(args: Args) -> torch.Tensor:
     """See `groupcc.ops.sparse_decode`."""
-    L, G, D = W_dec_LGD.shape
-    N = acts_NK.shape[0]
-    W_dec = W_dec_LGD.reshape(L, G * D)
-    if N == 0 or dense_decode(acts_NK, indices_NK, W_dec_LGD):
-        dense = acts_NK.new_zeros(N, L).scatter_add(1, indices_NK, acts_NK)
-        out = (dense @ W_dec).view(N, G, D)
+    acts, indices, W_dec, b_dec = args
+    N, (L, G, D) = acts.shape[0], W_dec.shape
+    if N == 0 or dense_pays(acts, W_dec):
+        out = dense_decode(acts, indices, W_dec)
     else:
-        out = F.embedding_bag(indices_NK, W_dec, mode="sum", per_sample_weights=acts_NK).view(N, G, D)
-    return out if b_dec_GD is None else out + b_dec_GD
+        W_flat = W_dec.reshape(L, G * D)
+        out = F.embedding_bag(indices, W_flat, mode="sum", per_sample_weights=acts).view(N, G, D)
+    return out if b_dec is None else out + b_dec

@@ -1,85 +1,32 @@
-"""Launches sparse_decode in Triton: acts [N, K], indices [N, K], W_dec [L, G, D], b_dec [G, D] → [N, G, D]."""
+"""sparse_decode on GPUs: acts [N, K], indices [N, K], W_dec [L, G, D], b_dec [G, D] → [N, G, D], and back."""
 
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 
-from groupcc.ops._decode_cost import dense_decode as slower
 from groupcc.ops._triton import launch
-from groupcc.ops._triton.latent_sum import TILES, latent_sum, sum_rows, too_wide
+from groupcc.ops._triton.decode import decode
+from groupcc.ops._triton.latent_sum import latent_sum, too_wide
 from groupcc.ops._triton.row_dots import row_dots
+from groupcc.ops.sparse_decode import Args, Backward
 
-__all__ = ["backward", "builds", "forward", "slower", "unsupported"]
-
-
-def unsupported(
-    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
-) -> str | None:
-    biases = [] if b_dec_GD is None else [b_dec_GD]
-    return launch.why_not(acts_NK, indices_NK, W_dec_LGD, *biases) or too_wide(W_dec_LGD)
+__all__ = ["backward", "forward", "unsupported"]
 
 
-def forward(
-    acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None
-) -> torch.Tensor:
-    acts, indices, W_dec = acts_NK.contiguous(), indices_NK.contiguous(), W_dec_LGD.contiguous()
-    b_dec = None if b_dec_GD is None else b_dec_GD.contiguous()
-    (N, K), (L, G, D) = acts.shape, W_dec.shape
-    M, size = G * D, W_dec.element_size()
-    out = W_dec.new_empty(N, G, D)
-    if out.numel():
-        _decode[lambda meta: (N, triton.cdiv(M * size, meta["TILE_BYTES"]))](
-            acts, indices, W_dec, b_dec, out, K, M, launch.next_power_of_2(L)
-        )
-    return out
+def unsupported(args: Args) -> str | None:
+    return launch.why_not(args) or too_wide(args.W_dec_LGD)
 
 
-def backward(
-    grad_NGD: torch.Tensor,
-    scale_G: torch.Tensor | None,
-    acts_NK: torch.Tensor,
-    indices_NK: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    need_bias: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    L, G, D = W_dec_LGD.shape
-    grad, W_dec = grad_NGD.reshape(-1, G * D), W_dec_LGD.reshape(L, G * D)
-    scale = None if scale_G is None else scale_G.repeat_interleave(D)
-    d_acts = row_dots(grad, indices_NK, W_dec, scale)
-    sums = latent_sum(acts_NK, indices_NK, grad, L, scale=scale, columns=need_bias)
+def forward(args: Args) -> torch.Tensor:
+    return decode(*args)
+
+
+def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of decode_loss too."""
+    L, G, D = args.W_dec_LGD.shape
+    grad, W_dec = args.grad_NGD.reshape(-1, G * D), args.W_dec_LGD.reshape(L, G * D)
+    scale = None if args.scale_G is None else args.scale_G.repeat_interleave(D)
+    d_acts = row_dots(grad, args.indices_NK, W_dec, scale)
+    sums = latent_sum(args.acts_NK, args.indices_NK, grad, L, scale=scale, columns=args.need_bias)
     d_b_dec = W_dec.new_empty(0) if sums.columns is None else sums.columns.view(G, D)
     return d_acts, sums.rows.view(L, G, D), d_b_dec
-
-
-# acts [N, K], indices int64 [N, K], W_dec [L, M], b_dec [M] → out [N, M], with M = G·D.
-# Examples run fastest in the grid: a tile of W_dec's columns stays in the L2 while every example passes over it.
-@launch.tuned(TILES, key=["about_L", "M"])
-@triton.jit
-def _decode(acts, indices, W_dec, b_dec, out, K, M, about_L, TILE_BYTES: tl.constexpr, BLOCK_E: tl.constexpr):
-    n = tl.program_id(0).to(tl.int64)
-    BLOCK: tl.constexpr = TILE_BYTES * 8 // W_dec.dtype.element_ty.primitive_bitwidth
-    m = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = m < M
-    acc = sum_rows(acts, indices, n * K, n * K + K, W_dec, M, m, inside, BLOCK_E)
-    if b_dec is not None:
-        acc += tl.load(b_dec + m, mask=inside, other=0)
-    tl.store(out + n * M + m, acc, mask=inside)
-
-
-def builds() -> list[launch.Build]:
-    """Every tile in bf16 and fp32; the first also in fp16 and without a bias."""
-    found = []
-    for config, dtype, left_out in [
-        *((config, dtype, {}) for dtype in ("bf16", "fp32") for config in TILES),
-        (TILES[0], "fp16", {}),
-        (TILES[0], "bf16", {"b_dec": None}),
-    ]:
-        types = {
-            **dict.fromkeys(("acts", "W_dec", "b_dec", "out"), f"*{dtype}"),
-            "indices": "*i64",
-            **dict.fromkeys(("K", "M", "about_L"), "i32"),
-        }
-        found.append(launch.Build.of(_decode, types, config, left_out, ("M",)))
-    return found

@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from groupcc.ops._checks import check_selection
-from groupcc.ops._dispatch import Op
-from groupcc.ops.topk.reference import topk_reference
+from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops.topk.reference import Args, topk_reference
 
-__all__ = ["topk"]
-
-
-@torch.library.custom_op("groupcc::topk", mutates_args=())
-def _topk(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
-    return _op.launch(backend, "forward", pre_acts, k)
+__all__ = ["Args", "Backward", "gradients", "topk", "topk_reference"]
 
 
-@_topk.register_fake
-def _(pre_acts: torch.Tensor, k: int, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
-    shape = (pre_acts.shape[0], k)
-    return pre_acts.new_empty(shape), pre_acts.new_empty(shape, dtype=torch.int64)
+class Backward(NamedTuple):
+    """What the gradient to pre-activations is made from; batchtopk's too."""
+
+    grad_acts_NK: torch.Tensor
+    acts_NK: torch.Tensor
+    indices_NK: torch.Tensor
+    n_latents: int
 
 
-@torch.library.custom_op("groupcc::topk_backward", mutates_args=())
-def _topk_backward(
-    grad_acts: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, n_latents: int, backend: str
-) -> torch.Tensor:
-    """Of batchtopk too."""
-    return _op.launch(backend, "backward", grad_acts, acts, indices, n_latents)
+def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = args.pre_acts_NL.shape[0], args.k
+    return args.pre_acts_NL.new_empty(shape), args.pre_acts_NL.new_empty(shape, dtype=torch.int64)
 
 
-@_topk_backward.register_fake
-def _(grad_acts: torch.Tensor, acts: torch.Tensor, indices: torch.Tensor, n_latents: int, backend: str) -> torch.Tensor:
-    return acts.new_empty(acts.shape[0], n_latents)
+def _kernels(backend: str) -> Kernels[Args]:
+    if backend == "cpp":
+        from groupcc.ops.topk import cpp
+
+        return cpp
+    from groupcc.ops.topk import triton
+
+    return triton
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    pre_acts, _, ctx.backend = inputs
-    ctx.n_latents = pre_acts.shape[1]
-    ctx.save_for_backward(*output)
+def _d_outputs(args: Backward) -> torch.Tensor:
+    return args.acts_NK.new_empty(args.acts_NK.shape[0], args.n_latents)
 
 
-def _gradients(ctx: Any, grad_acts: torch.Tensor, _: Any) -> tuple[Any, ...]:
-    acts, indices = ctx.saved_tensors
-    return _topk_backward(grad_acts, acts, indices, ctx.n_latents, ctx.backend), None, None
+def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
+    return Backward(LATER, *outputs, args.pre_acts_NL.shape[1])
 
 
-_topk.register_autograd(_gradients, setup_context=_setup)
-_op = Op("topk", topk_reference, _topk, ("cpp", "triton"))
+def gradients(record: Backward, saved: Saved, grad_acts: torch.Tensor, *_: Any) -> dict[str, torch.Tensor]:
+    """Of topk and of batchtopk."""
+    return {"pre_acts_NL": _backward(record._replace(grad_acts_NK=grad_acts), saved.backend)}
+
+
+_op = Op("topk", topk_reference, _outputs, _kernels)
+_backward = _op.backward_operator(_d_outputs)
+_op.differentiate(_save, gradients)
 
 
 def topk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,4 +65,4 @@ def topk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     Deterministic, and the same to the bit on every backend. Gao et al. 2024 (arXiv:2406.04093), section 2.3.
     """
     check_selection(pre_acts, k)
-    return _op(pre_acts, k)
+    return _op(Args(pre_acts, k))

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
-__all__ = ["positive_part", "topk_reference"]
+__all__ = ["Args", "positive_part", "topk_reference"]
 
 
-def topk_reference(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+class Args(NamedTuple):
+    """Of `groupcc.ops.topk`."""
+
+    pre_acts_NL: torch.Tensor
+    k: int
+
+
+def topk_reference(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
     """See `groupcc.ops.topk`."""
+    pre_acts_NL, k = args
     L = pre_acts_NL.shape[1]
     with torch.no_grad():
         # One more than asked for: where it equals the k-th, torch.topk's choice among equals is arbitrary.

@@ -16,7 +16,7 @@ import torch
 
 from groupcc.ops._torch_private import read_once_when_compiled
 
-__all__ = ["DENSE_UP_TO", "dense_decode", "dense_up_to"]
+__all__ = ["DENSE_UP_TO", "dense_decode", "dense_pays", "dense_up_to"]
 
 DENSE_UP_TO = 4
 """On CPUs."""
@@ -40,10 +40,17 @@ def _tf32() -> bool:
     return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
-def dense_decode(acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, *_: object) -> str | None:
-    """Why a decode, of arguments that begin so, is cheaper as a dense product over all latents, or None."""
+def dense_pays(acts_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> str | None:
+    """Why a decode is cheaper as a dense product over all latents, or None."""
     limit = dense_up_to(W_dec_LGD.device, W_dec_LGD.dtype)
     if W_dec_LGD.shape[0] > limit * acts_NK.shape[1]:
         return None
     at_most = f"up to {limit} latents for each active one"
-    return f"{at_most}, a dense product costs less than a gather (groupcc/ops/_decode_cost.py)"
+    return f"{at_most}, a dense product costs less than a gather (groupcc/ops/_dense_decode.py)"
+
+
+def dense_decode(acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> torch.Tensor:
+    """Σ_k acts[n, k] · W_dec[indices[n, k]] as that product: [N, G, D]."""
+    L, G, D = W_dec_LGD.shape
+    dense_NL = acts_NK.new_zeros(len(acts_NK), L).scatter_add(1, indices_NK, acts_NK)
+    return (dense_NL @ W_dec_LGD.reshape(L, G * D)).view(-1, G, D)

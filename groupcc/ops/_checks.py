@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.errors import argument_error, is_whole
+from groupcc.errors import ArgumentError, argument_error, is_whole
 from groupcc.groups import Group
 
-__all__ = ["check_bias", "check_blocks", "check_k", "check_latents", "check_poses", "check_selection"]
+__all__ = ["check_bias", "check_blocks", "check_k", "check_latents", "check_poses", "check_selection", "wrong"]
+
+
+def wrong(name: str, tensor: torch.Tensor, expected: str, remedy: str) -> ArgumentError:
+    """The error for a tensor of another type or shape than `expected`."""
+    return argument_error(name, expected=expected, got=f"{tensor.dtype} of shape {tuple(tensor.shape)}", remedy=remedy)
 
 
 def check_selection(pre_acts: torch.Tensor, k: int) -> None:
     """`pre_acts` is floating-point [N, L] and 1 ≤ k ≤ L, or ArgumentError."""
     if pre_acts.dim() != 2 or not pre_acts.is_floating_point():
-        raise argument_error(
-            "pre_acts",
-            expected="a floating-point tensor [N, L]",
-            got=f"{pre_acts.dtype} of shape {tuple(pre_acts.shape)}",
-            remedy="Flatten leading axes first.",
-        )
+        raise wrong("pre_acts", pre_acts, "a floating-point tensor [N, L]", "Flatten leading axes first.")
     check_k(k, pre_acts.shape[1])
 
 
@@ -43,29 +43,26 @@ def check_latents(acts: torch.Tensor, indices: torch.Tensor, W_dec: torch.Tensor
             remedy="Pass the pair that ops.topk returns.",
         )
     if W_dec.dim() != 3 or W_dec.dtype != acts.dtype:
-        raise argument_error(
-            "W_dec",
-            expected=f"{acts.dtype} of shape [L, G, D]",
-            got=f"{W_dec.dtype} of shape {tuple(W_dec.shape)}",
-            remedy="Convert acts or W_dec so that both have one dtype.",
+        raise wrong(
+            "W_dec", W_dec, f"{acts.dtype} of shape [L, G, D]", "Convert acts or W_dec so that both have one dtype."
         )
     if b_dec is not None and (b_dec.shape != W_dec.shape[1:] or b_dec.dtype != W_dec.dtype):
-        raise argument_error(
+        raise wrong(
             "b_dec",
-            expected=f"{W_dec.dtype} of shape [G, D] = {tuple(W_dec.shape[1:])}, or None",
-            got=f"{b_dec.dtype} of shape {tuple(b_dec.shape)}",
-            remedy="Give one bias for each element of a decoder.",
+            b_dec,
+            f"{W_dec.dtype} of shape [G, D] = {tuple(W_dec.shape[1:])}, or None",
+            "Give one bias for each element of a decoder.",
         )
 
 
 def check_blocks(name: str, W: torch.Tensor, like: torch.Tensor, group: Group) -> None:
     """`W` is [L, G, D] in the dtype and, but for L, the shape of `like` [N, G, D], or ArgumentError."""
     if W.dim() != 3 or W.shape[1] != group.order or W.shape[1:] != like.shape[1:] or W.dtype != like.dtype:
-        raise argument_error(
+        raise wrong(
             name,
-            expected=f"{like.dtype} of shape [L, G, D] = [L, {group.order}, {like.shape[-1]}]",
-            got=f"{W.dtype} of shape {tuple(W.shape)}",
-            remedy="One block for each element of the group, as wide as the activations and in their dtype.",
+            W,
+            f"{like.dtype} of shape [L, G, D] = [L, {group.order}, {like.shape[-1]}]",
+            "One block for each element of the group, as wide as the activations and in their dtype.",
         )
 
 
@@ -73,20 +70,15 @@ def check_poses(poses: torch.Tensor, indices: torch.Tensor) -> None:
     """`poses` is int64 in the shape of `indices` [N, K], int64 too, or ArgumentError."""
     for name, value in (("indices", indices), ("poses", poses)):
         if value.dtype != torch.int64 or value.dim() != 2 or value.shape != indices.shape:
-            raise argument_error(
+            raise wrong(
                 name,
-                expected="int64 [N, K], indices and poses alike",
-                got=f"{value.dtype} of shape {tuple(value.shape)}",
-                remedy="Pass the base latents and the poses that a tied crosscoder's encode returns.",
+                value,
+                "int64 [N, K], indices and poses alike",
+                "Pass the base latents and the poses that a tied crosscoder's encode returns.",
             )
 
 
 def check_bias(name: str, bias: torch.Tensor, like: torch.Tensor, count: int, remedy: str) -> None:
     """`bias` is [count] in the dtype of `like`, or ArgumentError."""
     if bias.shape != (count,) or bias.dtype != like.dtype:
-        raise argument_error(
-            name,
-            expected=f"{like.dtype} of shape [L] = [{count}]",
-            got=f"{bias.dtype} of shape {tuple(bias.shape)}",
-            remedy=remedy,
-        )
+        raise wrong(name, bias, f"{like.dtype} of shape [L] = [{count}]", remedy)

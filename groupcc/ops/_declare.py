@@ -5,7 +5,7 @@ The arguments of an op are a NamedTuple. From its annotations, and from those of
 travels as its name). `Op` adds the reference, the backends and the gradient. A new op is a folder with
 
 - reference.py: `Args`, and the op's definition in plain PyTorch;
-- __init__.py: the public function, and `Op` with its outputs, its kernels' modules and its gradient;
+- __init__.py: the public function, and a subclass of `Op`;
 - cpp.py, triton.py: `unsupported(args)`, `forward(args)` and, if the gradient has kernels, `backward(args)`.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import compress
 from types import NoneType, UnionType
-from typing import Any, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -25,7 +25,6 @@ from groupcc.ops._dispatch import Dispatched, Kernels, current_backend, without_
 __all__ = ["LATER", "Kernels", "Op", "Operator", "Saved"]
 
 A = TypeVar("A", bound=tuple[Any, ...])
-B = TypeVar("B", bound=tuple[Any, ...])
 R = TypeVar("R")
 
 LATER: Any = None
@@ -120,35 +119,44 @@ class Saved(NamedTuple):
 
 
 class Op(Dispatched[A], Generic[A, R]):
-    """An op: its definition in PyTorch and, if any backend has kernels, its operator in torch.library.
+    """An op. A subclass declares it, and is made once.
 
-    - `reference(args)` is the specification, differentiated by autograd. `in_pytorch(args)`, by default the same, is
-      what `auto` runs where no kernels run.
-    - `kernels(backend)` imports and returns that backend's module; it is called when the backend is first needed, so
-      that `import groupcc.ops` needs neither Triton nor the extension. `backends`, `composed` and `reference_pays`: see
-      `Dispatched`.
-    - `outputs`: see `Operator`. `result` picks from a kernel's outputs what callers get, by default all of them.
+    - `reference(args)` is the specification, differentiated by autograd.
+    - `outputs`: see `Operator`. The first `differentiable` of them have gradients. Of backends: see `Dispatched`.
+    - If kernels have gradients: `save(args, outputs)` is the record of what they need, its tensors first.
+      `gradients(record, saved, *grads)` maps arguments to their gradients; what it returns for those that need none is
+      dropped. `grads` are the gradients of the outputs, None for zero; at least one is given.
+    - `d_outputs(record)`: the outputs of the operator `backward`, which runs `backward` of the backend's module.
 
     Whatever runs computes in the dtype of its arguments, under autocast too. Only the reference's gradients, which are
     autograd's own, follow autocast where the backward pass itself runs or is traced under it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        reference: Callable[[A], R],
-        outputs: Callable[[A], Any],
-        kernels: Callable[[str], Kernels[A]],
-        backends: tuple[str, ...] = ("cpp", "triton"),
-        *,
-        composed: Mapping[str, tuple[str, ...]] | None = None,
-        reference_pays: Callable[[A], str | None] | None = None,
-        in_pytorch: Callable[[A], R] | None = None,
-        result: Callable[[Any], R] = lambda outputs: outputs,
-    ) -> None:
-        super().__init__(name, kernels, backends, composed or {}, reference_pays)
-        self.reference, self.in_pytorch, self.result = reference, in_pytorch or reference, result
-        self.operator = Operator(name, outputs, lambda backend: self.kernels(backend).forward)
+    reference: Callable[[A], R]
+    differentiable: ClassVar[int] = 1
+    save: Callable[..., Any]
+    gradients: Callable[..., Mapping[str, torch.Tensor | None]]
+    d_outputs: Callable[..., Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operator = Operator(self.name, self.outputs, lambda backend: self.kernels(backend).forward)
+        if hasattr(self, "d_outputs"):
+            name = f"{self.name}_backward"
+            self.backward = Operator[Any](name, self.d_outputs, lambda backend: self.kernels(backend).backward)
+        if hasattr(self, "save"):
+            self._register_gradients(get_type_hints(self.save)["return"], self.operator.record._fields)
+
+    def outputs(self, args: A) -> Any:
+        raise NotImplementedError
+
+    def result(self, outputs: Any) -> R:
+        """What callers get of the outputs of kernels: by default all."""
+        return outputs
+
+    def in_pytorch(self, args: A) -> R:
+        """What `auto` runs where no kernels run: by default the reference."""
+        return self.reference(args)
 
     def __call__(self, args: A) -> R:
         backend = self.choose(args)
@@ -158,32 +166,14 @@ class Op(Dispatched[A], Generic[A, R]):
         with without_autocast(args[0]):
             return function(args)
 
-    def backward_operator(self, outputs: Callable[[B], Any]) -> Operator[B]:
-        """The operator that runs `backward` of the backend's module."""
-        return Operator(f"{self.name}_backward", outputs, lambda backend: self.kernels(backend).backward)
-
-    def differentiate(
-        self,
-        save: Callable[[A, Any], B],
-        gradients: Callable[..., Mapping[str, torch.Tensor | None]],
-        differentiable: int = 1,
-    ) -> None:
-        """Registers the gradient of the operator.
-
-        `save(args, outputs)` is the record of what the gradient needs, its tensors first. `gradients(record, saved,
-        *grads)` maps arguments to their gradients; what it returns for those that need none is dropped. `grads` are the
-        gradients of the outputs, None for zero; at least one is given. The first `differentiable` outputs have them.
-        """
-        fields = self.operator.record._fields
-
-        record_type: type[B] = get_type_hints(save)["return"]
+    def _register_gradients(self, record_type: type[Any], fields: tuple[str, ...]) -> None:
         n_tensors = _leading_tensors(record_type)
 
         def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, tuple) and len(output) > differentiable:
-                ctx.mark_non_differentiable(*output[differentiable:])
+            if isinstance(output, tuple) and len(output) > self.differentiable:
+                ctx.mark_non_differentiable(*output[self.differentiable :])
             ctx.set_materialize_grads(False)  # zeros for what is not used would cost memory and time
-            record = save(self.operator.lifted(inputs[:-1]), output)
+            record = self.save(self.operator.lifted(inputs[:-1]), output)
             ctx.save_for_backward(*record[:n_tensors])
             ctx.rest, ctx.backend = record[n_tensors:], inputs[-1]
 
@@ -192,7 +182,7 @@ class Op(Dispatched[A], Generic[A, R]):
                 return (None,) * (len(fields) + 1)
             needs = ctx.needs_input_grad
             saved = Saved(ctx.backend, frozenset(compress(fields, needs)))
-            found = gradients(record_type(*ctx.saved_tensors, *ctx.rest), saved, *grads)
-            return (*[found.get(field) if need else None for field, need in zip(fields, needs, strict=False)], None)
+            by_name = self.gradients(record_type(*ctx.saved_tensors, *ctx.rest), saved, *grads)
+            return (*[by_name.get(field) if need else None for field, need in zip(fields, needs, strict=False)], None)
 
         self.operator.definition.register_autograd(backward, setup_context=setup)

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 
@@ -97,21 +97,20 @@ class Dispatched(Generic[A_contra]):
     reason against it, else the reference. What it takes by cost is logged once.
     """
 
-    def __init__(
-        self,
-        name: str,
-        kernels: Callable[[str], Kernels[A_contra]],
-        backends: tuple[str, ...],
-        composed: Mapping[str, tuple[str, ...]],
-        reference_pays: Callable[[A_contra], str | None] | None,
-    ) -> None:
-        self.name = name
-        self.backends = ("reference", *backends)
-        self.composed = composed
-        self._import = kernels
-        self._reference_pays = reference_pays
+    name: ClassVar[str]
+    backends: ClassVar[tuple[str, ...]] = ("cpp", "triton")
+    composed: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    reference_pays: Callable[[A_contra], str | None] | None = None
+    """Why the reference costs less for these arguments, or None; absent where it never does."""
+
+    def __init__(self) -> None:
         self._modules: dict[str, Kernels[A_contra] | str] = {}
-        _ops[name] = self
+        _ops[self.name] = self
+
+    def import_kernels(self, backend: str) -> Kernels[A_contra]:
+        """The module of one of `backends`. Called when the backend is first needed, so that `import groupcc.ops` needs
+        neither Triton nor the extension."""
+        raise NotImplementedError
 
     def choose(self, args: A_contra) -> str:
         """The backend whose kernels run these arguments, or `reference`. BackendError where the one in force cannot."""
@@ -137,9 +136,9 @@ class Dispatched(Generic[A_contra]):
             return "reference"
         if module.unsupported(args) or (backend in self.composed and needs_gradient(args)):
             return "reference"
-        if self._reference_pays is None:
+        if self.reference_pays is None:
             return backend
-        reason = self._reference_pays(args)
+        reason = self.reference_pays(args)
         taken, because = ("reference", f": {reason}") if reason else (backend, ", by its cost")
         if not torch.compiler.is_compiling():
             log_once(f"{self.name}: auto takes {taken}{because}.")
@@ -149,7 +148,7 @@ class Dispatched(Generic[A_contra]):
         """The backend's module for this op; BackendError where there is none here."""
         if backend not in self.backends:
             raise BackendError(
-                f"{self.name} has no {backend} implementation (it has {', '.join(self.backends)}). "
+                f"{self.name} has no {backend} implementation (it has {', '.join(('reference', *self.backends))}). "
                 "Use use_backend('auto'), or see `groupcc doctor`."
             )
         module = self.load(backend)
@@ -161,7 +160,7 @@ class Dispatched(Generic[A_contra]):
         """The backend's module, or as a string why it cannot be imported here."""
         if backend not in self._modules:
             try:
-                self._modules[backend] = self._import(backend)
+                self._modules[backend] = self.import_kernels(backend)
             except ImportError as error:
                 self._modules[backend] = f"{error}"
                 if backend == "cpp":
@@ -173,7 +172,7 @@ class Dispatched(Generic[A_contra]):
 
     def available(self) -> list[str]:
         """The backends whose module can be imported here, the reference first."""
-        return [name for name in self.backends if name == "reference" or not isinstance(self.load(name), str)]
+        return ["reference", *(name for name in self.backends if not isinstance(self.load(name), str))]
 
     def why_off(self, backend: str) -> str | None:
         """Why the backend cannot run this op here, whatever the arguments; None where it can."""
@@ -194,14 +193,11 @@ class Dispatched(Generic[A_contra]):
                 return "its kernels need a CUDA GPU, and there is none"
         return None
 
-    def runs_on(self, backend: str) -> bool:
-        """Whether the backend has an implementation, here or elsewhere."""
-        return backend in self.backends or backend in self.composed
-
-    def described_on(self, backend: str) -> str:
-        """The op's name; with those of its parts where the backend runs it by them alone."""
-        parts = () if backend in self.backends else self.composed[backend]
-        return f"{self.name} (by {', '.join(parts)})" if parts else self.name
+    def on(self, backend: str) -> str | None:
+        """The op as a backend's list shows it: its name, with its parts if these alone run it; None if nothing does."""
+        if backend == "reference" or backend in self.backends:
+            return self.name
+        return f"{self.name} (by {', '.join(self.composed[backend])})" if backend in self.composed else None
 
 
 def needs_gradient(args: tuple[Any, ...]) -> bool:
@@ -232,13 +228,12 @@ def backend_status() -> dict[str, str]:
     """For each backend, which ops it runs here, or why it is off."""
     status = {}
     for backend in BACKENDS:
-        having = [op for op in _ops.values() if op.runs_on(backend)]
-        reasons = [op.why_off(backend) for op in having]
-        running = [op.described_on(backend) for op, reason in zip(having, reasons, strict=True) if reason is None]
+        reasons = {shown: op.why_off(backend) for op in _ops.values() if (shown := op.on(backend))}
+        running = [shown for shown, reason in reasons.items() if reason is None]
         if running:
             status[backend] = f"on: {', '.join(running)}"
         else:
-            status[backend] = f"off: {next(iter(reasons), 'this version has no such kernels')}"
+            status[backend] = f"off: {next(iter(reasons.values()), 'this version has no such kernels')}"
     return status
 
 

@@ -102,7 +102,7 @@ def test_opcheck(name):
     torch.library.opcheck(torch.ops.groupcc.group_correlate.default, (acts, W, name, "cpp"))
     z, acts_hat, W_hat = torch.ops.groupcc.group_correlate(acts.detach(), W.detach(), name, "cpp")
     for need_acts in (True, False):
-        arguments = (torch.ones_like(z), acts_hat, W_hat, acts.shape[2], name, need_acts, "cpp")
+        arguments = (torch.ones_like(z), None, acts_hat, W_hat, acts.shape[2], name, need_acts, "cpp")
         torch.library.opcheck(torch.ops.groupcc.group_correlate_backward.default, arguments)
 
 

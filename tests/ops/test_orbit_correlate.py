@@ -213,14 +213,20 @@ def test_opcheck(kernels):
     for bias in (None, b):
         arguments = (maps, points, W, bias, "D3", "bspline", "triton")
         torch.library.opcheck(torch.ops.groupcc.orbit_correlate.default, arguments)
-        found, poses, *hats = torch.ops.groupcc.orbit_correlate(
+        z, poses, *hats = torch.ops.groupcc.orbit_correlate(
             *(x if x is None else x.detach() for x in arguments[:4]), *arguments[4:]
         )
-        for need_maps in (True, False):
-            given = (torch.ones_like(found), None if bias is None else poses, *hats, points, maps.shape)
-            torch.library.opcheck(
-                torch.ops.groupcc.orbit_correlate_backward.default, (*given, "D3", "bspline", need_maps, "triton")
+        for need_acts in (True, False):
+            given = (
+                torch.ones_like(z),
+                None if bias is None else poses,
+                *hats,
+                maps.shape[-1],
+                "D3",
+                need_acts,
+                "triton",
             )
+            torch.library.opcheck(torch.ops.groupcc.group_correlate_backward.default, given)
 
 
 def test_torch_compile(kernels):

@@ -40,11 +40,17 @@ class Args(NamedTuple):
     x: torch.Tensor
 
 
-def double(reference, modules, monkeypatch):
+def double(compute, modules, monkeypatch):
     """An op that doubles, of these modules of kernels, unknown to torch.library and to the other tests."""
+
+    class Double(Op):
+        name = "double"
+        backends = tuple(modules)
+        reference = staticmethod(compute)
+
     monkeypatch.setattr("groupcc.ops._dispatch._ops", {})
     monkeypatch.setattr("groupcc.ops._declare.Operator", lambda *_: lambda args, backend: (backend, 2 * args.x))
-    op = Op("double", reference, None, None, tuple(modules))
+    op = Double()
     op._modules = dict(modules)
     return op
 

@@ -6,8 +6,6 @@ import torch
 
 from groupcc.ops._cpp.launch import _C, empty, threads
 
-__all__ = ["contiguous", "decode", "widened"]
-
 
 def decode(
     acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None

@@ -10,8 +10,6 @@ from groupcc.groups import Group
 from groupcc.ops._cpp.decode import widened
 from groupcc.ops._cpp.launch import _C, empty, threads
 
-__all__ = ["dots", "pose_table", "sums"]
-
 
 @lru_cache(maxsize=32)
 def pose_table(group: Group, inverse: bool = False) -> torch.Tensor:

@@ -11,8 +11,6 @@ from groupcc.groups import Group
 from groupcc.ops._cpp.launch import _C, empty, threads
 from groupcc.ops._group_fourier import Plan, plan_of
 
-__all__ = ["Folds", "Layout", "acts_layout", "elements", "folds_of", "products_layout", "transform", "weights_layout"]
-
 
 class Folds(NamedTuple):
     """A matrix [R, G] of `Plan` as csrc/group_fold.h reads it: `elements` int64 [S, Q], `order` int64 [R], `starts`

@@ -13,7 +13,6 @@ except ImportError as error:
         f"the extension groupcc._C cannot be loaded: {error}; where it was not built, install again with a C++ compiler"
     ) from error
 
-__all__ = ["empty", "threads", "why_not"]
 
 _DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _CPU = torch.device("cpu")

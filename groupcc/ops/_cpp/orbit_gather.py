@@ -7,8 +7,6 @@ import torch
 from groupcc.ops._cpp.launch import _C, threads
 from groupcc.ops.orbit_gather import outside_error
 
-__all__ = ["as_points", "gather", "scatter", "with_channels_inside"]
-
 
 def as_points(points_GP2: torch.Tensor) -> torch.Tensor:
     """The points as the kernels read them: float64 on the CPU, contiguous."""

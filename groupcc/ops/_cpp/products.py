@@ -9,8 +9,6 @@ import torch
 from groupcc.ops._cpp.launch import _C
 from groupcc.ops._torch_private import onednn_product
 
-__all__ = ["bmm"]
-
 _LEAST_MULTIPLICATIONS = 1 << 20
 """Below this a call of oneDNN costs more than it saves."""
 

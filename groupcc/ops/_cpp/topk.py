@@ -8,8 +8,6 @@ import torch
 
 from groupcc.ops._cpp.launch import _C, empty, threads, why_not
 
-__all__ = ["topk", "unsupported"]
-
 
 def unsupported(args: tuple[Any, ...]) -> str | None:
     """Why the kernels of topk and batchtopk don't take these arguments, pre_acts [N, L] first; or None."""

@@ -9,8 +9,6 @@ import triton.language as tl
 from groupcc.ops._triton import launch
 from groupcc.ops._triton.latent_sum import TILES, sum_rows
 
-__all__ = ["builds", "decode"]
-
 
 def decode(
     acts_NK: torch.Tensor, indices_NK: torch.Tensor, W_dec_LGD: torch.Tensor, b_dec_GD: torch.Tensor | None

@@ -17,8 +17,6 @@ from groupcc.ops._triton import launch
 from groupcc.ops._triton.group_transform import CONFIGS, by_matrix, plan_for, read_tile, row_table, tile, where
 from groupcc.ops._triton.keys import entry_of, index_of_entry, key_of, key_of_entry, value_of_key
 
-__all__ = ["builds", "spread", "strongest"]
-
 _SPREAD = [triton.Config({"BLOCK": block}, num_warps=warps) for block, warps in ((64, 4), (128, 8))]
 
 

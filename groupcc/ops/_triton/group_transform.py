@@ -19,26 +19,6 @@ from groupcc.groups import Group
 from groupcc.ops._group_fourier import Plan, by_size, plan_of
 from groupcc.ops._triton import launch
 
-__all__ = [
-    "CONFIGS",
-    "Sizes",
-    "W_coefficients",
-    "acts_rows",
-    "builds",
-    "by_matrix",
-    "coefficients",
-    "elements",
-    "gradients",
-    "plan_for",
-    "products",
-    "read_tile",
-    "row_table",
-    "tile",
-    "too_large",
-    "transform",
-    "where",
-]
-
 Sizes = tuple[tuple[int, int, int], ...]
 """Rows (b, outer, inner) of n examples, laid out as [B, outer, n, inner, width] for each (B, outer, inner) in turn."""
 

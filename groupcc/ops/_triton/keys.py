@@ -8,22 +8,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = [
-    "LOWEST",
-    "act_of_key",
-    "block_columns",
-    "count",
-    "entry_of",
-    "gather_row",
-    "index_of_entry",
-    "key_of",
-    "key_of_entry",
-    "ranks",
-    "row_keys",
-    "value_of_key",
-    "write_largest",
-]
-
 LOWEST = tl.constexpr(-(2**31))
 """Below every key: what pads a block."""
 

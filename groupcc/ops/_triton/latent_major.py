@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["LatentMajor", "latent_major"]
-
 
 class LatentMajor(NamedTuple):
     """Entry e = n·K + k of latent l stands at `order[starts[l]:starts[l + 1]]`, in rising order of e."""

@@ -14,8 +14,6 @@ import triton.language as tl
 from groupcc.ops._triton import launch
 from groupcc.ops._triton.latent_major import latent_major
 
-__all__ = ["TILES", "LatentSums", "accumulator", "builds", "latent_sum", "sum_rows", "too_wide"]
-
 # A tile of 512 bytes a warp is one 16-byte load a thread, so that a thread holds whole columns of the sum and exchanges
 # nothing; BLOCK_E rows are under way at once. Narrow tiles are for tables so long that a wide one leaves the L2.
 # BLOCK_E is the same in all, or which tile a search happened to find fastest would decide the order of sums.

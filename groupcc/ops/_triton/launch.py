@@ -11,8 +11,6 @@ import triton
 import triton.language as tl
 from triton import knobs
 
-__all__ = ["INTERPRETED", "TARGETS", "Build", "dot", "fused", "next_power_of_2", "tuned", "why_not"]
-
 INTERPRETED = bool(knobs.runtime.interpret)
 """Whether TRITON_INTERPRET=1 was set when this was imported: kernels then run on CPU tensors, slowly, for tests."""
 _INTERPRETED = tl.constexpr(INTERPRETED)

@@ -12,8 +12,6 @@ import triton.language as tl
 from groupcc.ops._triton import launch
 from groupcc.ops.orbit_gather import TapTable, tap_table
 
-__all__ = ["builds", "gather", "scatter"]
-
 _CONFIGS = [triton.Config({"TILE": tile}, num_warps=warps) for tile, warps in ((2048, 4), (4096, 8))]
 
 

@@ -9,8 +9,6 @@ import triton.language as tl
 from groupcc.ops._triton import launch
 from groupcc.ops._triton.latent_sum import accumulator
 
-__all__ = ["builds", "row_dots"]
-
 _TILE_BYTES = 512  # one 16-byte load for each thread of a warp
 _L2_BYTES = 16 << 20  # of a table's column slab; an H100's L2 has 50 MB
 

@@ -8,8 +8,6 @@ import triton.language as tl
 
 from groupcc.ops._triton.launch import Build, fused
 
-__all__ = ["builds", "scatter_acts"]
-
 _BLOCK = 1024
 
 

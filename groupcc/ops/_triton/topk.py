@@ -16,8 +16,6 @@ import triton.language as tl
 from groupcc.ops._triton.keys import block_columns, count, entry_of, gather_row, row_keys, write_largest
 from groupcc.ops._triton.launch import Build, next_power_of_2, tuned, why_not
 
-__all__ = ["builds", "topk", "unsupported"]
-
 K_LIMIT = 512
 """The largest k: the sort of 2·k entries is held in registers."""
 

@@ -7,33 +7,36 @@ import torch
 from groupcc.ops._checks import check_selection
 from groupcc.ops._declare import LATER, Kernels, Op
 from groupcc.ops.batchtopk.reference import Args, batchtopk_reference
-from groupcc.ops.topk import Backward, gradients
+from groupcc.ops.topk import OP as TOPK
+from groupcc.ops.topk import Backward
 
 __all__ = ["Args", "batchtopk"]
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    pre_acts = args.pre_acts_NL
-    shape = pre_acts.shape[0], torch.library.get_ctx().new_dynamic_size(min=1)
-    return pre_acts.new_empty(shape), pre_acts.new_empty(shape, dtype=torch.int64), pre_acts.new_empty(())
+class _Batchtopk(Op[Args, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
+    name = "batchtopk"
+    reference = staticmethod(batchtopk_reference)
+    gradients = TOPK.gradients
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.batchtopk import cpp
+
+            return cpp
+        from groupcc.ops.batchtopk import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        pre_acts = args.pre_acts_NL
+        shape = pre_acts.shape[0], torch.library.get_ctx().new_dynamic_size(min=1)
+        return pre_acts.new_empty(shape), pre_acts.new_empty(shape, dtype=torch.int64), pre_acts.new_empty(())
+
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+        return Backward(LATER, *outputs[:2], args.pre_acts_NL.shape[1])
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.batchtopk import cpp
-
-        return cpp
-    from groupcc.ops.batchtopk import triton
-
-    return triton
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
-    return Backward(LATER, *outputs[:2], args.pre_acts_NL.shape[1])
-
-
-_op = Op("batchtopk", batchtopk_reference, _outputs, _kernels)
-_op.differentiate(_save, gradients)
+OP = _Batchtopk()
 
 
 def batchtopk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -47,4 +50,4 @@ def batchtopk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tenso
     2024 (arXiv:2412.06410), section 3.
     """
     check_selection(pre_acts, k)
-    return _op(Args(pre_acts, k))
+    return OP(Args(pre_acts, k))

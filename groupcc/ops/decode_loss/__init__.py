@@ -10,57 +10,58 @@ from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._dense_decode import dense_pays
 from groupcc.ops.decode_loss.reference import Args, decode_loss_reference
 from groupcc.ops.orbit_gather import check_gather, orbit_gather
-from groupcc.ops.sparse_decode import Backward, backward
+from groupcc.ops.sparse_decode import OP as SPARSE_DECODE
+from groupcc.ops.sparse_decode import Backward
 
 __all__ = ["Args", "decode_loss", "decode_loss_maps"]
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
-    target, W_dec = args.target, args.W_dec_LGD
-    wide = torch.promote_types(target.dtype, torch.float32)
-    return target.new_empty(W_dec.shape[1], dtype=wide), target.new_empty(args.acts_NK.shape[0], *W_dec.shape[1:])
+class _DecodeLoss(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
+    name = "decode_loss"
+    differentiable = 2
+    reference = staticmethod(decode_loss_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.decode_loss import cpp
+
+            return cpp
+        from groupcc.ops.decode_loss import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+        target, W_dec = args.target, args.W_dec_LGD
+        wide = torch.promote_types(target.dtype, torch.float32)
+        return target.new_empty(W_dec.shape[1], dtype=wide), target.new_empty(args.acts_NK.shape[0], *W_dec.shape[1:])
+
+    def reference_pays(self, args: Args) -> str | None:
+        return dense_pays(args.acts_NK, args.W_dec_LGD)
+
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
+        """With the residual as the decode's gradient: the loss's is that, but for a scale for each block."""
+        return Backward(outputs[1], LATER, *args[:3], need_bias=LATER)
+
+    def gradients(
+        self, record: Backward, saved: Saved, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None
+    ) -> dict[str, torch.Tensor | None]:
+        residual, grads = record.grad_NGD, dict[str, torch.Tensor | None]()
+        if grad_residual is not None or "target" in saved.needs:
+            grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
+            if grad_loss is not None:
+                grad = grad + (2 * grad_loss[:, None] * residual).to(residual.dtype)
+            grads["target"] = -grad
+        if saved.needs - {"target"}:
+            record = record._replace(scale_G=None, need_bias="b_dec_GD" in saved.needs)
+            if grad_residual is not None:
+                record = record._replace(grad_NGD=grad)
+            elif grad_loss is not None:
+                record = record._replace(scale_G=2 * grad_loss)  # multiplied by the residual in the kernels
+            grads["acts_NK"], grads["W_dec_LGD"], grads["b_dec_GD"] = SPARSE_DECODE.backward(record, saved.backend)
+        return grads
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.decode_loss import cpp
-
-        return cpp
-    from groupcc.ops.decode_loss import triton
-
-    return triton
-
-
-def _reference_pays(args: Args) -> str | None:
-    return dense_pays(args.acts_NK, args.W_dec_LGD)
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
-    """With the residual as the decode's gradient: what the loss alone makes of it, but for a scale for each block."""
-    return Backward(outputs[1], LATER, *args[:3], need_bias=LATER)
-
-
-def _gradients(
-    record: Backward, saved: Saved, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None
-) -> dict[str, torch.Tensor | None]:
-    residual, found = record.grad_NGD, dict[str, torch.Tensor | None]()
-    if grad_residual is not None or "target" in saved.needs:
-        grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
-        if grad_loss is not None:
-            grad = grad + (2 * grad_loss[:, None] * residual).to(residual.dtype)
-        found["target"] = -grad
-    if saved.needs - {"target"}:
-        record = record._replace(scale_G=None, need_bias="b_dec_GD" in saved.needs)
-        if grad_residual is not None:
-            record = record._replace(grad_NGD=grad)
-        elif grad_loss is not None:
-            record = record._replace(scale_G=2 * grad_loss)  # its product with the residual is formed in the kernels
-        found["acts_NK"], found["W_dec_LGD"], found["b_dec_GD"] = backward(record, saved.backend)
-    return found
-
-
-_op = Op("decode_loss", decode_loss_reference, _outputs, _kernels, reference_pays=_reference_pays)
-_op.differentiate(_save, _gradients, differentiable=2)
+OP = _DecodeLoss()
 
 
 def decode_loss(
@@ -86,7 +87,7 @@ def decode_loss(
             got=f"shape {tuple(target.shape)}",
             remedy="Pass the activations that acts and indices were encoded from.",
         )
-    return _op(Args(acts, indices, W_dec, b_dec, target, None, ""))
+    return OP(Args(acts, indices, W_dec, b_dec, target, None, ""))
 
 
 def decode_loss_maps(
@@ -119,8 +120,8 @@ def decode_loss_maps(
         )
     if maps.requires_grad and torch.is_grad_enabled():
         gathered_maps = orbit_gather(maps, points, interpolation)
-        return _op(Args(acts, indices, W_dec, b_dec, gathered_maps, None, ""))
-    return _op(Args(acts, indices, W_dec, b_dec, maps, points, interpolation))
+        return OP(Args(acts, indices, W_dec, b_dec, gathered_maps, None, ""))
+    return OP(Args(acts, indices, W_dec, b_dec, maps, points, interpolation))
 
 
 def _check_target(name: str, target: torch.Tensor, acts: torch.Tensor) -> None:

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from groupcc.errors import argument_error
-from groupcc.ops._checks import check_k
+from groupcc.ops._checks import check_k, wrong
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops.encode_topk.reference import Args, encode_topk_reference
 
@@ -25,41 +24,39 @@ class Backward(NamedTuple):
     need_x: bool
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
-    shape = args.x_NM.shape[0], args.k
-    return args.x_NM.new_empty(shape), args.x_NM.new_empty(shape, dtype=torch.int64)
+class _EncodeTopk(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
+    name = "encode_topk"
+    reference = staticmethod(encode_topk_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.encode_topk import cpp
+
+            return cpp
+        from groupcc.ops.encode_topk import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = args.x_NM.shape[0], args.k
+        return args.x_NM.new_empty(shape), args.x_NM.new_empty(shape, dtype=torch.int64)
+
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
+        return Backward(LATER, *outputs, args.x_NM, args.W_enc_ML, need_x=LATER)
+
+    def d_outputs(self, args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """d_x, of no examples unless needed; d_W_enc, latent-major; d_b_enc."""
+        M, L = args.W_enc_ML.shape
+        d_x = args.x_NM.new_empty(args.x_NM.shape if args.need_x else (0, M))
+        return d_x, args.W_enc_ML.new_empty(L, M).t(), args.W_enc_ML.new_empty(L)
+
+    def gradients(self, record: Backward, saved: Saved, grad_acts: torch.Tensor, _: object) -> dict[str, torch.Tensor]:
+        need_x = "x_NM" in saved.needs
+        d_x, d_W, d_b = self.backward(record._replace(grad_acts_NK=grad_acts, need_x=need_x), saved.backend)
+        return {"x_NM": d_x, "W_enc_ML": d_W, "b_enc_L": d_b}
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.encode_topk import cpp
-
-        return cpp
-    from groupcc.ops.encode_topk import triton
-
-    return triton
-
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_x, of no examples unless needed; d_W_enc, latent-major; d_b_enc."""
-    M, L = args.W_enc_ML.shape
-    d_x = args.x_NM.new_empty(args.x_NM.shape if args.need_x else (0, M))
-    return d_x, args.W_enc_ML.new_empty(L, M).t(), args.W_enc_ML.new_empty(L)
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
-    return Backward(LATER, *outputs, args.x_NM, args.W_enc_ML, need_x=LATER)
-
-
-def _gradients(record: Backward, saved: Saved, grad_acts: torch.Tensor, _: object) -> dict[str, torch.Tensor]:
-    need_x = "x_NM" in saved.needs
-    d_x, d_W, d_b = _backward(record._replace(grad_acts_NK=grad_acts, need_x=need_x), saved.backend)
-    return {"x_NM": d_x, "W_enc_ML": d_W, "b_enc_L": d_b}
-
-
-_op = Op("encode_topk", encode_topk_reference, _outputs, _kernels)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _EncodeTopk()
 
 
 def encode_topk(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,30 +71,22 @@ def encode_topk(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: in
     ArgumentError for shapes, dtypes, or k outside 1 to L.
     """
     _check(x, W_enc, b_enc, k)
-    return _op(Args(x, W_enc, b_enc, k))
+    return OP(Args(x, W_enc, b_enc, k))
 
 
 def _check(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int) -> None:
     if x.dim() != 2 or not x.is_floating_point():
-        raise argument_error(
-            "x",
-            expected="a floating-point tensor [N, M]",
-            got=f"{x.dtype} of shape {tuple(x.shape)}",
-            remedy="Flatten the blocks that the encoder reads: acts.flatten(1).",
+        raise wrong(
+            "x", x, "a floating-point tensor [N, M]", "Flatten the blocks that the encoder reads: acts.flatten(1)."
         )
     if W_enc.dim() != 2 or W_enc.shape[0] != x.shape[1] or W_enc.dtype != x.dtype:
-        raise argument_error(
+        raise wrong(
             "W_enc",
-            expected=f"{x.dtype} of shape [M, L] = [{x.shape[1]}, L]",
-            got=f"{W_enc.dtype} of shape {tuple(W_enc.shape)}",
-            remedy="Flatten its blocks as those of x, and convert one of them.",
+            W_enc,
+            f"{x.dtype} of shape [M, L] = [{x.shape[1]}, L]",
+            "Flatten its blocks as those of x, and convert one of them.",
         )
     L = W_enc.shape[1]
     if b_enc.shape != (L,) or b_enc.dtype != x.dtype:
-        raise argument_error(
-            "b_enc",
-            expected=f"{x.dtype} of shape [L] = [{L}]",
-            got=f"{b_enc.dtype} of shape {tuple(b_enc.shape)}",
-            remedy="One bias for each column of W_enc.",
-        )
+        raise wrong("b_enc", b_enc, f"{x.dtype} of shape [L] = [{L}]", "One bias for each column of W_enc.")
     check_k(k, L)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.ops._checks import check_blocks
+from groupcc.ops._checks import check_blocks, wrong
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 from groupcc.ops.group_correlate.reference import Args, group_correlate_reference
 
-__all__ = ["Args", "Backward", "check_correlate", "group_correlate"]
+__all__ = ["OP", "Args", "Backward", "check_correlate", "group_correlate"]
 
 
 class Backward(NamedTuple):
-    """What the gradients are made from; `acts` and `W` are their coefficients, flat."""
+    """What the gradients are made from, of this op and of those that take its maximum or correlate in maps.
 
-    grad_NLG: torch.Tensor
+    `grad` is that of z [N, L, G], or if there are poses that of z's values in these [N, L]. `acts` and `W` are their
+    coefficients, flat.
+    """
+
+    grad: torch.Tensor
+    poses_NL: torch.Tensor | None
     acts: torch.Tensor
     W: torch.Tensor
     D: int
@@ -28,59 +32,50 @@ class Backward(NamedTuple):
     need_acts: bool
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """z [N, L, G], laid out as [N, G, L], and the coefficients of acts and of W, for the gradients."""
-    acts, (N, G, D), L = args.acts_NGD, args.acts_NGD.shape, args.W_LGD.shape[0]
-    of_acts, of_W = coefficient_counts(args.group)
-    return acts.new_empty(N, G, L).transpose(1, 2), acts.new_empty(N * of_acts * D), acts.new_empty(L * of_W * D)
+class _GroupCorrelate(Op[Args, torch.Tensor]):
+    name = "group_correlate"
+    reference = staticmethod(group_correlate_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.group_correlate import cpp
+
+            return cpp
+        from groupcc.ops.group_correlate import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """z [N, L, G], laid out as [N, G, L], and the coefficients of acts and of W, for the gradients."""
+        acts, (N, G, D), L = args.acts_NGD, args.acts_NGD.shape, args.W_LGD.shape[0]
+        of_acts, of_W = coefficient_counts(args.group)
+        return acts.new_empty(N, G, L).transpose(1, 2), acts.new_empty(N * of_acts * D), acts.new_empty(L * of_W * D)
+
+    def in_pytorch(self, args: Args) -> torch.Tensor:
+        """By the Fourier transform on the group, unless that would not pay."""
+        return group_correlate_reference(args) if saves_too_little(args.group) else group_correlate_fourier(args)
+
+    def reference_pays(self, args: Args) -> str | None:
+        return saves_too_little(args.group)
+
+    def result(self, outputs: Any) -> torch.Tensor:
+        return outputs[0]
+
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+        return Backward(LATER, None, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)
+
+    def d_outputs(self, args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
+        """d_acts [N, G, D], of no examples unless needed, and d_W."""
+        (N, L), G = args.grad.shape[:2], args.group.order
+        return args.grad.new_empty(N if args.need_acts else 0, G, args.D), args.grad.new_empty(L, G, args.D)
+
+    def gradients(self, record: Backward, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
+        need_acts = "acts_NGD" in saved.needs
+        d_acts, d_W = self.backward(record._replace(grad=grad, need_acts=need_acts), saved.backend)
+        return {"acts_NGD": d_acts, "W_LGD": d_W}
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.group_correlate import cpp
-
-        return cpp
-    from groupcc.ops.group_correlate import triton
-
-    return triton
-
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_acts [N, G, D], of no examples unless needed, and d_W."""
-    N, L, G = args.grad_NLG.shape
-    return args.grad_NLG.new_empty(N if args.need_acts else 0, G, args.D), args.grad_NLG.new_empty(L, G, args.D)
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
-    return Backward(LATER, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)
-
-
-def _gradients(record: Backward, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
-    need_acts = "acts_NGD" in saved.needs
-    d_acts, d_W = _backward(record._replace(grad_NLG=grad, need_acts=need_acts), saved.backend)
-    return {"acts_NGD": d_acts, "W_LGD": d_W}
-
-
-def _reference_pays(args: Args) -> str | None:
-    return saves_too_little(args.group)
-
-
-def _in_pytorch(args: Args) -> torch.Tensor:
-    """By the Fourier transform on the group, unless that would not pay."""
-    return group_correlate_reference(args) if saves_too_little(args.group) else group_correlate_fourier(args)
-
-
-_op = Op(
-    "group_correlate",
-    group_correlate_reference,
-    _outputs,
-    _kernels,
-    reference_pays=_reference_pays,
-    in_pytorch=_in_pytorch,
-    result=lambda outputs: outputs[0],
-)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _GroupCorrelate()
 
 
 def group_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.Tensor:
@@ -96,16 +91,16 @@ def group_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.
     ArgumentError for shapes and dtypes.
     """
     check_correlate(acts, W, group)
-    return _op(Args(acts, W, group))
+    return OP(Args(acts, W, group))
 
 
 def check_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> None:
     """Shapes and dtypes are what `group_correlate` takes, or ArgumentError."""
     if acts.dim() != 3 or acts.shape[1] != group.order or not acts.is_floating_point():
-        raise argument_error(
+        raise wrong(
             "acts",
-            expected=f"a floating-point tensor [N, G, D] with G = {group.order}, the order of {group}",
-            got=f"{acts.dtype} of shape {tuple(acts.shape)}",
-            remedy="Pass orbits of this group.",
+            acts,
+            f"a floating-point tensor [N, G, D] with G = {group.order}, the order of {group}",
+            "Pass orbits of this group.",
         )
     check_blocks("W", W, acts, group)

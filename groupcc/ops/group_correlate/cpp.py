@@ -39,8 +39,8 @@ def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_acts [N, G, D] (empty unless needed), d_W [L, G, D]."""
-    grad_NLG, acts, W, D, group, need_acts = args
+    """d_acts [N, G, D] (empty unless needed), d_W [L, G, D]; of z alone."""
+    grad_NLG, _, acts, W, D, group, need_acts = args
     N, L, G = grad_NLG.shape
     plan = plan_of(group, grad_NLG.dtype, grad_NLG.device)
     left, right, inverse = (folds_of(group, which, grad_NLG.dtype) for which in ("left", "right", "inverse"))

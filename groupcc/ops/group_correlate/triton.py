@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from groupcc.ops._triton import launch
+from groupcc.ops._triton.group_strongest import spread
 from groupcc.ops._triton.group_transform import (
     coefficients,
     elements,
@@ -34,7 +35,10 @@ def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
     """d_acts [N, G, D] (empty unless needed), d_W [L, G, D]."""
-    grad_NLG, acts, W, D, group, need_acts = args
-    (N, L, _), plan = grad_NLG.shape, plan_for(group, grad_NLG)
-    d_products = transform(grad_NLG.transpose(1, 2), plan.inverse, elements(group), plan.sizes, N, L)
+    grad, poses_NL, acts, W, D, group, need_acts = args
+    (N, L), plan = grad.shape[:2], plan_for(group, grad)
+    if poses_NL is None:
+        d_products = transform(grad.transpose(1, 2), plan.inverse, elements(group), plan.sizes, N, L)
+    else:
+        d_products = spread(grad, poses_NL, group)
     return gradients(d_products, acts, W, group, N, L, D, need_acts)

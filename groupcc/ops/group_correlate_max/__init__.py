@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,76 +11,51 @@ from groupcc.ops._checks import check_bias
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._dispatch import needs_gradient
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
-from groupcc.ops.group_correlate import check_correlate
+from groupcc.ops.group_correlate import OP as CORRELATE
+from groupcc.ops.group_correlate import Backward, check_correlate
 from groupcc.ops.group_correlate_max.reference import Args, group_correlate_max_reference
 
-__all__ = ["Args", "Backward", "group_correlate_max", "keeps_no_poses"]
+__all__ = ["Args", "group_correlate_max", "keeps_no_poses"]
 
 
-class Backward(NamedTuple):
-    """What the gradients are made from; `acts` and `W` are their coefficients, flat."""
+class _GroupCorrelateMax(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
+    name = "group_correlate_max"
+    composed: ClassVar = {"cpp": ("group_correlate",)}
+    reference = staticmethod(group_correlate_max_reference)
 
-    grad_NL: torch.Tensor
-    poses_NL: torch.Tensor
-    acts: torch.Tensor
-    W: torch.Tensor
-    D: int
-    group: Group
-    need_acts: bool
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.group_correlate_max import cpp
 
+            return cpp
+        from groupcc.ops.group_correlate_max import triton
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Values and poses [N, L], and the coefficients of acts and of W, which have no elements unless kept."""
-    acts, (N, _, D), L = args.acts_NGD, args.acts_NGD.shape, args.W_LGD.shape[0]
-    of_acts, of_W = coefficient_counts(args.group) if args.keep else (0, 0)
-    poses = acts.new_empty(N, L, dtype=torch.int64)
-    return acts.new_empty(N, L), poses, acts.new_empty(N * of_acts * D), acts.new_empty(L * of_W * D)
+        return triton
 
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Values and poses [N, L], and the coefficients of acts and of W, which have no elements unless kept."""
+        acts, (N, _, D), L = args.acts_NGD, args.acts_NGD.shape, args.W_LGD.shape[0]
+        of_acts, of_W = coefficient_counts(args.group) if args.keep else (0, 0)
+        poses = acts.new_empty(N, L, dtype=torch.int64)
+        return acts.new_empty(N, L), poses, acts.new_empty(N * of_acts * D), acts.new_empty(L * of_W * D)
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.group_correlate_max import cpp
+    def reference_pays(self, args: Args) -> str | None:
+        return saves_too_little(args.group)
 
-        return cpp
-    from groupcc.ops.group_correlate_max import triton
+    def result(self, outputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return outputs[:2]
 
-    return triton
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+        return Backward(LATER, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)
 
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_acts [N, G, D], of no examples unless needed, and d_W."""
-    (N, L), G, grad = args.grad_NL.shape, args.group.order, args.grad_NL
-    return grad.new_empty(N if args.need_acts else 0, G, args.D), grad.new_empty(L, G, args.D)
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
-    return Backward(LATER, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)
+    def gradients(self, record: Backward, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
+        d_b = {"b_L": grad.sum(0)} if "b_L" in saved.needs else {}
+        if saved.needs == {"b_L"}:
+            return d_b
+        return CORRELATE.gradients(record, saved, grad) | d_b
 
 
-def _gradients(record: Backward, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
-    d_b = {"b_L": grad.sum(0)} if "b_L" in saved.needs else {}
-    if saved.needs == {"b_L"}:
-        return d_b
-    need_acts = "acts_NGD" in saved.needs
-    d_acts, d_W = _backward(record._replace(grad_NL=grad, need_acts=need_acts), saved.backend)
-    return {"acts_NGD": d_acts, "W_LGD": d_W} | d_b
-
-
-def _reference_pays(args: Args) -> str | None:
-    return saves_too_little(args.group)
-
-
-_op = Op(
-    "group_correlate_max",
-    group_correlate_max_reference,
-    _outputs,
-    _kernels,
-    composed={"cpp": ("group_correlate",)},  # for the gradients, which its kernel has none of
-    reference_pays=_reference_pays,
-    result=lambda outputs: outputs[:2],
-)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _GroupCorrelateMax()
 
 
 def group_correlate_max(
@@ -98,9 +73,9 @@ def group_correlate_max(
     """
     check_correlate(acts, W, group)
     check_bias("b", b, acts, len(W), "One bias for each base latent, in the dtype of acts.")
-    return _op(Args(acts, W, b, group, needs_gradient((acts, W, b))))
+    return OP(Args(acts, W, b, group, needs_gradient((acts, W, b))))
 
 
 def keeps_no_poses(acts: torch.Tensor, W: torch.Tensor, b: torch.Tensor, group: Group) -> bool:
     """Whether `group_correlate_max` leaves z [N, L, G] out of memory; a caller with more use for z forms it if not."""
-    return _op.has_kernels_for(Args(acts, W, b, group, needs_gradient((acts, W, b))))
+    return OP.has_kernels_for(Args(acts, W, b, group, needs_gradient((acts, W, b))))

@@ -1,15 +1,15 @@
-"""group_correlate_max on GPUs: acts [N, G, D], W [L, G, D], b [L] → values, poses int64 [N, L], and back."""
+"""group_correlate_max on GPUs: acts [N, G, D], W [L, G, D], b [L] → values, poses int64 [N, L]."""
 
 from __future__ import annotations
 
 import torch
 
 from groupcc.ops._triton import launch
-from groupcc.ops._triton.group_strongest import spread, strongest
-from groupcc.ops._triton.group_transform import coefficients, gradients, products, too_large
-from groupcc.ops.group_correlate_max import Args, Backward
+from groupcc.ops._triton.group_strongest import strongest
+from groupcc.ops._triton.group_transform import coefficients, products, too_large
+from groupcc.ops.group_correlate_max import Args
 
-__all__ = ["backward", "forward", "unsupported"]
+__all__ = ["forward", "unsupported"]
 
 
 def unsupported(args: Args) -> str | None:
@@ -25,10 +25,3 @@ def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch
     acts, W = coefficients(acts_NGD, W_LGD, group)
     values, poses = strongest(products(acts, W, group, N, L, D), b_L, group, N)
     return (values, poses, acts, W) if keep else (values, poses, acts.new_empty(0), acts.new_empty(0))
-
-
-def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_acts [N, G, D] (empty unless needed), d_W [L, G, D]."""
-    grad_NL, poses_NL, acts, W, D, group, need_acts = args
-    N, L = grad_NL.shape
-    return gradients(spread(grad_NL, poses_NL, group), acts, W, group, N, L, D, need_acts)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.ops._checks import check_blocks, check_poses
+from groupcc.ops._checks import check_blocks, check_poses, wrong
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._dispatch import needs_gradient
 from groupcc.ops.group_decode_loss.reference import Args, group_decode_loss_reference
@@ -36,69 +35,71 @@ class Backward(NamedTuple):
     group: Group
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss, residual [N, G, D], dots [N, K] and column_sums [D].
+class _GroupDecodeLoss(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
+    name = "group_decode_loss"
+    backends = ("cpp",)
+    composed: ClassVar = {"triton": ("decode_loss",)}
+    differentiable = 2
+    reference = staticmethod(group_decode_loss_reference)
 
-    `dots[n, k]` is the inner product of the residual with the k-th active latent, `column_sums` the residual's sum over
-    examples and blocks. The gradients of acts and b_dec start from them; each is empty unless its gradient is needed.
-    """
-    target, (N, K), D = args.target_NGD, args.acts_NK.shape, args.W_dec_LGD.shape[2]
-    wide = torch.promote_types(target.dtype, torch.float32)
-    dots = target.new_empty(N if args.need_acts else 0, K, dtype=wide)
-    column_sums = target.new_empty(D if args.need_bias else 0, dtype=wide)
-    return target.new_empty((), dtype=wide), target.new_empty(target.shape), dots, column_sums
+    def import_kernels(self, _: str) -> Kernels[Args]:
+        from groupcc.ops.group_decode_loss import cpp
+
+        return cpp
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss, residual [N, G, D], dots [N, K] and column_sums [D].
+
+        `dots[n, k]` is the inner product of the residual with the k-th active latent, `column_sums` the residual's sum
+        over examples and blocks. The gradients of acts and b_dec start from them; each is empty unless its gradient is
+        needed.
+        """
+        target, (N, K), D = args.target_NGD, args.acts_NK.shape, args.W_dec_LGD.shape[2]
+        wide = torch.promote_types(target.dtype, torch.float32)
+        dots = target.new_empty(N if args.need_acts else 0, K, dtype=wide)
+        column_sums = target.new_empty(D if args.need_bias else 0, dtype=wide)
+        return target.new_empty((), dtype=wide), target.new_empty(target.shape), dots, column_sums
+
+    def result(self, outputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return outputs[:2]
+
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
+        """With the residual as the gradient of the decode: what the loss alone makes of it, up to a scale."""
+        _, residual, dots, column_sums = outputs
+        known = dots if args.need_acts else None, column_sums if args.need_bias else None
+        return Backward(residual, LATER, *args[:4], *known, LATER, LATER, args.group)
+
+    def d_outputs(self, args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """d_acts, d_W_dec and d_b_dec [1, D]; the first and the last are empty unless needed."""
+        (N, K), W_dec = args.acts_NK.shape, args.W_dec_LGD
+        d_acts = args.acts_NK.new_empty(N if args.need_acts else 0, K)
+        return d_acts, W_dec.new_empty(W_dec.shape), W_dec.new_empty(1 if args.need_bias else 0, W_dec.shape[2])
+
+    def gradients(
+        self,
+        record: Backward,
+        saved: Saved,
+        grad_loss: torch.Tensor | None,
+        grad_residual: torch.Tensor | None,
+        *_: None,
+    ) -> dict[str, torch.Tensor | None]:
+        residual, grads = record.grad_NGD, dict[str, torch.Tensor | None]()
+        if grad_residual is not None or "target_NGD" in saved.needs:
+            grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
+            if grad_loss is not None:
+                grad = grad + (2 * grad_loss * residual).to(residual.dtype)
+            grads["target_NGD"] = -grad
+        if saved.needs - {"target_NGD"}:
+            record = record._replace(need_acts="acts_NK" in saved.needs, need_bias="b_dec_1D" in saved.needs)
+            if grad_residual is not None:
+                record = record._replace(grad_NGD=grad, dots_NK=None, column_sums_D=None)
+            elif grad_loss is not None:
+                record = record._replace(scale=2 * grad_loss)  # its product with the residual is never formed
+            grads["acts_NK"], grads["W_dec_LGD"], grads["b_dec_1D"] = self.backward(record, saved.backend)
+        return grads
 
 
-def _kernels(_: str) -> Kernels[Args]:
-    from groupcc.ops.group_decode_loss import cpp
-
-    return cpp
-
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_acts, d_W_dec and d_b_dec [1, D]; the first and the last are empty unless needed."""
-    (N, K), W_dec = args.acts_NK.shape, args.W_dec_LGD
-    d_acts = args.acts_NK.new_empty(N if args.need_acts else 0, K)
-    return d_acts, W_dec.new_empty(W_dec.shape), W_dec.new_empty(1 if args.need_bias else 0, W_dec.shape[2])
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
-    """With the residual as the gradient of the decode: what the loss alone makes of it, up to a scale."""
-    _, residual, dots, column_sums = outputs
-    known = dots if args.need_acts else None, column_sums if args.need_bias else None
-    return Backward(residual, LATER, *args[:4], *known, LATER, LATER, args.group)
-
-
-def _gradients(
-    record: Backward, saved: Saved, grad_loss: torch.Tensor | None, grad_residual: torch.Tensor | None, *_: None
-) -> dict[str, torch.Tensor | None]:
-    residual, found = record.grad_NGD, dict[str, torch.Tensor | None]()
-    if grad_residual is not None or "target_NGD" in saved.needs:
-        grad = torch.zeros_like(residual) if grad_residual is None else grad_residual
-        if grad_loss is not None:
-            grad = grad + (2 * grad_loss * residual).to(residual.dtype)
-        found["target_NGD"] = -grad
-    if saved.needs - {"target_NGD"}:
-        record = record._replace(need_acts="acts_NK" in saved.needs, need_bias="b_dec_1D" in saved.needs)
-        if grad_residual is not None:
-            record = record._replace(grad_NGD=grad, dots_NK=None, column_sums_D=None)
-        elif grad_loss is not None:
-            record = record._replace(scale=2 * grad_loss)  # its product with the residual is never formed
-        found["acts_NK"], found["W_dec_LGD"], found["b_dec_1D"] = _backward(record, saved.backend)
-    return found
-
-
-_op = Op(
-    "group_decode_loss",
-    group_decode_loss_reference,
-    _outputs,
-    _kernels,
-    ("cpp",),
-    composed={"triton": ("decode_loss",)},
-    result=lambda outputs: outputs[:2],
-)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients, differentiable=2)
+OP = _GroupDecodeLoss()
 
 
 def group_decode_loss(
@@ -126,27 +127,27 @@ def group_decode_loss(
     """
     check_poses(poses, indices)
     if acts.shape != indices.shape or acts.dtype != target.dtype:
-        raise argument_error(
+        raise wrong(
             "acts",
-            expected=f"{target.dtype} of shape [N, K] = {tuple(indices.shape)}",
-            got=f"{acts.dtype} of shape {tuple(acts.shape)}",
-            remedy="One act for each of indices, in the dtype of target.",
+            acts,
+            f"{target.dtype} of shape [N, K] = {tuple(indices.shape)}",
+            "One act for each of indices, in the dtype of target.",
         )
     if target.dim() != 3 or len(target) != len(acts) or not target.is_floating_point():
-        raise argument_error(
+        raise wrong(
             "target",
-            expected=f"a floating-point tensor [N, G, D] with N = {len(acts)}",
-            got=f"{target.dtype} of shape {tuple(target.shape)}",
-            remedy="Pass the activations that acts were encoded from.",
+            target,
+            f"a floating-point tensor [N, G, D] with N = {len(acts)}",
+            "Pass the activations that acts were encoded from.",
         )
     check_blocks("W_dec", W_dec, target, group)
     if b_dec is not None and (b_dec.shape != (1, W_dec.shape[2]) or b_dec.dtype != W_dec.dtype):
-        raise argument_error(
+        raise wrong(
             "b_dec",
-            expected=f"{W_dec.dtype} of shape [1, D] = [1, {W_dec.shape[2]}], or None",
-            got=f"{b_dec.dtype} of shape {tuple(b_dec.shape)}",
-            remedy="One bias for all blocks: that of every pose is the same.",
+            b_dec,
+            f"{W_dec.dtype} of shape [1, D] = [1, {W_dec.shape[2]}], or None",
+            "One bias for all blocks: that of every pose is the same.",
         )
     # Gradients of the loss alone are prepared; others are formed when they are asked for.
     needs = needs_gradient((acts,)), needs_gradient((b_dec,))
-    return _op(Args(acts, indices, poses, W_dec, b_dec, target, group, *needs))
+    return OP(Args(acts, indices, poses, W_dec, b_dec, target, group, *needs))

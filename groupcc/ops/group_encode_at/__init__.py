@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
-from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.ops._checks import check_bias, check_blocks, check_poses
+from groupcc.ops._checks import check_bias, check_blocks, check_poses, wrong
 from groupcc.ops._declare import Kernels, Op, Saved
 from groupcc.ops._single_blocks import single_blocks
 from groupcc.ops.group_encode_at.reference import Args, group_encode_at_reference
@@ -43,59 +42,50 @@ class _Kept(NamedTuple):
     group: Group
 
 
-def _outputs(args: Args) -> torch.Tensor:
-    return args.x_NGD.new_empty(args.indices_NK.shape)
+class _GroupEncodeAt(Op[Args, torch.Tensor]):
+    name = "group_encode_at"
+    backends = ("cpp",)
+    composed: ClassVar = {"triton": ("group_correlate",)}
+    reference = staticmethod(group_encode_at_reference)
+
+    def import_kernels(self, _: str) -> Kernels[Args]:
+        from groupcc.ops.group_encode_at import cpp
+
+        return cpp
+
+    def outputs(self, args: Args) -> torch.Tensor:
+        return args.x_NGD.new_empty(args.indices_NK.shape)
+
+    def reference_pays(self, args: Args) -> str | None:
+        if args.indices_NK.shape[1] <= SPARSE_UP_TO * len(args.W_enc_LGD):
+            return None
+        return f"above {SPARSE_UP_TO:g} chosen poses for each base latent, gradients to all of them cost less"
+
+    def save(self, args: Args, acts: torch.Tensor) -> _Kept:
+        return _Kept(acts, args.x_NGD, args.W_enc_LGD, args.indices_NK, args.poses_NK, args.group)
+
+    def d_outputs(self, args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
+        return args.x_NGD.new_empty(args.L, *args.x_NGD.shape[1:]), args.x_NGD.new_empty(args.L)
+
+    def gradients(self, kept: _Kept, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        acts, x, W_enc, indices, poses, group = kept
+        grad, grads = grad.masked_fill(acts <= 0, 0), dict[str, torch.Tensor | None]()
+        if "x_NGD" in saved.needs:
+            grads["x_NGD"] = sparse_decode(*single_blocks(grad, indices, poses, W_enc, group)).view_as(x)
+        if saved.needs - {"x_NGD"}:
+            record = Backward(grad, x, indices, poses, len(W_enc), group)
+            grads["W_enc_LGD"], grads["b_enc_L"] = self.backward(record, saved.backend)
+        return grads
 
 
-def _kernels(_: str) -> Kernels[Args]:
-    from groupcc.ops.group_encode_at import cpp
-
-    return cpp
-
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
-    return args.x_NGD.new_empty(args.L, *args.x_NGD.shape[1:]), args.x_NGD.new_empty(args.L)
-
-
-def _save(args: Args, acts: torch.Tensor) -> _Kept:
-    return _Kept(acts, args.x_NGD, args.W_enc_LGD, args.indices_NK, args.poses_NK, args.group)
-
-
-def _gradients(kept: _Kept, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor | None]:
-    acts, x, W_enc, indices, poses, group = kept
-    grad, found = grad.masked_fill(acts <= 0, 0), dict[str, torch.Tensor | None]()
-    if "x_NGD" in saved.needs:
-        found["x_NGD"] = sparse_decode(*single_blocks(grad, indices, poses, W_enc, group)).view_as(x)
-    if saved.needs - {"x_NGD"}:
-        record = Backward(grad, x, indices, poses, len(W_enc), group)
-        found["W_enc_LGD"], found["b_enc_L"] = _backward(record, saved.backend)
-    return found
-
-
-def _reference_pays(args: Args) -> str | None:
-    if args.indices_NK.shape[1] <= SPARSE_UP_TO * len(args.W_enc_LGD):
-        return None
-    return f"above {SPARSE_UP_TO:g} chosen poses for each base latent, gradients to all of them cost less"
-
-
-_op = Op(
-    "group_encode_at",
-    group_encode_at_reference,
-    _outputs,
-    _kernels,
-    ("cpp",),
-    composed={"triton": ("group_correlate",)},
-    reference_pays=_reference_pays,
-)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _GroupEncodeAt()
 
 
 def sparse_gradient_pays(x: torch.Tensor, W_enc: torch.Tensor, k: int, group: Group) -> bool:
     """Whether the gradient to W_enc of k chosen poses an example is cheaper by `group_encode_at` than by
     `group_correlate`, on the backend in force."""
     nothing = torch.empty(0, k, dtype=torch.int64, device=x.device)
-    return _op.has_kernels_for(Args(x, W_enc, x, nothing, nothing, None, group))
+    return OP.has_kernels_for(Args(x, W_enc, x, nothing, nothing, None, group))
 
 
 def group_encode_at(
@@ -122,19 +112,19 @@ def group_encode_at(
     """
     check_poses(poses, indices)
     if x.dim() != 3 or x.shape[1] != group.order or not x.is_floating_point() or len(x) != len(indices):
-        raise argument_error(
+        raise wrong(
             "x",
-            expected=f"a floating-point tensor [N, G, D] with N = {len(indices)} and G = {group.order}",
-            got=f"{x.dtype} of shape {tuple(x.shape)}",
-            remedy="Pass the orbits that the latents were chosen for.",
+            x,
+            f"a floating-point tensor [N, G, D] with N = {len(indices)} and G = {group.order}",
+            "Pass the orbits that the latents were chosen for.",
         )
     check_blocks("W_enc", W_enc, x, group)
     check_bias("b_enc", b_enc, W_enc, len(W_enc), "One bias for each base latent.")
     if known is not None and (known.shape != indices.shape or known.dtype != x.dtype):
-        raise argument_error(
+        raise wrong(
             "known",
-            expected=f"{x.dtype} of shape [N, K] = {tuple(indices.shape)}, or None",
-            got=f"{known.dtype} of shape {tuple(known.shape)}",
-            remedy="One act for each of indices.",
+            known,
+            f"{x.dtype} of shape [N, K] = {tuple(indices.shape)}, or None",
+            "One act for each of indices.",
         )
-    return _op(Args(x, W_enc, b_enc, indices, poses, None if known is None else known.detach(), group))
+    return OP(Args(x, W_enc, b_enc, indices, poses, None if known is None else known.detach(), group))

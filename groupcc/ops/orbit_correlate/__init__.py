@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.ops._checks import check_bias, check_blocks
-from groupcc.ops._declare import LATER, Kernels, Op, Saved
+from groupcc.ops._declare import Kernels, Op, Saved
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
+from groupcc.ops.group_correlate import OP as CORRELATE
+from groupcc.ops.group_correlate import Backward as CorrelateBackward
 from groupcc.ops.orbit_correlate.reference import Args, orbit_correlate_reference
+from groupcc.ops.orbit_gather import OP as GATHER
+from groupcc.ops.orbit_gather import Backward as GatherBackward
 from groupcc.ops.orbit_gather import check_gather
 
-__all__ = ["Args", "Backward", "keeps_no_orbits", "orbit_correlate", "orbit_correlate_max"]
+__all__ = ["Args", "keeps_no_orbits", "orbit_correlate", "orbit_correlate_max"]
 
 
-class Backward(NamedTuple):
-    """What the gradients are made from; `acts` and `W` are the coefficients of orbits and W, flat.
+class _Kept(NamedTuple):
+    """What the forward pass keeps; `acts` and `W` are the coefficients of orbits and W."""
 
-    `grad` is that of z [N, L, G], or if there are poses that of the values [N, L].
-    """
-
-    grad: torch.Tensor
     poses_NL: torch.Tensor | None
     acts: torch.Tensor
     W: torch.Tensor
@@ -31,62 +31,53 @@ class Backward(NamedTuple):
     shape_BSHWD: tuple[int, ...]
     group: Group
     interpolation: str
-    need_maps: bool
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """z [N, L, G], laid out as [N, G, L], and no poses; or if there is a bias values and poses [N, L]. And the
-    coefficients of orbits and of W, for the gradients."""
-    maps, (L, G, D) = args.maps_BSHWD, args.W_LGD.shape
-    N, (of_acts, of_W) = maps.shape[0] * args.points_GP2.shape[1], coefficient_counts(args.group)
-    values = maps.new_empty(N, G, L).transpose(1, 2) if args.b_L is None else maps.new_empty(N, L)
-    poses = maps.new_empty((0, 0) if args.b_L is None else (N, L), dtype=torch.int64)
-    return values, poses, maps.new_empty(N * of_acts * D), maps.new_empty(L * of_W * D)
+class _OrbitCorrelate(Op[Args, tuple[torch.Tensor, torch.Tensor | None]]):
+    name = "orbit_correlate"
+    backends = ("triton",)
+    composed: ClassVar = {"cpp": ("orbit_gather", "group_correlate", "group_correlate_max")}
+    reference = staticmethod(orbit_correlate_reference)
+
+    def import_kernels(self, _: str) -> Kernels[Args]:
+        from groupcc.ops.orbit_correlate import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """z [N, L, G], laid out as [N, G, L], and no poses; or if there is a bias values and poses [N, L]. And the
+        coefficients of orbits and of W, for the gradients."""
+        maps, (L, G, D) = args.maps_BSHWD, args.W_LGD.shape
+        N, (of_acts, of_W) = maps.shape[0] * args.points_GP2.shape[1], coefficient_counts(args.group)
+        values = maps.new_empty(N, G, L).transpose(1, 2) if args.b_L is None else maps.new_empty(N, L)
+        poses = maps.new_empty((0, 0) if args.b_L is None else (N, L), dtype=torch.int64)
+        return values, poses, maps.new_empty(N * of_acts * D), maps.new_empty(L * of_W * D)
+
+    def reference_pays(self, args: Args) -> str | None:
+        return saves_too_little(args.group)
+
+    def result(self, outputs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return outputs[:2]
+
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> _Kept:
+        _, poses, acts, W = outputs
+        poses_if_max = None if args.b_L is None else poses
+        return _Kept(poses_if_max, acts, W, args.points_GP2, args.maps_BSHWD.shape, args.group, args.interpolation)
+
+    def gradients(self, kept: _Kept, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
+        poses, acts, W, points, shape, group, interpolation = kept
+        grads = {"b_L": grad.sum(0)} if "b_L" in saved.needs else {}
+        if saved.needs - {"b_L"}:
+            need_maps = "maps_BSHWD" in saved.needs
+            correlated = CorrelateBackward(grad, poses, acts, W, shape[-1], group, need_maps)
+            d_orbits, grads["W_LGD"] = CORRELATE.backward(correlated, saved.backend)
+            if need_maps:
+                gathered = GatherBackward(d_orbits, points, shape, interpolation)
+                grads["maps_BSHWD"] = GATHER.backward(gathered, saved.backend)
+        return grads
 
 
-def _kernels(_: str) -> Kernels[Args]:
-    from groupcc.ops.orbit_correlate import triton
-
-    return triton
-
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_maps, which has no elements unless needed, and d_W."""
-    d_W = args.grad.new_empty(args.grad.shape[1], args.group.order, args.shape_BSHWD[-1])
-    return args.grad.new_empty(args.shape_BSHWD if args.need_maps else (0,)), d_W
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
-    maps, points, _, b, group, interpolation = args
-    _, poses, acts, W = outputs
-    return Backward(LATER, None if b is None else poses, acts, W, points, maps.shape, group, interpolation, LATER)
-
-
-def _gradients(record: Backward, saved: Saved, grad: torch.Tensor, *_: None) -> dict[str, torch.Tensor]:
-    d_b = {"b_L": grad.sum(0)} if "b_L" in saved.needs else {}
-    if saved.needs == {"b_L"}:
-        return d_b
-    need_maps = "maps_BSHWD" in saved.needs
-    d_maps, d_W = _backward(record._replace(grad=grad, need_maps=need_maps), saved.backend)
-    return {"maps_BSHWD": d_maps, "W_LGD": d_W} | d_b
-
-
-def _reference_pays(args: Args) -> str | None:
-    return saves_too_little(args.group)
-
-
-_op = Op(
-    "orbit_correlate",
-    orbit_correlate_reference,
-    _outputs,
-    _kernels,
-    ("triton",),
-    composed={"cpp": ("orbit_gather", "group_correlate", "group_correlate_max")},
-    reference_pays=_reference_pays,
-    result=lambda outputs: outputs[:2],
-)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _OrbitCorrelate()
 
 
 def orbit_correlate(
@@ -108,7 +99,7 @@ def orbit_correlate(
     ArgumentError for shapes, dtypes, or points outside the map.
     """
     _check(maps, points, W, group, interpolation)
-    return _op(Args(maps, points, W, None, group, interpolation))[0]
+    return OP(Args(maps, points, W, None, group, interpolation))[0]
 
 
 def orbit_correlate_max(
@@ -129,7 +120,7 @@ def orbit_correlate_max(
     """
     _check(maps, points, W, group, interpolation)
     check_bias("b", b, maps, len(W), "One bias for each base latent, in the dtype of maps.")
-    values, poses = _op(Args(maps, points, W, b, group, interpolation))
+    values, poses = OP(Args(maps, points, W, b, group, interpolation))
     assert poses is not None
     return values, poses
 
@@ -139,7 +130,7 @@ def keeps_no_orbits(
 ) -> bool:
     """Whether `orbit_correlate` (or with `b` `orbit_correlate_max`) leaves the orbits out of memory; a caller with more
     use for them forms them if not."""
-    return _op.has_kernels_for(Args(maps, points, W, b, group, interpolation))
+    return OP.has_kernels_for(Args(maps, points, W, b, group, interpolation))
 
 
 def _check(maps: torch.Tensor, points: torch.Tensor, W: torch.Tensor, group: Group, interpolation: str) -> None:

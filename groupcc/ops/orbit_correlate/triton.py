@@ -1,7 +1,8 @@
-"""orbit_correlate on GPUs: maps [B, S, H, W, D], points [G, P, 2], W [L, G, D] → z [B·P, L, G] or its maximum, back.
+"""orbit_correlate on GPUs: maps [B, S, H, W, D], points [G, P, 2], W [L, G, D] → z [B·P, L, G] or its maximum.
 
-As group_correlate, but the transform of the orbits samples them from the maps, so that orbits are never in memory:
-their coefficients are, which the products read. Backward has the orbits' gradient in memory, to sum it by pixels.
+As group_correlate, but the transform of the orbits samples them from the maps, so that orbits are never in memory.
+Their coefficients are, which the products read. The gradients are those of group_correlate and then of orbit_gather,
+which sums by pixels; between the two the orbits' gradient is in memory.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import triton.language as tl
 
 from groupcc.groups import Group
 from groupcc.ops._triton import launch
-from groupcc.ops._triton.group_strongest import spread, strongest
+from groupcc.ops._triton.group_strongest import strongest
 from groupcc.ops._triton.group_transform import (
     W_coefficients,
     acts_rows,
     by_matrix,
     elements,
-    gradients,
     plan_for,
     products,
     read_tile,
@@ -30,11 +30,10 @@ from groupcc.ops._triton.group_transform import (
     where,
 )
 from groupcc.ops._triton.group_transform import too_large as too_many_columns
-from groupcc.ops._triton.orbit_gather import scatter
-from groupcc.ops.orbit_correlate import Args, Backward
+from groupcc.ops.orbit_correlate import Args
 from groupcc.ops.orbit_gather import tap_table, too_large
 
-__all__ = ["backward", "builds", "forward", "unsupported"]
+__all__ = ["builds", "forward", "unsupported"]
 
 # With four warps samples and addresses of a tile leave sm_90's registers, with 64 elements read at a time sm_80's.
 _CONFIGS = [triton.Config({"BLOCK": 64}, num_warps=8, num_stages=1)]
@@ -50,7 +49,7 @@ def unsupported(args: Args) -> str | None:
 
 
 def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """z and no poses, or with a bias values and poses; and the coefficients of orbits and W for `backward`."""
+    """z and no poses, or with a bias values and poses; and the coefficients of orbits and W for the gradients."""
     maps_BSHWD, points_GP2, W_LGD, b_L, group, interpolation = args
     (L, G, D), N = W_LGD.shape, len(maps_BSHWD) * points_GP2.shape[1]
     acts = _orbit_coefficients(maps_BSHWD, points_GP2, group, interpolation)
@@ -61,21 +60,6 @@ def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch
     plan = plan_for(group, acts)
     z = transform(found, plan.inverse.t(), plan.sizes, elements(group), N, L)
     return z.view(N, G, L).transpose(1, 2), acts.new_empty(0, 0, dtype=torch.int64), acts, W
-
-
-def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor]:
-    """d_maps [B, S, H, W, D] (empty unless needed), d_W [L, G, D]."""
-    grad, poses_NL, acts, W, points_GP2, shape_BSHWD, group, interpolation, need_maps = args
-    (N, L), D = grad.shape[:2], shape_BSHWD[-1]
-    if poses_NL is None:
-        plan = plan_for(group, grad)
-        d_products = transform(grad.transpose(1, 2), plan.inverse, elements(group), plan.sizes, N, L)
-    else:
-        d_products = spread(grad, poses_NL, group)
-    d_acts, d_W = gradients(d_products, acts, W, group, N, L, D, need_maps)
-    if not need_maps:
-        return grad.new_empty(0), d_W
-    return scatter(d_acts, points_GP2, tuple(shape_BSHWD), interpolation), d_W
 
 
 def _orbit_coefficients(

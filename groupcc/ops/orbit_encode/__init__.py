@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from groupcc.errors import argument_error
+from groupcc.ops._checks import wrong
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops.orbit_encode.reference import Args, orbit_encode_reference
 from groupcc.ops.orbit_gather import check_gather
@@ -27,43 +27,41 @@ class Backward(NamedTuple):
     need_maps: bool
 
 
-def _outputs(args: Args) -> torch.Tensor:
-    return args.maps_BSHWD.new_empty(args.maps_BSHWD.shape[0] * args.points_GP2.shape[1], args.W_enc_GDL.shape[2])
+class _OrbitEncode(Op[Args, torch.Tensor]):
+    name = "orbit_encode"
+    reference = staticmethod(orbit_encode_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.orbit_encode import cpp
+
+            return cpp
+        from groupcc.ops.orbit_encode import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> torch.Tensor:
+        return args.maps_BSHWD.new_empty(args.maps_BSHWD.shape[0] * args.points_GP2.shape[1], args.W_enc_GDL.shape[2])
+
+    def save(self, args: Args, output: torch.Tensor) -> Backward:
+        maps, points, W_enc, _, interpolation, relu = args
+        return Backward(LATER, maps, points, W_enc, output if relu else None, interpolation, LATER)
+
+    def d_outputs(self, args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """d_maps, which has no elements unless needed; d_W_enc; d_b_enc."""
+        d_maps = args.maps_BSHWD.new_empty(args.maps_BSHWD.shape if args.need_maps else (0,))
+        return d_maps, torch.empty_like(args.W_enc_GDL), args.grad_NL.new_empty(args.W_enc_GDL.shape[2])
+
+    def gradients(self, record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+        if record.positive_NL is not None:
+            grad = torch.where(record.positive_NL > 0, grad, 0)
+        need_maps = "maps_BSHWD" in saved.needs
+        record = record._replace(grad_NL=grad, need_maps=need_maps, positive_NL=None)
+        d_maps, d_W_enc, d_b_enc = self.backward(record, saved.backend)
+        return {"maps_BSHWD": d_maps, "W_enc_GDL": d_W_enc, "b_enc_L": d_b_enc}
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.orbit_encode import cpp
-
-        return cpp
-    from groupcc.ops.orbit_encode import triton
-
-    return triton
-
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_maps, which has no elements unless needed; d_W_enc; d_b_enc."""
-    d_maps = args.maps_BSHWD.new_empty(args.maps_BSHWD.shape if args.need_maps else (0,))
-    return d_maps, torch.empty_like(args.W_enc_GDL), args.grad_NL.new_empty(args.W_enc_GDL.shape[2])
-
-
-def _save(args: Args, output: torch.Tensor) -> Backward:
-    maps, points, W_enc, _, interpolation, relu = args
-    return Backward(LATER, maps, points, W_enc, output if relu else None, interpolation, LATER)
-
-
-def _gradients(record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
-    if record.positive_NL is not None:
-        grad = torch.where(record.positive_NL > 0, grad, 0)
-    need_maps = "maps_BSHWD" in saved.needs
-    record = record._replace(grad_NL=grad, need_maps=need_maps, positive_NL=None)
-    d_maps, d_W_enc, d_b_enc = _backward(record, saved.backend)
-    return {"maps_BSHWD": d_maps, "W_enc_GDL": d_W_enc, "b_enc_L": d_b_enc}
-
-
-_op = Op("orbit_encode", orbit_encode_reference, _outputs, _kernels)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _OrbitEncode()
 
 
 def orbit_encode(
@@ -88,17 +86,17 @@ def orbit_encode(
     check_gather(maps, points, interpolation)
     G, D = points.shape[0], maps.shape[-1]
     if W_enc.dim() != 3 or W_enc.shape[0] not in (min(1, G), G) or W_enc.shape[1] != D or W_enc.dtype != maps.dtype:
-        raise argument_error(
+        raise wrong(
             "W_enc",
-            expected=f"{maps.dtype} of shape [G or 1, D, L] = [{G} or {min(1, G)}, {D}, L]",
-            got=f"{W_enc.dtype} of shape {tuple(W_enc.shape)}",
-            remedy="Maps, points and encoder must come from one group and one layer, in one dtype.",
+            W_enc,
+            f"{maps.dtype} of shape [G or 1, D, L] = [{G} or {min(1, G)}, {D}, L]",
+            "Maps, points and encoder must come from one group and one layer, in one dtype.",
         )
     if b_enc.shape != W_enc.shape[2:] or b_enc.dtype != maps.dtype:
-        raise argument_error(
+        raise wrong(
             "b_enc",
-            expected=f"{maps.dtype} of shape [L] = [{W_enc.shape[2]}]",
-            got=f"{b_enc.dtype} of shape {tuple(b_enc.shape)}",
-            remedy="One bias for each latent, in the dtype of maps.",
+            b_enc,
+            f"{maps.dtype} of shape [L] = [{W_enc.shape[2]}]",
+            "One bias for each latent, in the dtype of maps.",
         )
-    return _op(Args(maps, points, W_enc, b_enc, interpolation, relu))
+    return OP(Args(maps, points, W_enc, b_enc, interpolation, relu))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from groupcc.errors import argument_error, check_choice
+from groupcc.ops._checks import wrong
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops.orbit_gather.reference import Args, orbit_gather_reference
 from groupcc.ops.orbit_gather.table import TapTable, tap_table, too_large
@@ -14,6 +15,7 @@ from groupcc.ops.orbit_gather.taps import INTERPOLATIONS, outside_error, samplin
 
 __all__ = [
     "INTERPOLATIONS",
+    "OP",
     "Args",
     "Backward",
     "TapTable",
@@ -35,36 +37,34 @@ class Backward(NamedTuple):
     interpolation: str
 
 
-def _outputs(args: Args) -> torch.Tensor:
-    maps, points = args.maps_BSHWD, args.points_GP2
-    return maps.new_empty(maps.shape[0] * points.shape[1], points.shape[0], maps.shape[-1])
+class _OrbitGather(Op[Args, torch.Tensor]):
+    name = "orbit_gather"
+    reference = staticmethod(orbit_gather_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.orbit_gather import cpp
+
+            return cpp
+        from groupcc.ops.orbit_gather import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> torch.Tensor:
+        maps, points = args.maps_BSHWD, args.points_GP2
+        return maps.new_empty(maps.shape[0] * points.shape[1], points.shape[0], maps.shape[-1])
+
+    def save(self, args: Args, _: torch.Tensor) -> Backward:
+        return Backward(LATER, args.points_GP2, args.maps_BSHWD.shape, args.interpolation)
+
+    def d_outputs(self, args: Backward) -> torch.Tensor:
+        return args.grad_NGD.new_empty(args.shape_BSHWD)
+
+    def gradients(self, record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"maps_BSHWD": self.backward(record._replace(grad_NGD=grad), saved.backend)}
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.orbit_gather import cpp
-
-        return cpp
-    from groupcc.ops.orbit_gather import triton
-
-    return triton
-
-
-def _d_outputs(args: Backward) -> torch.Tensor:
-    return args.grad_NGD.new_empty(args.shape_BSHWD)
-
-
-def _save(args: Args, _: torch.Tensor) -> Backward:
-    return Backward(LATER, args.points_GP2, args.maps_BSHWD.shape, args.interpolation)
-
-
-def _gradients(record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {"maps_BSHWD": _backward(record._replace(grad_NGD=grad), saved.backend)}
-
-
-_op = Op("orbit_gather", orbit_gather_reference, _outputs, _kernels)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _OrbitGather()
 
 
 def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bilinear") -> torch.Tensor:
@@ -85,25 +85,25 @@ def orbit_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str = 
     points outside the map. Deterministic on the CPU.
     """
     check_gather(maps, points, interpolation)
-    return _op(Args(maps, points, interpolation))
+    return OP(Args(maps, points, interpolation))
 
 
 def check_gather(maps: torch.Tensor, points: torch.Tensor, interpolation: str) -> None:
     """Shapes and dtypes are what `orbit_gather` takes, or ArgumentError; where points lie, `sampling_taps` checks."""
     check_choice("interpolation", interpolation, INTERPOLATIONS, 'Use "bspline" to resample every block alike.')
     if maps.dim() != 5 or not maps.is_floating_point():
-        raise argument_error(
+        raise wrong(
             "maps",
-            expected="a floating-point tensor [B, S, H, W, D]",
-            got=f"{maps.dtype} of shape {tuple(maps.shape)}",
-            remedy="From a layer's output [G, C, H, W] use output.permute(0, 2, 3, 1)[None].",
+            maps,
+            "a floating-point tensor [B, S, H, W, D]",
+            "From a layer's output [G, C, H, W] use output.permute(0, 2, 3, 1)[None].",
         )
     if points.dim() != 3 or points.shape[-1] != 2 or not points.is_floating_point():
-        raise argument_error(
+        raise wrong(
             "points",
-            expected="a floating-point tensor [G, P, 2] of (x, y)",
-            got=f"{points.dtype} of shape {tuple(points.shape)}",
-            remedy="One row of points for each element of the group.",
+            points,
+            "a floating-point tensor [G, P, 2] of (x, y)",
+            "One row of points for each element of the group.",
         )
     if maps.shape[1] not in (1, points.shape[0]):
         raise argument_error(

@@ -6,28 +6,32 @@ import torch
 
 from groupcc.errors import argument_error, is_whole
 from groupcc.groups import Group
+from groupcc.ops._checks import wrong
 from groupcc.ops._declare import Kernels, Op
 from groupcc.ops.pose_maxima.reference import Args, pose_maxima_reference
 
 __all__ = ["Args", "pose_maxima"]
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
-    shape = args.z_NLG.shape[0], args.n_poses
-    return args.z_NLG.new_empty(shape, dtype=torch.int64), args.z_NLG.new_empty(shape)
+class _PoseMaxima(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
+    name = "pose_maxima"
+    reference = staticmethod(pose_maxima_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.pose_maxima import cpp
+
+            return cpp
+        from groupcc.ops.pose_maxima import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = args.z_NLG.shape[0], args.n_poses
+        return args.z_NLG.new_empty(shape, dtype=torch.int64), args.z_NLG.new_empty(shape)
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.pose_maxima import cpp
-
-        return cpp
-    from groupcc.ops.pose_maxima import triton
-
-    return triton
-
-
-_op = Op("pose_maxima", pose_maxima_reference, _outputs, _kernels)
+OP = _PoseMaxima()
 
 
 def pose_maxima(z: torch.Tensor, near: torch.Tensor, group: Group, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,19 +47,14 @@ def pose_maxima(z: torch.Tensor, near: torch.Tensor, group: Group, count: int) -
     and dtypes.
     """
     if z.dim() != 3 or z.shape[2] != group.order or not z.is_floating_point():
-        raise argument_error(
+        raise wrong(
             "z",
-            expected=f"a floating-point tensor [N, L, G] with G = {group.order}",
-            got=f"{z.dtype} of shape {tuple(z.shape)}",
-            remedy="Pass what group_correlate returns for this group.",
+            z,
+            f"a floating-point tensor [N, L, G] with G = {group.order}",
+            "Pass what group_correlate returns for this group.",
         )
     if near.dtype != torch.bool or near.shape != z.shape[1:]:
-        raise argument_error(
-            "near",
-            expected=f"bool [L, G] = {tuple(z.shape[1:])}",
-            got=f"{near.dtype} of shape {tuple(near.shape)}",
-            remedy="One row for each base latent.",
-        )
+        raise wrong("near", near, f"bool [L, G] = {tuple(z.shape[1:])}", "One row for each base latent.")
     if not is_whole(count, 1) or count > z.shape[1] * z.shape[2]:
         raise argument_error(
             "count",
@@ -63,4 +62,4 @@ def pose_maxima(z: torch.Tensor, near: torch.Tensor, group: Group, count: int) -
             got=count,
             remedy="Take fewer poses.",
         )
-    return _op(Args(z.detach(), near, group, count))
+    return OP(Args(z.detach(), near, group, count))

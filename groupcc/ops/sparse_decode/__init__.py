@@ -11,7 +11,7 @@ from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._dense_decode import dense_pays
 from groupcc.ops.sparse_decode.reference import Args, sparse_decode_reference
 
-__all__ = ["Args", "Backward", "backward", "sparse_decode"]
+__all__ = ["OP", "Args", "Backward", "sparse_decode"]
 
 
 class Backward(NamedTuple):
@@ -25,44 +25,41 @@ class Backward(NamedTuple):
     need_bias: bool
 
 
-def _outputs(args: Args) -> torch.Tensor:
-    return args.W_dec_LGD.new_empty(args.acts_NK.shape[0], *args.W_dec_LGD.shape[1:])
+class _SparseDecode(Op[Args, torch.Tensor]):
+    name = "sparse_decode"
+    reference = staticmethod(sparse_decode_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.sparse_decode import cpp
+
+            return cpp
+        from groupcc.ops.sparse_decode import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> torch.Tensor:
+        return args.W_dec_LGD.new_empty(args.acts_NK.shape[0], *args.W_dec_LGD.shape[1:])
+
+    def reference_pays(self, args: Args) -> str | None:
+        return dense_pays(args.acts_NK, args.W_dec_LGD)
+
+    def save(self, args: Args, _: torch.Tensor) -> Backward:
+        return Backward(LATER, None, *args[:3], need_bias=LATER)
+
+    def d_outputs(self, args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """d_acts, d_W_dec and d_b_dec, which has no elements unless needed."""
+        W_dec = args.W_dec_LGD
+        d_b_dec = W_dec.new_empty(W_dec.shape[1:] if args.need_bias else (0,))
+        return args.acts_NK.new_empty(args.acts_NK.shape), W_dec.new_empty(W_dec.shape), d_b_dec
+
+    def gradients(self, record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+        need_bias = "b_dec_GD" in saved.needs
+        d_acts, d_W_dec, d_b_dec = self.backward(record._replace(grad_NGD=grad, need_bias=need_bias), saved.backend)
+        return {"acts_NK": d_acts, "W_dec_LGD": d_W_dec, "b_dec_GD": d_b_dec}
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.sparse_decode import cpp
-
-        return cpp
-    from groupcc.ops.sparse_decode import triton
-
-    return triton
-
-
-def _d_outputs(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """d_acts, d_W_dec and d_b_dec, which has no elements unless needed."""
-    W_dec = args.W_dec_LGD
-    d_b_dec = W_dec.new_empty(W_dec.shape[1:] if args.need_bias else (0,))
-    return args.acts_NK.new_empty(args.acts_NK.shape), W_dec.new_empty(W_dec.shape), d_b_dec
-
-
-def _save(args: Args, _: torch.Tensor) -> Backward:
-    return Backward(LATER, None, *args[:3], need_bias=LATER)
-
-
-def _gradients(record: Backward, saved: Saved, grad: torch.Tensor) -> dict[str, torch.Tensor]:
-    need_bias = "b_dec_GD" in saved.needs
-    d_acts, d_W_dec, d_b_dec = backward(record._replace(grad_NGD=grad, need_bias=need_bias), saved.backend)
-    return {"acts_NK": d_acts, "W_dec_LGD": d_W_dec, "b_dec_GD": d_b_dec}
-
-
-def _reference_pays(args: Args) -> str | None:
-    return dense_pays(args.acts_NK, args.W_dec_LGD)
-
-
-_op = Op("sparse_decode", sparse_decode_reference, _outputs, _kernels, reference_pays=_reference_pays)
-backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, _gradients)
+OP = _SparseDecode()
 
 
 def sparse_decode(
@@ -79,4 +76,4 @@ def sparse_decode(
     the reference, while the Triton kernels don't look. Deterministic on the CPU.
     """
     check_latents(acts, indices, W_dec, b_dec)
-    return _op(Args(acts, indices, W_dec, b_dec))
+    return OP(Args(acts, indices, W_dec, b_dec))

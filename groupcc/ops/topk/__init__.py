@@ -10,7 +10,7 @@ from groupcc.ops._checks import check_selection
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops.topk.reference import Args, topk_reference
 
-__all__ = ["Args", "Backward", "gradients", "topk", "topk_reference"]
+__all__ = ["OP", "Args", "Backward", "topk", "topk_reference"]
 
 
 class Backward(NamedTuple):
@@ -22,37 +22,34 @@ class Backward(NamedTuple):
     n_latents: int
 
 
-def _outputs(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
-    shape = args.pre_acts_NL.shape[0], args.k
-    return args.pre_acts_NL.new_empty(shape), args.pre_acts_NL.new_empty(shape, dtype=torch.int64)
+class _Topk(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
+    name = "topk"
+    reference = staticmethod(topk_reference)
+
+    def import_kernels(self, backend: str) -> Kernels[Args]:
+        if backend == "cpp":
+            from groupcc.ops.topk import cpp
+
+            return cpp
+        from groupcc.ops.topk import triton
+
+        return triton
+
+    def outputs(self, args: Args) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = args.pre_acts_NL.shape[0], args.k
+        return args.pre_acts_NL.new_empty(shape), args.pre_acts_NL.new_empty(shape, dtype=torch.int64)
+
+    def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
+        return Backward(LATER, *outputs, args.pre_acts_NL.shape[1])
+
+    def d_outputs(self, args: Backward) -> torch.Tensor:
+        return args.acts_NK.new_empty(args.acts_NK.shape[0], args.n_latents)
+
+    def gradients(self, record: Backward, saved: Saved, grad_acts: torch.Tensor, *_: Any) -> dict[str, torch.Tensor]:
+        return {"pre_acts_NL": self.backward(record._replace(grad_acts_NK=grad_acts), saved.backend)}
 
 
-def _kernels(backend: str) -> Kernels[Args]:
-    if backend == "cpp":
-        from groupcc.ops.topk import cpp
-
-        return cpp
-    from groupcc.ops.topk import triton
-
-    return triton
-
-
-def _d_outputs(args: Backward) -> torch.Tensor:
-    return args.acts_NK.new_empty(args.acts_NK.shape[0], args.n_latents)
-
-
-def _save(args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
-    return Backward(LATER, *outputs, args.pre_acts_NL.shape[1])
-
-
-def gradients(record: Backward, saved: Saved, grad_acts: torch.Tensor, *_: Any) -> dict[str, torch.Tensor]:
-    """Of topk and of batchtopk."""
-    return {"pre_acts_NL": _backward(record._replace(grad_acts_NK=grad_acts), saved.backend)}
-
-
-_op = Op("topk", topk_reference, _outputs, _kernels)
-_backward = _op.backward_operator(_d_outputs)
-_op.differentiate(_save, gradients)
+OP = _Topk()
 
 
 def topk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,4 +62,4 @@ def topk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     Deterministic, and the same to the bit on every backend. Gao et al. 2024 (arXiv:2406.04093), section 2.3.
     """
     check_selection(pre_acts, k)
-    return _op(Args(pre_acts, k))
+    return OP(Args(pre_acts, k))

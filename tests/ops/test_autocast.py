@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from helpers.backends import COMPILED, IMPLEMENTATIONS, running
-from helpers.op_cases import OF_OP, inputs, outputs_and_gradients
 
 from groupcc import ops
 from groupcc.ops._declare import Operator
+from helpers.backends import COMPILED, IMPLEMENTATIONS, running
+from helpers.op_cases import OF_OP, inputs, outputs_and_gradients
 
 
 def cast_to_bfloat16(op, device):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.op_cases import OF_OP, inputs, outputs_and_gradients
 
 import groupcc
 from groupcc import ops
 from groupcc.ops.memory import take_scaled
+from helpers.op_cases import OF_OP, inputs, outputs_and_gradients
 
 _C = pytest.importorskip("groupcc._C")
 STUB = ast.parse(Path(groupcc.__file__).with_name("_C.pyi").read_text(encoding="utf-8"))

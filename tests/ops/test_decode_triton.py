@@ -5,14 +5,13 @@ import torch
 
 pytest.importorskip("triton")
 
-from helpers.backends import running
-
 from groupcc import ops
 from groupcc.ops._triton import latent_sum as latent_sum_module
 from groupcc.ops._triton.latent_sum import latent_sum
 from groupcc.ops._triton.row_dots import row_dots
 from groupcc.ops.decode_loss import Args
 from groupcc.ops.decode_loss.triton import _block_D
+from helpers.backends import running
 
 DECODERS = ("sparse_decode", "decode_loss")
 

@@ -4,12 +4,12 @@ import importlib
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
-from helpers.encode_cases import case, check, plain, whole_numbers
-from helpers.selection_cases import INF, NAN, brute_topk, same
 
 from groupcc import ops
 from groupcc.ops.encode_topk import Args
+from helpers.backends import COMPILED, running
+from helpers.encode_cases import case, check, plain, whole_numbers
+from helpers.selection_cases import INF, NAN, brute_topk, same
 
 
 @pytest.fixture(params=COMPILED or [pytest.param("", marks=pytest.mark.skip("no extension"))])

@@ -4,13 +4,13 @@ import sys
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
 
 import groupcc
 from groupcc import ops
 from groupcc.ops._group_fourier import plan_of, saved_by_fourier
 from groupcc.ops.group_correlate import Args
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
+from helpers.backends import COMPILED, running
 
 GROUPS = [f"{kind}{n}" for kind in "CD" for n in (*range(1, 13), 32)]
 

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from helpers.backends import running, skip_on_gpu
-from helpers.gather_cases import within_twice
 
 import groupcc
 from groupcc import ops
@@ -11,6 +9,8 @@ from groupcc.errors import BackendError
 from groupcc.ops._group_fourier import plan_of
 from groupcc.ops.group_correlate import Args
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
+from helpers.backends import running, skip_on_gpu
+from helpers.gather_cases import within_twice
 
 
 @pytest.fixture

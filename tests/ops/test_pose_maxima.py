@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running, skip_without
 
 import groupcc
 from groupcc import ops
+from helpers.backends import COMPILED, running, skip_without
 
 IMPLEMENTATIONS = ["reference", *COMPILED[-1:], "triton"]
 

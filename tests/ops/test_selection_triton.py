@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+
 from helpers.selection_cases import DTYPES, NAN, brute_batchtopk, brute_topk, same
 
 triton_topk = pytest.importorskip("groupcc.ops._triton.topk")
 triton_encode = pytest.importorskip("groupcc.ops.encode_topk.triton")
 triton_batchtopk = pytest.importorskip("groupcc.ops.batchtopk.triton")
 
-from helpers import interpreter  # noqa: E402, F401  (rounds to bfloat16 as GPUs do)
-
 from groupcc.ops.batchtopk import Args as BatchArgs  # noqa: E402
 from groupcc.ops.encode_topk import Args as EncodeArgs  # noqa: E402
+from helpers import interpreter  # noqa: E402, F401  (rounds to bfloat16 as GPUs do)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -16,9 +16,8 @@ from groupcc.causal.members import Member, Writer, members_of
 from groupcc.causal.result import CONDITIONS, CausalCheck, family_effect
 from groupcc.causal.tail import Tail
 from groupcc.errors import DataError, argument_error, is_whole
-from groupcc.groups import Group
-from groupcc.groups.images import transform_images
-from groupcc.groups.tables import translation_table
+from groupcc.groups import Group, as_action
+from groupcc.groups.translate import translation_table
 from groupcc.harvesting.decode import UnusableImageError
 from groupcc.harvesting.harvest import load_canvas
 from groupcc.harvesting.plan import HarvestPlan, plan_harvest
@@ -191,6 +190,7 @@ class _Check:
         self.plan, self.writer, self.members, self.moves, self.tail = plan, writer, members, moves, tail
         self.forward_batch = forward_batch
         self.group = writer.group
+        self.action = as_action(writer.group)
         self.reader = LayerReader(plan.model, plan.layer)
         self.dtype, self.device = parameter_kind(plan.model)
         self.q = np.array(plan.geometry.candidates, dtype=np.int64)
@@ -287,13 +287,7 @@ class _Check:
     def _run(self, canvas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """T_g x as the model takes it, [G, C, h, w], and the layer's maps of them, [G, H, W, D]."""
         geometry = self.plan.geometry
-        turned = transform_images(
-            canvas,
-            self.group,
-            centre=geometry.canvas_pivot,
-            out_centre=geometry.input_pivot,
-            size=geometry.input_size,
-        )
+        turned = self.action.transform(canvas, frame=geometry.frame)
         inputs = self.plan.preprocess(turned[0]).to(self.dtype)
         maps = torch.cat([self.reader(part) for part in inputs.split(self.forward_batch)])
         maps = maps.to(torch.promote_types(maps.dtype, torch.float32)).permute(0, 2, 3, 1)
@@ -304,9 +298,8 @@ class _Check:
     def _orbits(self, maps: torch.Tensor, h: int) -> torch.Tensor:
         """The orbits [P, G, D] of x at the positions h⁻¹q."""
         geometry, pivot = self.plan.geometry, np.asarray(self.plan.geometry.map_pivot, dtype=np.float64)
-        back = self.group.matrices[self.group.inverse[h]]
-        at = (self.q - pivot) @ back.T + pivot
-        return orbit_gather(maps[None], sampling_points(geometry, self.group, at), self.plan.interpolation)
+        at = self.action.move(self.q - pivot, [int(self.group.inverse[h])])[0] + pivot
+        return orbit_gather(maps[None], sampling_points(geometry, self.action, at), self.plan.interpolation)
 
     def _active(self, acts: torch.Tensor, atoms: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """Where some atom of the family is active, bool [P]."""

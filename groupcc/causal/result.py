@@ -11,7 +11,7 @@ import numpy as np
 
 from groupcc.errors import DataError
 from groupcc.files import canonical_hash, read_json, write_json
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups.arrays import FloatArray
 
 __all__ = ["CONDITIONS", "CONTROLS", "CausalCheck", "FamilyEffect", "family_effect"]
 

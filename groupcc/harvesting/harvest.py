@@ -16,8 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from groupcc.errors import ArgumentError, DataError, argument_error, is_whole
-from groupcc.groups import Group
-from groupcc.groups.images import transform_images
+from groupcc.groups import Group, as_action
 from groupcc.harvesting.decode import DEFAULT_MAX_PIXELS, UnusableImageError, square
 from groupcc.harvesting.plan import HarvestPlan, Orbit, plan_harvest
 from groupcc.harvesting.sources import Item
@@ -221,6 +220,7 @@ class _Runner:
     def __init__(self, plan: HarvestPlan, forward_batch: int) -> None:
         self.plan = plan
         self.forward_batch = forward_batch
+        self.action = as_action(plan.group)
         self.reader = LayerReader(plan.model, plan.layer)
         self.dtype, self.device = parameter_kind(plan.model)
 
@@ -231,7 +231,7 @@ class _Runner:
         plan, layout = self.plan, self.plan.layout
         canvases = canvases_BCHW.to(self.device)
         B = len(canvases)
-        points = [sampling_points(plan.geometry, plan.group, places) for places in positions]
+        points = [sampling_points(plan.geometry, self.action, places) for places in positions]
         orbits_BPGD = torch.empty(B, layout.positions, layout.order, layout.d_in)
         if plan.orbit == "map":
             maps = self.maps(canvases, [plan.group.identity], names)
@@ -250,14 +250,7 @@ class _Runner:
     def maps(self, canvases: torch.Tensor, elements: list[int], names: Sequence[str]) -> torch.Tensor:
         """layer(T_g x), [B, S, H, W, D] in at least float32."""
         geometry = self.plan.geometry
-        turned = transform_images(
-            canvases,
-            self.plan.group,
-            elements,
-            centre=geometry.canvas_pivot,
-            out_centre=geometry.input_pivot,
-            size=geometry.input_size,
-        )
+        turned = self.action.transform(canvases, elements, geometry.frame)
         output = self.reader(self.plan.preprocess(turned.flatten(0, 1)).to(self.dtype))
         maps = output.to(torch.promote_types(output.dtype, torch.float32)).permute(0, 2, 3, 1)
         finite = maps.flatten(1).isfinite().all(1)

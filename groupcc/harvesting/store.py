@@ -13,8 +13,8 @@ import torch
 
 from groupcc.errors import DataError, argument_error
 from groupcc.files import read_json
-from groupcc.groups import Group, group
-from groupcc.groups.images import transform_images
+from groupcc.groups import Group, as_action, group
+from groupcc.groups.images import Frame
 from groupcc.harvesting.shards import ArrayCache, Layout, ShardArrays, damage, read_shard
 from groupcc.views.geometry import Geometry
 from groupcc.views.lattice import Lattice
@@ -223,7 +223,7 @@ class OrbitStore:
             # The patch's middle on a pixel (or between two) as the position is: multiples of 90° are copies.
             size += int((size - 1) % 2 != round(2 * example.xy[0]) % 2)
         canvas = torch.from_numpy(self.canvas(example.image_id)).permute(2, 0, 1)[None].float()
-        turned = transform_images(canvas, self.group, [element], centre=example.xy, size=(size, size))
+        turned = as_action(self.group).transform(canvas, [element], Frame(example.xy, size=(size, size)))
         return turned[0, 0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
 
     def _locate(self, image_id: int) -> tuple[int, int]:

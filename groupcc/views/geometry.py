@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from groupcc.errors import argument_error, check_choice
-from groupcc.groups import Group
+from groupcc.groups import Action
+from groupcc.groups.images import Frame
 from groupcc.ops.orbit_gather import INTERPOLATIONS
 from groupcc.views.lattice import Lattice
 
@@ -21,7 +22,7 @@ __all__ = ["Geometry", "Margin", "PositionRule", "parse_positions", "plan_geomet
 Margin = Literal["receptive_field"] | float
 
 SOURCE_REACH = 2.0
-"""Source pixels around a point that its value depends on: the cubic B-spline kernel of `transform_images`."""
+"""Source pixels around a point that its value depends on: the cubic B-spline kernel of `groups.images.resample`."""
 
 TAP_REACH = {"bilinear": 1.0, "bspline": 1.5}
 """Map pixels between a sampling point and the farthest pixel it reads, along an axis."""
@@ -46,6 +47,11 @@ class Geometry:
     canvas_pivot: tuple[float, float]
     radius: float
     candidates: tuple[tuple[int, int], ...]
+
+    @property
+    def frame(self) -> Frame:
+        """The part of a transformed canvas that the model's input shows."""
+        return Frame(self.canvas_pivot, self.input_pivot, self.input_size)
 
     def canvas_xy(self, position: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Canvas pixel (x, y) at the centre of a map position's receptive field."""
@@ -193,10 +199,10 @@ def plan_geometry(
     )
 
 
-def sampling_points(geometry: Geometry, group: Group, positions: npt.ArrayLike) -> torch.Tensor:
-    """Where element g finds position p on its map: u_g = u_c + M_g (u_p − u_c), float64 [G, P, 2] as (x, y)."""
+def sampling_points(geometry: Geometry, action: Action, positions: npt.ArrayLike) -> torch.Tensor:
+    """Where element g finds position p on its map: u_g = u_c + g·(u_p − u_c), float64 [G, P, 2] as (x, y)."""
     offsets = np.asarray(positions, dtype=np.float64) - geometry.map_pivot
-    points = np.einsum("gij,pj->gpi", group.matrices, offsets) + np.asarray(geometry.map_pivot, dtype=np.float64)
+    points = action.move(offsets) + np.asarray(geometry.map_pivot, dtype=np.float64)
     return torch.from_numpy(np.ascontiguousarray(points))
 
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from groupcc.groups.images import transform_images
+from groupcc.groups import as_action
+from groupcc.groups.images import Frame
 from groupcc.harvesting.harvest import harvest
 from groupcc.harvesting.plan import Orbit
 from groupcc.harvesting.store import OrbitStore
@@ -77,14 +78,8 @@ class PivotReader:
         """a_g [n, len(elements), D], float32."""
         geometry, window = self.geometry, self.window
         centre = (geometry.input_pivot[0] - window.first[0], geometry.input_pivot[1] - window.first[1])
-        turned = transform_images(
-            self._canvas(patches).to(self.device),
-            self.group,
-            elements,
-            centre=geometry.canvas_pivot,
-            out_centre=centre,
-            size=window.size,
-        )
+        frame = Frame(geometry.canvas_pivot, centre, window.size)
+        turned = as_action(self.group).transform(self._canvas(patches).to(self.device), elements, frame)
         # Channels last: on the CPU, pooling with gradients takes a third of the time.
         inputs = self.preprocess(turned.flatten(0, 1)).to(self.dtype, memory_format=torch.channels_last)
         output = self.reader(inputs)

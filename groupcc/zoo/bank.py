@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groupcc.errors import argument_error, is_whole
-from groupcc.groups import Group, Subgroup
+from groupcc.groups import Group, PlanarGroup, PlanarSubgroup, as_planar
 from groupcc.groups import group as make_group
-from groupcc.zoo.planted import PlantedDictionary, coset_heads
+from groupcc.groups.translate import translate
+from groupcc.zoo.planted import PlantedDictionary
+from groupcc.zoo.planted_drawing import coset_heads
 from groupcc.zoo.shapes import SHAPES, kernel, offsets, stabilizer, window
 
 __all__ = ["BankTruth", "Filters", "KnownBank", "known_bank"]
@@ -154,7 +156,7 @@ def known_bank(
     Raises:
         ArgumentError: unknown, repeated or no kinds; a size that is even or too small; no channel left.
     """
-    G = make_group(group)
+    G = as_planar(make_group(group), "a bank of filters")
     names = tuple(SHAPES) if kinds is None else tuple(kinds)
     if not names or len(set(names)) != len(names) or not set(names) <= set(SHAPES):
         raise argument_error(
@@ -199,9 +201,9 @@ def known_bank(
 
 
 def _truth(
-    G: Group,
+    G: PlanarGroup,
     names: tuple[str, ...],
-    subgroups: Sequence[Subgroup],
+    subgroups: Sequence[PlanarSubgroup],
     atom_base: Tensor,
     atom_pose: Tensor,
     columns_AD: Tensor,
@@ -211,8 +213,7 @@ def _truth(
     for atom, (f, h) in enumerate(zip(atom_base.tolist(), atom_pose.tolist(), strict=True)):
         atom_at[f, torch.from_numpy(G.cayley[h, subgroups[f].elements])] = atom
     base = columns_AD[atom_at] / G.order**0.5
-    translated = torch.from_numpy(G.right_translation.copy())[atom_pose]
-    atoms = base[atom_base[:, None], translated]
+    atoms = translate(base[atom_base], G, atom_pose)
     return BankTruth(G, base, list(subgroups), atoms, atom_base, atom_pose, names)
 
 

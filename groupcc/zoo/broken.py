@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from groupcc.errors import argument_error, is_whole
+from groupcc.groups.translate import translate, translation_table
 from groupcc.zoo.planted import Break, PlantedDictionary
 
 __all__ = ["break_symmetry"]
@@ -58,8 +59,8 @@ def break_symmetry(
         weak = _blocks(truth, f, blocks, generator) if blocks > 0 else torch.zeros(truth.group.order, dtype=torch.bool)
         shape = truth.base[f] * torch.where(weak, strength, 1.0)[:, None]
         if blocks > 0:
-            translation = torch.from_numpy(truth.group.right_translation.copy())[truth.atom_pose[own]]
-            atoms[own] = (shape / shape.norm())[translation]
+            whole = (shape / shape.norm()).expand(len(own), -1, -1)
+            atoms[own] = translate(whole, truth.group, truth.atom_pose[own])
         if strength == 0:
             keep[affected] = False
         broken[int(f)] = Break(
@@ -102,7 +103,7 @@ def _blocks(truth: PlantedDictionary, f: int, share: float, generator: torch.Gen
             remedy="Its poses may be missing; or break another latent.",
         )
     weak = torch.zeros(order, dtype=torch.bool)
-    translation = torch.from_numpy(truth.group.right_translation[stabilizer.mask])
+    translation = translation_table(truth.group)[torch.tensor(stabilizer.mask)]
     while (weak[translation] == weak).all():
         weak[:] = False
         weak[torch.randperm(order, generator=generator)[: _count(share, order)]] = True

@@ -11,20 +11,17 @@ import numpy.typing as npt
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.groups import Group, Subgroup
+from groupcc.groups import Group, PlanarGroup, PlanarSubgroup, as_planar
 from groupcc.groups import group as make_group
+from groupcc.groups.translate import translate
 from groupcc.zoo.planted_drawing import choose_subgroups, coset_heads, draw_latent
-from groupcc.zoo.planted_sampling import draw_atoms, frequencies
-from groupcc.zoo.recovery import Recovery, match
+from groupcc.zoo.planted_sampling import Following, draw_atoms, followers, frequencies
 
 __all__ = [
     "AMPLITUDES",
     "Break",
     "PlantedDictionary",
     "PlantedLatents",
-    "Recovery",
-    "coset_heads",
-    "match",
     "planted",
 ]
 
@@ -67,9 +64,9 @@ class PlantedDictionary:
       still have the whole shape and its symmetry, and `atoms` (again of norm 1) what is in the data.
     """
 
-    group: Group
+    group: PlanarGroup
     base: torch.Tensor
-    stabilizers: list[Subgroup]
+    stabilizers: list[PlanarSubgroup]
     atoms: torch.Tensor
     atom_base: torch.Tensor
     atom_pose: torch.Tensor
@@ -122,8 +119,12 @@ class PlantedDictionary:
                 raise argument_error(name, expected="a number >= 0", got=value, remedy="0 turns it off.")
         atoms = len(self.atoms)
         generator = torch.Generator().manual_seed(seed)
-        weights = frequencies(self, zipf, pose_zipf)
-        indices = draw_atoms(self, n, n_active, weights, partners, neighbours, generator)
+        weights = frequencies(self.atom_base, zipf, pose_zipf)
+        following = None
+        if partners > 0 or neighbours > 0:
+            candidates = followers(self.group, self.stabilizers, self.atom_base, self.atom_pose)
+            following = Following(*candidates, partners, neighbours)
+        indices = draw_atoms(atoms, n, n_active, weights, following, generator)
         low, high = AMPLITUDES
         acts = low + (high - low) * torch.rand(n, n_active, generator=generator)
         if self.broken:
@@ -203,7 +204,7 @@ def planted(
       all of it.
     - `seed`: the result is deterministic in it.
     """
-    G = make_group(group)
+    G = as_planar(make_group(group), "a planted dictionary")
     if not 0.0 <= overlap < 1.0:
         raise argument_error(
             "overlap", expected="a number in [0, 1)", got=overlap, remedy="0 makes atoms orthogonal in expectation."
@@ -223,7 +224,7 @@ def planted(
         latent = draw_latent(G, subgroup, shared, overlap, smoothness, generator)
         base.append(latent)
         for h in coset_heads(G, subgroup):
-            atoms.append(latent[torch.tensor(G.right_translation[h])])
+            atoms.append(translate(latent, G, h))
             atom_base.append(f)
             atom_pose.append(h)
     return PlantedDictionary(

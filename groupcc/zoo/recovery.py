@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from groupcc.errors import argument_error
-
-if TYPE_CHECKING:
-    from groupcc.zoo.planted import PlantedDictionary
+from groupcc.zoo.planted import PlantedDictionary
 
 __all__ = ["Recovery", "match"]
 

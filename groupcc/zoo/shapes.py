@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from groupcc.errors import argument_error
-from groupcc.groups import Group, Subgroup
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups import PlanarGroup, PlanarSubgroup
+from groupcc.groups.arrays import FloatArray
 
 __all__ = ["MIN_SIZE", "SHAPES", "Shape", "kernel", "offsets", "stabilizer", "window"]
 
@@ -105,7 +105,7 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-def stabilizer(shape: Shape, group: Group) -> Subgroup:
+def stabilizer(shape: Shape, group: PlanarGroup) -> PlanarSubgroup:
     """The elements of `group` that leave the shape as it is in its pose 0: a turn by 2πr/n does where n | r·m."""
     steps = np.arange(group.order) % group.n
     turns = (steps * shape.rotations) % group.n == 0
@@ -130,11 +130,11 @@ def window(points: FloatArray) -> FloatArray:
     return np.clip(1 - (points**2).sum(-1), 0, None) ** 3
 
 
-def kernel(shape: Shape, group: Group, h: int, size: int) -> FloatArray:
+def kernel(shape: Shape, group: PlanarGroup, h: int, size: int) -> FloatArray:
     """The filter of a shape at element h, float64 [size, size]: w(p) = v(p)·(f(M_h⁻¹p) − f̄), scaled.
 
     The formula itself is sampled at the turned pixel offsets, nothing is interpolated, so the filter at h is T_h of
-    the one at e up to the sampling of a smooth function: at 25 pixels within 2 % of its norm as `transform_images`
+    the one at e up to the sampling of a smooth function: at 25 pixels within 2 % of its norm as `PlaneAction`
     turns it (spiral 5 %), and exactly at multiples of 90°. v is `window`; f̄ = Σ v·f / Σ v makes the filter
     blind to the mean of its plane, brightness or cast; Σ w²/v = 1 makes the response to a patch of unit
     contrast at most 1 (Cauchy–Schwarz).

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import groupcc
-from groupcc.groups.fourier import fourier_blocks
+from groupcc.groups.transform import fourier_blocks
 
 GROUPS = ["C1", "C2", "C3", "C4", "C5", "C12", "C32", "D1", "D2", "D3", "D4", "D7", "D8", "D12", "D32"]
 

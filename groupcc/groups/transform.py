@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from groupcc.groups.algebra import FloatArray, Group
+from groupcc.groups.algebra import Group
+from groupcc.groups.arrays import FloatArray
 
 __all__ = ["FourierBlock", "fourier_blocks"]
 

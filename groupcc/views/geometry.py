@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +52,24 @@ class Geometry:
     def frame(self) -> Frame:
         """The part of a transformed canvas that the model's input shows."""
         return Frame(self.canvas_pivot, self.input_pivot, self.input_size)
+
+    def part(self, first: tuple[int, int], size: tuple[int, int]) -> Geometry:
+        """The same geometry with the model run on a part of its input: from pixel `first` (x, y), `size` (h, w).
+
+        `first` is a multiple of the stride, which then is a whole number, so that map pixels stay where they are on
+        the picture; their indices fall by `first` / stride. Whether what is read at a position is the same, the caller
+        must know: its receptive field must lie in the part. The map's size is not known beforehand.
+        """
+        stride = int(self.lattice.stride)
+        u, v = first[0] // stride, first[1] // stride
+        return replace(
+            self,
+            lattice=replace(self.lattice, map_size=None),
+            input_size=size,
+            input_pivot=(self.input_pivot[0] - first[0], self.input_pivot[1] - first[1]),
+            map_pivot=(self.map_pivot[0] - u, self.map_pivot[1] - v),
+            candidates=tuple((x - u, y - v) for x, y in self.candidates),
+        )
 
     def canvas_xy(self, position: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Canvas pixel (x, y) at the centre of a map position's receptive field."""

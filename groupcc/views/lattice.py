@@ -158,7 +158,7 @@ class _Trace:
     def run(self, inputs: torch.Tensor) -> torch.Tensor:
         with evaluation_mode(self.model):
             try:
-                return self.reader(inputs.to(self.dtype))
+                return self.reader.maps(inputs.to(self.dtype))
             except ArgumentError as error:
                 replaced = [name for name, module in self.model.named_modules() if "forward" in vars(module)]
                 if replaced:
@@ -178,7 +178,7 @@ class _Trace:
                 got="NaN or infinity",
                 remedy="Check the model's weights.",
             )
-        return int(output.shape[2]), int(output.shape[3])
+        return int(output.shape[1]), int(output.shape[2])
 
 
 class _Axis:
@@ -207,7 +207,7 @@ class _Axis:
             poisoned = self.image.transpose(self.dim, 3).clone()
             poisoned[..., slice(None, x + 1) if before else slice(x, None)] = torch.nan
             output = self.trace.run(poisoned.transpose(self.dim, 3).contiguous())
-            self._seen[before, x] = output.isnan().transpose(self.dim, 3).flatten(0, 2).any(0)
+            self._seen[before, x] = output.isnan().movedim(self.dim - 1, 3).flatten(0, 2).any(0)
         return self._seen[before, x]
 
     def edge(self, u: int, *, first: bool, guess: int | None = None) -> int:

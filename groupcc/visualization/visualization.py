@@ -12,13 +12,12 @@ from torch import nn
 
 from groupcc.devices import move
 from groupcc.errors import argument_error, is_whole
-from groupcc.harvesting.plan import resolve
 from groupcc.harvesting.store import OrbitStore
 from groupcc.models import GroupCrosscoder
 from groupcc.models.encoder_rows import encoder_rows
-from groupcc.views.fingerprints import model_fingerprint
 from groupcc.views.layers import evaluation_mode
 from groupcc.views.preprocess import Preprocess, PreprocessLike, parse_preprocess
+from groupcc.views.resolve import resolve
 from groupcc.visualization.ascent import Ascent
 from groupcc.visualization.fourier_images import FourierImages
 from groupcc.visualization.reading import PivotReader
@@ -99,18 +98,18 @@ def visualize(
     if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf"):
         raise argument_error("lr", expected="a number above 0", got=lr, remedy="Leave it out for the default.")
     resolved = resolve(model, weights)
-    if model_fingerprint(resolved.model) != orbits.index["settings"]["fingerprint"]:
+    if resolved.fingerprint != orbits.index["settings"]["fingerprint"]:
         got = f"{resolved.name} with other weights or of another architecture"
         expected = f"the model that the orbits were harvested from ({orbits.model_name})"
         raise argument_error("model", expected=expected, got=got, remedy="Give the same model and weights.")
     move(resolved.model, device)
     pixels = _preprocess(orbits, preprocess)
-    reader = PivotReader(resolved.model, orbits, pixels, channels)
+    reader = PivotReader(resolved, orbits, pixels, channels)
     W_nHGD, b_nH = (part.detach().float().cpu() for part in encoder_rows(crosscoder, chosen))
     group = orbits.group
     reads = list(range(group.order)) if W_nHGD.shape[2] > 1 else [group.identity]
-    W_nGD = W_nHGD[:, group.identity].to(reader.device)
-    if reader.orbit == "map":  # at the pivot every element reads the same
+    W_nGD = W_nHGD[:, group.identity].to(reader.view.device)
+    if reader.view.orbit == "map":  # at the pivot every element reads the same
         W_nGD, reads = W_nGD.sum(1, keepdim=True), [group.identity]
 
     generator = torch.Generator().manual_seed(seed)

@@ -88,7 +88,7 @@ class LayerReader:
             handle.remove()
         if not captured:
             raise _never_called(self.layer)
-        among = LAYOUTS if self.layout is None else (self.layout,)
+        among = LAYOUTS if self.layout is None else [self.layout]
         return captured[0], detect_layout(captured[0], self.layer, inputs.shape[0], among)
 
 

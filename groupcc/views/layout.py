@@ -16,7 +16,7 @@ __all__ = ["LAYOUTS", "FeatureMaps", "Layout", "detect_layout"]
 class Layout(ABC):
     """Between a layer's output and maps [B, H, W, D], whose pixels lie over the image's.
 
-    A new layout is a subclass in this file's `LAYOUTS`. Detection asks them in that order.
+    A new layout is a subclass and an entry of `LAYOUTS`.
     """
 
     name: ClassVar[str]
@@ -53,7 +53,8 @@ class FeatureMaps(Layout):
         return maps_BHWD.permute(0, 3, 1, 2).to(output)
 
 
-LAYOUTS: tuple[Layout, ...] = (FeatureMaps(),)
+LAYOUTS: list[Layout] = [FeatureMaps()]
+"""Every layout that is known, in the order in which a layer's output is tried."""
 
 
 def detect_layout(output: Any, layer: str, batch: int, among: Sequence[Layout] = LAYOUTS) -> Layout:

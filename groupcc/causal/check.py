@@ -53,52 +53,47 @@ def causal_check(
     progress: bool = True,
     **options: Unpack[ViewOptions],
 ) -> CausalCheck:
-    """Does the rest of the network use a family as the family says? Latents of x in pose g, moved to pose hg, should do
-    in the network what T_h x does.
+    """Does the rest of the network use a family as the family says?
 
-    An interchange intervention (Geiger et al. 2021) on the layer's map A of T_h x. At a position q of it, p = h⁻¹q is
-    where x shows the same thing, and the orbit of T_h x at q is that of x at p translated, a'_g = a_{gh}. With f(p) and
-    f'(q) the latents of the two orbits, w_l = W_dec[l, e] what latent l writes upright, and F the family:
+    A family says that its latents show one shape in several poses. If T_h moves the image, then a latent of x in pose
+    g should be the one in pose hg. So the latents of x, moved by h and written into the layer's map of T_h x, should
+    leave the network doing what it does on T_h x. That is an interchange intervention (Geiger et al. 2021);
+    [`Interchange`][groupcc.causal.interchange.Interchange] has its formulas.
 
-        measured   c'(q) = Σ_{l∈F} f'_l(q) w_l            what the family is said to write in T_h x
-        reposed    ĉ(q)  = Σ_{l∈F} f_l(p) s_l w_{τ_h(l)}  τ_h(l): the member most like R_h d_l, s_l = ‖d_l‖/‖d_τ‖
+    What the family F itself wrote into the map, y, is taken out wherever F fires. In its place is put:
 
-    and what the network itself wrote there, in the family's space, is y(q) = Π_F (a'_e(q) − b_e − Σ_{l∉F} f'_l(q) w_l),
-    Π_F the projection on the span of the w_l of F. The truth is the network's activation, not the dictionary's account
-    of it: a tied dictionary with encoder "orbit" has ĉ = c' by construction (its latents move with the orbit whatever
-    the network does), and a score against c' would be 1 for nothing. Where F is active in c' or ĉ, y is taken out of
-    A(T_h x), and with nothing in its place ("ablated") or one of these the rest of the network runs:
+        ablated    nothing
+        averaged   the mean of y over these positions and over all elements, so that neither pose nor place is left
+        reposed    the latents of x at h⁻¹q, moved to their poses under h
+        measured   the latents of T_h x at q as they are: the ceiling that the dictionary's own error sets
+        unmoved    the latents of x at q in their own poses: neither place nor pose is moved
+        wrong      as "reposed", but moved by another element, the next one in `elements`
+        random     as "reposed", but each atom is replaced by a random one outside F, at the same length
 
-        averaged             the mean of y over these positions and over all elements: neither pose nor place is left
-        reposed, measured    as above; the second is the ceiling that the dictionary's own error sets
-        unmoved              the family as x has it at q, in its own poses: position and pose not moved
-        wrong                the family moved by another of the elements, the next one in `elements`
-        random               ĉ with each w_τ replaced by that of a random atom outside F, at the same length
+    The score of a condition is 1 − Σ‖o − o*‖² / Σ‖o_averaged − o*‖². o is the read-out (the model's output, and that
+    of each `later` layer) and o* the intact network's on T_h x; sums are over images and elements. At 1 the network
+    goes on as on T_h x. At 0 it does no better than with the family's average. Later layers pool, so the average alone
+    does most of the work: the score is of what pose and place add. It means something only beside its controls: an
+    invariant family is right even if its pose is not moved.
 
-    Score of a condition: 1 − Σ‖o − o*‖² / Σ‖o_averaged − o*‖², o the read-out (the model's output, and each `later`
-    layer's), o* the intact network's on T_h x; sums over images and elements. 1: the network goes on as on T_h x.
-    0: no better than with the family's average, which alone does most of the work wherever later layers pool; so the
-    score is of what pose and place add. It is high only if ĉ is what the network wrote, in the directions that later
-    layers read, and tells something only beside its controls: an invariant family is right unmoved in pose.
-
-    Everything comes from the maps A(T_g x) of |G| forward passes an image, sampled at q and at h⁻¹q, between pixels
-    too; detail that this sampling smooths away is left in place in every condition. Positions are those that `harvest`
-    takes with positions="all".
+    Maps come from |G| forward passes an image, and are read at the positions that `harvest` takes with
+    positions="all", between pixels too. Detail that this sampling smooths away stays in place in every condition.
 
     Args:
-        model, layer, images, weights, device, input_size, preprocess, interpolation, lattice, margin: as in `harvest`;
-            they must be those of the orbits that the crosscoder was trained on. `max_images`: how many are used.
+        model, layer, images, options: as in `harvest`; they must be those of the orbits that the crosscoder was
+            trained on. A `LayerView` stands in for model, layer (None) and options
+            ([`ViewOptions`][groupcc.views.ViewOptions]).
         families: an atlas, or its families. `only`: which of them; by default the first `n_families`, the largest.
         elements: which elements h; by default `ELEMENTS` of them, spread over the group without the identity.
         later: names of layers after `layer` to read too.
-        forward_batch: maps in one forward pass. seed: of the random control.
+        max_images: how many images are used. forward_batch: maps in one forward pass. seed: of the random control.
 
     Returns:
         One `FamilyEffect` for each family and read-out. Deterministic on the CPU.
 
     Raises:
-        ArgumentError: an argument is wrong, or crosscoder, families and layer don't go together.
-        DataError: no image could be used.
+        ArgumentError: an argument is wrong or unknown, or crosscoder, families and layer don't go together.
+        DataError: no image could be used; NaN or infinity from the model.
     """
     check_options(causal_check, options, VIEW_DEFAULTS)
     given = families.families if isinstance(families, Atlas) else families

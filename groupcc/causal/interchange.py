@@ -58,7 +58,21 @@ class Tally:
 
 
 class Interchange:
-    """Runs `causal_check`'s conditions image by image; its docstring has the formulas.
+    """Runs the conditions of `causal_check` image by image.
+
+    Let A be the layer's map of T_h x. At a position q of it, x shows the same thing at p = h⁻¹q, and the orbit of T_h x
+    at q is that of x at p translated by h: a'_g = a_{gh}. With f(p) and f'(q) the latents of the two orbits, w_l what
+    latent l writes upright (W_dec[l, e] if nothing is tied), and F the family:
+
+        measured   c'(q) = Σ_{l∈F} f'_l(q) w_l            what the family is said to write in T_h x
+        reposed    ĉ(q)  = Σ_{l∈F} f_l(p) s_l w_{τ_h(l)}  τ_h(l): the member most like R_h d_l, s_l = ‖d_l‖/‖d_τ‖
+
+    The network itself wrote, in the family's space, y(q) = Π_F (a'_e(q) − b_e − Σ_{l∉F} f'_l(q) w_l), with Π_F the
+    projection on the span of the w_l of F. y is taken out if F is active in c' or in ĉ.
+
+    The truth is y, the network's activation, and not c', the dictionary's account of it. A tied dictionary with encoder
+    "orbit" has ĉ = c' by construction: its latents move with the orbit whatever the network does. Scored against c',
+    it would get 1 for nothing.
 
     `errors`: for each image the sums of squares between read-outs and the intact ones, [families, read-outs,
     conditions], summed over elements. `tallies`: one for each family.

@@ -27,7 +27,6 @@ from groupcc.harvesting.store import OrbitStore
 from groupcc.harvesting.writer import StoreWriter
 from groupcc.views import LayerView, ViewOptions
 from groupcc.views.given import view_for
-from groupcc.views.layers import evaluation_mode
 from groupcc.views.options import VIEW_DEFAULTS, Orbit
 
 if TYPE_CHECKING:
@@ -174,7 +173,7 @@ def _run(plan: HarvestPlan, writer: StoreWriter, forward_batch: int, max_skipped
     )
     limit = math.inf if plan.choices.max_images is None else plan.choices.max_images
     in_shard = 0
-    with bar, evaluation_mode(view.model):
+    with bar:
         for item in _remaining(plan, writer):
             if writer.images + len(batch) >= limit:
                 break
@@ -219,8 +218,11 @@ def _harvest_batch(
 
 
 def _remaining(plan: HarvestPlan, writer: StoreWriter) -> Iterator[Item]:
-    """The items after the store's cursor. Those before it must have the names they had then, where that can be told
-    only by going through them."""
+    """The items after the store's cursor.
+
+    If the source has a fingerprint, the writer has compared it. If it has none, the items before the cursor are gone
+    through, and each must have the name that the store recorded.
+    """
     if plan.source.fingerprint is not None:
         yield from plan.source.items(writer.cursor)
         return

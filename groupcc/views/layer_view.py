@@ -165,12 +165,13 @@ class LayerView:
         """The layer's maps of what `inputs` gave for these elements, [B·S, H, W, D] in at least float32.
 
         `at_once`: inputs in one forward pass; None is all of them. `names`: of the images, for the error. The model
-        should be in eval mode. Gradients flow if they are enabled.
+        runs in eval mode and is left in the mode that it was in. Gradients flow if they are enabled.
 
         Raises:
             DataError: the layer gives NaN or infinity; it names the image and the element.
         """
-        parts = [self._reader.maps(part) for part in inputs.split(at_once or max(len(inputs), 1))]
+        with evaluation_mode(self.model):
+            parts = [self._reader.maps(part) for part in inputs.split(at_once or max(len(inputs), 1))]
         maps = torch.cat(parts) if len(parts) > 1 else parts[0]
         maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
         finite = maps.detach().flatten(1).isfinite().all(1)

@@ -14,7 +14,6 @@ from groupcc.harvesting.store import OrbitStore
 from groupcc.views import ImageKind, LayerView, ResolvedModel
 from groupcc.views.geometry import SOURCE_REACH, TAP_REACH, Geometry
 from groupcc.views.layer_view import measured_view
-from groupcc.views.layers import evaluation_mode
 from groupcc.views.preprocess import Preprocess
 
 __all__ = ["GREY", "PivotReader"]
@@ -44,7 +43,7 @@ class PivotReader:
         self.side = min(canvas, wanted + (canvas - wanted) % 2)
         # Channels last: on the CPU, pooling with gradients takes a third of the time.
         self.view = replace(self.whole, memory_format=torch.channels_last)
-        with evaluation_mode(resolved.model), torch.no_grad():
+        with torch.no_grad():
             self.view = self._smallest(self.view)
 
     def read(self, patches: torch.Tensor, elements: list[int]) -> torch.Tensor:

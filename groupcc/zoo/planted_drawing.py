@@ -14,12 +14,14 @@ from groupcc.groups.translate import translates
 
 __all__ = ["angular_filter", "choose_subgroups", "coset_heads", "draw_latent"]
 
-# A translate outside the stabilizer must differ by this much, else the draw is repeated.
 _MAX_ACCIDENTAL_COSINE = 0.9
+"""A draw is repeated if a translate outside the stabilizer is nearer than this."""
 
-# Smooth latents are near their translates by a small angle, so there it is the larger subgroups that must not fit.
-# Analysis accepts elements from 0.8 upwards; planted nearer to that, a stabilizer would be a matter of opinion.
 _MAX_ACCIDENTAL_SUBGROUP = 0.75
+"""A smooth draw is repeated if a larger subgroup fits it to this. Its translates by a small angle are near by design.
+
+Analysis accepts elements from 0.8 upwards: planted nearer to that, a stabilizer would be a matter of opinion.
+"""
 
 
 def choose_subgroups(G: PlanarGroup, n_latents: int, wanted: Sequence[str] | None) -> list[PlanarSubgroup]:

@@ -53,12 +53,12 @@ class Recovery:
 
         `masks`: the stabilizer found for each latent, bool [L, G], as `[s.mask for s in atlas.stabilizers]`.
         """
-        found = np.asarray(masks, dtype=bool)
+        measured = np.asarray(masks, dtype=bool)
         latents = self.recovered_latents(threshold)
         if not latents:
             return float("nan")
         truth = self.atom_stabilizers[self.latent_atom[latents].numpy()]
-        return float((found[latents] == truth).all(axis=1).mean())
+        return float((measured[latents] == truth).all(axis=1).mean())
 
 
 def match(W_dec_LGD: torch.Tensor, truth: PlantedDictionary) -> Recovery:

@@ -73,7 +73,7 @@ def test_a_tied_dictionary_learns_its_shapes(quaternions, backend):  # noqa: F81
     config = groupcc.CrosscoderConfig(group="q8", d_in=D, n_latents=6, k=2, tied=True, encoder="orbit", dead_after=500)
     assert config.group == "Q8"
     settings = groupcc.TrainConfig(
-        steps=400, batch_size=128, lr=1e-2, augment=True, init_W_dec="examples", progress=False
+        steps=150, batch_size=128, lr=2e-2, augment=True, init_W_dec="examples", progress=False
     )
     with groupcc.use_backend(backend):
         trained = groupcc.train(groupcc.GroupCrosscoder(config), acts, settings).crosscoder

@@ -31,7 +31,7 @@ def resolved(target):
     raise AssertionError(target)
 
 
-@pytest.mark.parametrize("target", links())
+@pytest.mark.parametrize("target", list(links()))
 def test_a_link_leads_somewhere(target):
     assert resolved(target) is not None
 

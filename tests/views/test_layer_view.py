@@ -106,6 +106,19 @@ def test_gradients_flow_where_they_are_enabled() -> None:
         assert not seen.maps(images, [1]).requires_grad
 
 
+def test_the_model_runs_in_eval_mode_and_is_left_as_it_was() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.Dropout(0.5)).train()
+    net[1].running_var.fill_(4.0)
+    seen = LayerView.open(net, "2", "C1", images=TENSORS)
+    images = IMAGES[:2]
+    with torch.no_grad():
+        maps = seen.maps(images)[:, 0]
+        expected = net[0](seen.inputs(images)) / (4.0 + net[1].eps) ** 0.5
+    torch.testing.assert_close(maps, expected.permute(0, 2, 3, 1))
+    assert net.training
+    assert net[1].training
+
+
 def test_nan_is_an_error_that_names_image_and_element() -> None:
     seen, images = view(), IMAGES.clone()
     images[2, :, 40, 30] = torch.inf

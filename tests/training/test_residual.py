@@ -13,7 +13,8 @@ import groupcc
 from groupcc.errors import ArgumentError
 from groupcc.models.residual import shared
 from groupcc.training import trainer
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 
 CASES = [
     ("D3", "orbit", "topk", "max", "unit"),

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from helpers.quaternions import Quaternions, quaternions  # noqa: F401
 
 import groupcc
 from groupcc import ops
@@ -11,6 +10,7 @@ from groupcc.errors import ArgumentError
 from groupcc.groups import as_action
 from groupcc.groups.transform import fourier_blocks
 from groupcc.groups.translate import translate, translates
+from helpers.quaternions import Quaternions, quaternions  # noqa: F401
 
 Q8 = Quaternions()
 D = 6

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.nets import TinyNet, smooth_noise, write_photographs
 
 import groupcc
 from groupcc.errors import ArgumentError
 from groupcc.groups import Action, as_action, group, named, register_action
 from groupcc.groups.translate import translate
 from groupcc.harvesting import OrbitStore
+from helpers.nets import TinyNet, smooth_noise, write_photographs
 
 
 class HueRotation(Action):

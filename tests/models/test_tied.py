@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from helpers.tied_samples import crosscoder, orbits
 
 import groupcc
 from groupcc.groups.translate import translation_table
@@ -13,6 +12,7 @@ from groupcc.models.poses import autocorrelation, maxima, neighbours, select_pos
 from groupcc.models.tied import translates
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
+from helpers.tied_samples import crosscoder, orbits
 
 
 def test_shapes():

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from helpers.training_samples import D, G, L, data, make, same, settings
 
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze
@@ -18,6 +17,7 @@ from groupcc.training.memory_order import in_memory_order
 from groupcc.training.resample import distinct, resample_dead_
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
+from helpers.training_samples import D, G, L, data, make, same, settings
 
 
 def recovered(truth, crosscoder):

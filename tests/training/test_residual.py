@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from helpers.residual_samples import make
-from helpers.training_samples import D, G, data, same, settings
 
 import groupcc
 from groupcc.errors import ArgumentError
@@ -15,6 +13,8 @@ from groupcc.models.residual import shared
 from groupcc.training import trainer
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
+from helpers.residual_samples import make
+from helpers.training_samples import D, G, data, same, settings
 
 CASES = [
     ("D3", "orbit", "topk", "max", "unit"),

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.nets import TinyNet, noise, smooth_noise, write_photographs
 from torch import Tensor, nn
 
 import groupcc
@@ -19,6 +18,7 @@ from groupcc.views import layout as layouts
 from groupcc.views.layers import replaced_maps
 from groupcc.views.layout import FeatureMaps, Layout, detect_layout
 from groupcc.views.options import PHOTOGRAPHS, VIEW_DEFAULTS
+from helpers.nets import TinyNet, noise, smooth_noise, write_photographs
 
 SIDE = 77
 IMAGES = smooth_noise(3, SIDE, 1.5)

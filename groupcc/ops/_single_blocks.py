@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 
 __all__ = ["single_blocks"]
 

@@ -8,7 +8,6 @@ pytest.importorskip("triton")
 from groupcc.ops._triton import latent_sum as latent_sum_module
 from groupcc.ops._triton.latent_sum import latent_sum, too_wide
 from groupcc.ops._triton.row_dots import row_dots
-from helpers import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 
 __all__ = ["Args", "group_correlate_reference"]
 

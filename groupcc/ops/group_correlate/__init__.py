@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 
 from groupcc.groups import Group
-from groupcc.groups.translate import translation_table
 from groupcc.ops._checks import check_blocks, wrong
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little

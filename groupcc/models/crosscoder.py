@@ -48,11 +48,10 @@ class CrosscoderOutput:
 
 
 class GroupCrosscoder(nn.Module):
-    """pre = Σ_g a_g W_enc[g] + b_enc; f = sparsify(pre) ≥ 0; â_g = Σ_l f_l W_dec[l, g] + b_dec[g].
+    """pre_l = Σ_g ⟨a_g, W_enc[l, g]⟩ + b_enc[l]; f = sparsify(pre) ≥ 0; â_g = Σ_l f_l W_dec[l, g] + b_dec[g].
 
-    With encoder "identity" the sum has block 0 alone. Parameters, all fp32: `W_enc` [G or 1, D, L], `b_enc` [L],
-    `W_dec` [L, G, D], `b_dec` [G, D]; W_enc lies in memory as [L, G or 1, D], so that what belongs to one latent is
-    read, and its gradient written, in one piece. Buffers: `threshold` [] ("batchtopk" at inference) and `since_fired`
+    With encoder "identity" the sum has block 0 alone. Parameters, all fp32: `W_enc` [L, G or 1, D], `b_enc` [L],
+    `W_dec` [L, G, D], `b_dec` [G, D]. Buffers: `threshold` [] ("batchtopk" at inference) and `since_fired`
     int64 [L] (examples since each latent last fired, in training).
 
     With `tied`, W_enc, b_enc and W_dec are those of the base latents, W_dec[l] = d_l and its atoms R_h d_l, in the same
@@ -86,7 +85,7 @@ class GroupCrosscoder(nn.Module):
         W_dec /= W_dec.flatten(1).norm(dim=1).view(L, 1, 1)
         self.W_dec = nn.Parameter(W_dec)
         blocks = G if config.encoder == "orbit" or config.tied else 1
-        self.W_enc = nn.Parameter((W_dec[:, :blocks] * self.encoder_gain).permute(1, 2, 0))
+        self.W_enc = nn.Parameter((W_dec[:, :blocks] * self.encoder_gain).contiguous())
         self.b_enc = nn.Parameter(torch.zeros(L))
         self.b_dec = nn.Parameter(torch.zeros(1 if config.tied else G, D))
         if config.tied == "residual":
@@ -252,7 +251,7 @@ class GroupCrosscoder(nn.Module):
         return SparseLatents(latents.acts, latents.indices * G + latents.poses), dense, threshold
 
     def _tied_encoder(self, acts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """acts [N, G, D], W_enc [G, D, L] and b_enc [L] in one dtype."""
+        """acts [N, G, D], W_enc [L, G, D] and b_enc [L] in one dtype."""
         dtype = self._dtype(acts)
         return acts.to(dtype), self.W_enc.to(dtype), self.b_enc.to(dtype)
 
@@ -260,8 +259,8 @@ class GroupCrosscoder(nn.Module):
         """What the encoder reads of acts [N, G, D] as [N, M], its weights as [M, L], and b_enc [L], in one dtype."""
         dtype = self._dtype(acts)
         W_enc, b_enc = residual.encoder(self) if self.config.tied == "residual" else (self.W_enc, self.b_enc)
-        x = acts[:, : W_enc.shape[0]].flatten(1).to(dtype)
-        return x, W_enc.flatten(0, 1).to(dtype), b_enc.to(dtype)
+        x = acts[:, : W_enc.shape[1]].flatten(1).to(dtype)
+        return x, W_enc.flatten(1).to(dtype).t(), b_enc.to(dtype)
 
     def _dtype(self, acts: torch.Tensor) -> torch.dtype:
         """What to compute in: autocast knows PyTorch's own products, not these ops."""
@@ -353,9 +352,13 @@ class GroupCrosscoder(nn.Module):
         return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of every parameter and buffer: equal weights, equal fingerprints."""
+        """Hex SHA-256 of every parameter and buffer: equal weights, equal fingerprints.
+
+        W_enc counts as [G or 1, D, L]. File format 1 stored it so, and atlases of that time hold such fingerprints.
+        """
         digest = hashlib.sha256()
         for name, value in self.state().items():
+            value = value.permute(1, 2, 0).contiguous() if name == "W_enc" else value
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
             digest.update(value.numpy().tobytes())
         return digest.hexdigest()

@@ -24,7 +24,7 @@ def atom_rows(
     The one block of an encoder "identity" reads a_0. Of a tied crosscoder without `poses_P`: W_l and b_l, what its
     poses share, always of G blocks. Indices on the crosscoder's device.
     """
-    cc, W_LGD = crosscoder, crosscoder.W_enc.permute(2, 0, 1)
+    cc, W_LGD = crosscoder, crosscoder.W_enc
     b_P = cc.b_enc[latents_P]
     if poses_P is None:
         return W_LGD[latents_P], b_P

@@ -17,9 +17,12 @@ from groupcc.models.config import CrosscoderConfig
 if TYPE_CHECKING:
     from groupcc.models.crosscoder import GroupCrosscoder
 
-__all__ = ["CONFIG_FILE", "FORMAT_VERSION", "WEIGHTS_FILE", "load", "save", "write_files"]
+__all__ = ["CONFIG_FILE", "FORMAT_VERSION", "WEIGHTS_FILE", "in_present_layout", "load", "load_versioned", "save"]
+__all__ += ["write_files"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: W_enc is stored as [L, G or 1, D]. 1: as [G or 1, D, L]; the rest is the same."""
+READABLE = (1, 2)
 ARCHITECTURE = "GroupCrosscoder"
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "crosscoder.safetensors"
@@ -47,8 +50,23 @@ def write_files(crosscoder: GroupCrosscoder, directory: Path) -> None:
     )
 
 
+def in_present_layout(tensors: dict[str, torch.Tensor], version: int) -> dict[str, torch.Tensor]:
+    """Returns parameters, or optimizer slots named `slot.parameter`, of a file of this version in today's layout."""
+
+    def convert(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        latents_last = version == 1 and name.split(".")[-1] == "W_enc" and tensor.dim() == 3
+        return tensor.permute(2, 0, 1).contiguous() if latents_last else tensor
+
+    return {name: convert(name, tensor) for name, tensor in tensors.items()}
+
+
 def load(directory: Path) -> GroupCrosscoder:
-    """The crosscoder in `directory`; DataError where a file is missing, damaged, or of another format."""
+    """Returns the crosscoder in `directory`; DataError if a file is missing, damaged, or of another format."""
+    return load_versioned(directory)[0]
+
+
+def load_versioned(directory: Path) -> tuple[GroupCrosscoder, int]:
+    """Returns the crosscoder in `directory` and the version of its files; errors as `load`."""
     from groupcc.models.crosscoder import GroupCrosscoder
 
     config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
@@ -61,18 +79,17 @@ def load(directory: Path) -> GroupCrosscoder:
         config_values, digest = header["config"], header["weights_sha256"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{config_path} is damaged ({error!r}). Restore it or save the crosscoder again.") from error
-    if version != FORMAT_VERSION or architecture != ARCHITECTURE:
+    if version not in READABLE or architecture != ARCHITECTURE:
         raise DataError(
-            f"{config_path} is format {version} of {architecture}; this groupcc reads format {FORMAT_VERSION} of "
-            f"{ARCHITECTURE}. Use the groupcc that wrote it."
+            f"{config_path} is format {version} of {architecture}; this groupcc reads formats "
+            f"{' and '.join(map(str, READABLE))} of {ARCHITECTURE}. Use the groupcc that wrote it."
         )
     if sha256_file(weights_path) != digest:
         raise DataError(f"{weights_path} is damaged: its SHA-256 is not the recorded one. Restore it from a copy.")
     try:
         crosscoder = GroupCrosscoder(CrosscoderConfig.from_dict(config_values))
-        weights: dict[str, torch.Tensor] = load_file(weights_path)
-        crosscoder.load_state_dict(weights)
+        crosscoder.load_state_dict(in_present_layout(load_file(weights_path), version))
     except (ArgumentError, SafetensorError, RuntimeError, TypeError) as error:
         raise DataError(f"{directory} does not hold a usable crosscoder: {error}") from error
     crosscoder.provenance = header.get("provenance", {})
-    return crosscoder.eval()
+    return crosscoder.eval(), version

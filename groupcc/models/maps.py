@@ -36,7 +36,7 @@ def encode_maps(
     if config.tied:
         return crosscoder.encode(ops.orbit_gather(maps, points, interpolation))
     W_enc, b_enc = crosscoder.W_enc.to(maps.dtype), crosscoder.b_enc.to(maps.dtype)
-    pre = ops.orbit_encode(maps, points, W_enc, b_enc, interpolation)
+    pre = ops.orbit_encode(maps, points, W_enc.permute(1, 2, 0), b_enc, interpolation)
     _refuse_not_finite(pre, P)
     return crosscoder._choose(pre)[0]
 
@@ -46,8 +46,7 @@ def _without_orbits(
 ) -> SparseLatents | None:
     """Of a tied crosscoder; None where no kernel here reads orbits from maps, and the ways of `encode` cost less."""
     config, group, P = crosscoder.config, crosscoder.group, points.shape[1]
-    maps, W_enc_GDL, b_enc = crosscoder._tied_encoder(maps)
-    W_enc = W_enc_GDL.permute(2, 0, 1)
+    maps, W_enc, b_enc = crosscoder._tied_encoder(maps)
     bias = b_enc if config.pose == "max" else None
     if not ops.keeps_no_orbits(maps, points, W_enc, bias, group, interpolation):
         return None

@@ -65,9 +65,9 @@ def shared(W_LHGD: torch.Tensor, group: Group) -> torch.Tensor:
 
 
 def encoder(crosscoder: GroupCrosscoder) -> tuple[torch.Tensor, torch.Tensor]:
-    """W_enc [G or 1, D, L·G] and b_enc [L·G] of the atoms, laid out as an untied crosscoder's."""
+    """W_enc [L·G, G or 1, D] and b_enc [L·G] of the atoms, laid out as an untied crosscoder's."""
     cc = crosscoder
-    W_LGD, b_L1 = cc.W_enc.permute(2, 0, 1), cc.b_enc[:, None]
+    W_LGD, b_L1 = cc.W_enc, cc.b_enc[:, None]
     W_AGD = W_LGD.flatten(0, 1)[:, None]  # "identity" reads block 0, and that of R_h W is block h of W
     if cc.config.encoder == "orbit":
         W_AGD = translates(W_LGD, cc.group)
@@ -76,7 +76,7 @@ def encoder(crosscoder: GroupCrosscoder) -> tuple[torch.Tensor, torch.Tensor]:
         b_LG = b_LG + cc.residual_b_enc
         if cc.config.encoder == "orbit":
             W_AGD = W_AGD.add_(cc.residual_W_enc.flatten(0, 1))
-    return W_AGD.permute(1, 2, 0), b_LG.flatten()
+    return W_AGD, b_LG.flatten()
 
 
 def base_share(penalty: float) -> float:
@@ -158,8 +158,8 @@ def initialise_biases_(crosscoder: GroupCrosscoder, centre_GD: torch.Tensor) -> 
     left = 1 - base_share(_penalty(crosscoder))
     crosscoder.residual_b_dec.copy_((centre_GD.to(crosscoder.b_dec) - crosscoder.b_dec) * left)
     W_enc, _ = encoder(crosscoder)
-    read = (crosscoder.b_dec + crosscoder.residual_b_dec)[: W_enc.shape[0]]
-    b_enc_LG = -torch.einsum("gd,gda->a", read, W_enc).view_as(crosscoder.residual_b_enc)
+    read = (crosscoder.b_dec + crosscoder.residual_b_dec)[: W_enc.shape[1]]
+    b_enc_LG = -torch.einsum("gd,agd->a", read, W_enc).view_as(crosscoder.residual_b_enc)
     mean_L1 = b_enc_LG.mean(1, keepdim=True)
     crosscoder.residual_b_enc.copy_((b_enc_LG - mean_L1) * left)
     crosscoder.b_enc.copy_(mean_L1[:, 0])
@@ -174,7 +174,7 @@ def _pairs(crosscoder: GroupCrosscoder) -> list[tuple[torch.Tensor, torch.Tensor
         (cc.b_dec.t(), cc.residual_b_dec.t()),
     ]
     if cc.config.encoder == "orbit":
-        pairs.append((cc.W_enc.permute(2, 0, 1), cc.residual_W_enc))
+        pairs.append((cc.W_enc, cc.residual_W_enc))
     return [(base.detach(), residual.detach()) for base, residual in pairs]
 
 

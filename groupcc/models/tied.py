@@ -28,19 +28,18 @@ __all__ = [
 
 
 def pre_acts(
-    x_NGD: torch.Tensor, W_enc_GDL: torch.Tensor, b_enc_L: torch.Tensor, group: Group, encoder: str
+    x_NGD: torch.Tensor, W_enc_LGD: torch.Tensor, b_enc_L: torch.Tensor, group: Group, encoder: str
 ) -> torch.Tensor:
     """z[n, l, h] = Σ_g ⟨W_l[gh], x[n, g]⟩ + b_l ("orbit") or ⟨W_l[h], x[n, 0]⟩ + b_l ("identity"): [N, L, G]."""
-    W_LGD = W_enc_GDL.permute(2, 0, 1)
     if encoder == "orbit":
-        return ops.group_correlate(x_NGD, W_LGD, group) + b_enc_L[:, None]
-    L, G, _ = W_LGD.shape
-    return (x_NGD[:, 0] @ W_LGD.flatten(0, 1).t()).view(-1, L, G) + b_enc_L[:, None]
+        return ops.group_correlate(x_NGD, W_enc_LGD, group) + b_enc_L[:, None]
+    L, G, _ = W_enc_LGD.shape
+    return (x_NGD[:, 0] @ W_enc_LGD.flatten(0, 1).t()).view(-1, L, G) + b_enc_L[:, None]
 
 
 def strongest(
     x_NGD: torch.Tensor,
-    W_enc_GDL: torch.Tensor,
+    W_enc_LGD: torch.Tensor,
     b_enc_L: torch.Tensor,
     group: Group,
     config: CrosscoderConfig,
@@ -54,35 +53,34 @@ def strongest(
     if z_NLG is not None:
         values, poses = z_NLG[:, chosen].max(2)
         return values, poses
-    sparse = gradient_is_sparse(x_NGD, W_enc_GDL, config, group)
+    sparse = gradient_is_sparse(x_NGD, W_enc_LGD, config, group)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
-        return ops.group_correlate_max(x_NGD, W_enc_GDL[:, :, chosen].permute(2, 0, 1), b_enc_L[chosen], group)
+        return ops.group_correlate_max(x_NGD, W_enc_LGD[chosen], b_enc_L[chosen], group)
 
 
 def keeps_no_poses(
-    x_NGD: torch.Tensor, W_enc_GDL: torch.Tensor, b_enc_L: torch.Tensor, group: Group, config: CrosscoderConfig
+    x_NGD: torch.Tensor, W_enc_LGD: torch.Tensor, b_enc_L: torch.Tensor, group: Group, config: CrosscoderConfig
 ) -> bool:
     """Whether a kernel here selects poses as the configuration says without pre-activations [N, L, G] in memory."""
     if config.encoder != "orbit" or config.pose != "max":
         return False
-    return ops.keeps_no_poses(x_NGD, W_enc_GDL.permute(2, 0, 1), b_enc_L, group)
+    return ops.keeps_no_poses(x_NGD, W_enc_LGD, b_enc_L, group)
 
 
-def gradient_is_sparse(x_NGD: torch.Tensor, W_enc_GDL: torch.Tensor, config: CrosscoderConfig, group: Group) -> bool:
+def gradient_is_sparse(x_NGD: torch.Tensor, W_enc_LGD: torch.Tensor, config: CrosscoderConfig, group: Group) -> bool:
     """Whether gradients are to go to the chosen poses alone (`encode_at`), rather than through all pre-activations."""
     if config.encoder != "orbit" or config.sparsity == "l1" or not torch.is_grad_enabled():
         return False
-    return ops.sparse_gradient_pays(x_NGD, W_enc_GDL.permute(2, 0, 1), config.k, group)
+    return ops.sparse_gradient_pays(x_NGD, W_enc_LGD, config.k, group)
 
 
 def encode_at(
-    x_NGD: torch.Tensor, W_enc_GDL: torch.Tensor, b_enc_L: torch.Tensor, latents: SparseLatents, group: Group
+    x_NGD: torch.Tensor, W_enc_LGD: torch.Tensor, b_enc_L: torch.Tensor, latents: SparseLatents, group: Group
 ) -> SparseLatents:
     """Latents chosen without gradient ("orbit" encoder), with the gradients of their acts."""
     assert latents.poses is not None
-    W_LGD = W_enc_GDL.permute(2, 0, 1)
     known = latents.acts.detach()
-    acts = ops.group_encode_at(x_NGD, W_LGD, b_enc_L, latents.indices, latents.poses, group, known=known)
+    acts = ops.group_encode_at(x_NGD, W_enc_LGD, b_enc_L, latents.indices, latents.poses, group, known=known)
     return latents._replace(acts=acts)
 
 

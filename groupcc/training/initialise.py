@@ -111,8 +111,8 @@ def start_latents_(crosscoder: GroupCrosscoder, latents: torch.Tensor, direction
     directions = directions.to(crosscoder.W_dec)
     latents = latents.to(directions.device)
     crosscoder.W_dec[latents] = directions
-    blocks = crosscoder.W_enc.shape[0]
-    crosscoder.W_enc[:, :, latents] = directions[:, :blocks].permute(1, 2, 0) * crosscoder.encoder_gain
+    blocks = crosscoder.W_enc.shape[1]
+    crosscoder.W_enc[latents] = directions[:, :blocks] * crosscoder.encoder_gain
 
 
 @torch.no_grad()
@@ -121,11 +121,11 @@ def encoder_bias(crosscoder: GroupCrosscoder, centre: torch.Tensor) -> torch.Ten
 
     An "identity" encoder of a tied crosscoder reads the centre in a different pose of W_enc each: right on average.
     """
-    blocks = crosscoder.W_enc.shape[0]
+    blocks = crosscoder.W_enc.shape[1]
     read = centre[:blocks]
     if crosscoder.config.tied:
         read = centre.expand(blocks, -1) / (1 if crosscoder.config.encoder == "orbit" else blocks)
-    return -torch.einsum("gd,gdl->l", read, crosscoder.W_enc)
+    return -torch.einsum("gd,lgd->l", read, crosscoder.W_enc)
 
 
 @torch.no_grad()

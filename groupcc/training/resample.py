@@ -7,7 +7,6 @@ import torch
 from groupcc import ops
 from groupcc.models import GroupCrosscoder
 from groupcc.training.initialise import encoder_bias, start_latents_
-from groupcc.training.memory_order import from_memory_order
 
 __all__ = ["CANDIDATES", "POOL", "distinct", "resample_dead_"]
 
@@ -41,15 +40,13 @@ def resample_dead_(
     crosscoder.b_enc[latents] = encoder_bias(crosscoder, crosscoder.b_dec)[latents]
     crosscoder.since_fired[latents] = 0
     live = torch.ones(len(crosscoder.W_dec), dtype=torch.bool, device=dead.device).index_fill_(0, dead, False)
-    held = optimizer.param_groups[0]["params"]
-    for (name, parameter), in_order in zip(crosscoder.named_parameters(), held, strict=True):
+    for name, parameter in crosscoder.named_parameters():
         if name.endswith("b_dec"):
             continue
         if name.startswith("residual_"):
             parameter.index_fill_(0, latents, 0.0)
-        for slot, value in optimizer.state[in_order].items():
-            if value.dim():
-                rows = from_memory_order(value, parameter).movedim(2 if name == "W_enc" else 0, 0)
+        for slot, rows in optimizer.state[parameter].items():
+            if rows.dim():
                 rows[latents] = rows[live].mean(0) if slot == "exp_avg_sq" and bool(live.any()) else 0.0
 
 

@@ -29,7 +29,6 @@ from groupcc.training.data import (
 )
 from groupcc.training.evaluation import evaluate
 from groupcc.training.initialise import initialise_biases, initialise_decoder, measure
-from groupcc.training.memory_order import in_memory_order
 from groupcc.training.metrics import MetricsLog
 from groupcc.training.resample import CANDIDATES, POOL, resample_dead_
 
@@ -101,10 +100,7 @@ def _train(
     centre = config.init_b_dec if found is None else "zero"
     statistics = measure(source, train_indices, centre, config.normalise, config.seed)
     scale = statistics.scale
-    in_order = [
-        in_memory_order(parameter.detach(), parameter).requires_grad_() for parameter in crosscoder.parameters()
-    ]
-    optimizer = torch.optim.Adam(in_order, lr=0.0, betas=config.betas, eps=1e-12, fused=True)
+    optimizer = torch.optim.Adam(crosscoder.parameters(), lr=0.0, betas=config.betas, eps=1e-12, fused=True)
     start = 0
     if found is not None:
         start, scale = found.state["step"], found.state["scale"]
@@ -203,7 +199,6 @@ class _Loop:
             unusable = (~acts.flatten(1).isfinite().all(1)).cpu()
             raise self._bad_batch(step, chosen[unusable], "unusable activations (NaN or infinity)") from error
         loss = out.losses["total"]
-        crosscoder.zero_grad()
         self.optimizer.zero_grad()
         loss.backward()
         if crosscoder.config.tied == "residual":
@@ -217,8 +212,6 @@ class _Loop:
             raise self._bad_batch(step, chosen, f"loss {float(loss.detach()):g}, gradient norm {float(norm):g}")
         if config.grad_clip and norm > config.grad_clip:
             torch.nn.utils.clip_grads_with_norm_(crosscoder.parameters(), config.grad_clip, norm)
-        for parameter, held in zip(crosscoder.parameters(), self.optimizer.param_groups[0]["params"], strict=True):
-            held.grad = None if parameter.grad is None else in_memory_order(parameter.grad, parameter)
         with residual.penalised_step(crosscoder, lr) if crosscoder.config.tied == "residual" else nullcontext():
             self.optimizer.step()
         crosscoder.normalise_decoder_()

@@ -72,10 +72,10 @@ def visualize(
 
     `Ascent` on the coefficients of `FourierImages`; at each step the image is moved by up to `jitter` pixels (Olah,
     Mordvintsev and Schubert 2017, "Feature Visualization"). With an encoder that reads all blocks the pre-activation is
-    Σ_g ⟨a_g, W_enc[g]⟩ + b over the image's whole orbit. A step follows about `elements` terms of that sum; in a round
-    every element has its turn, in a random order, so that none counts for more. An encoder "identity" sees the upright
-    image alone. Of a tied crosscoder the pose is the identity. What is reported at the end is the exact sum, from
-    `groupcc.harvest` on the finished image.
+    Σ_g ⟨a_g, W_enc[l, g]⟩ + b over the image's whole orbit. A step follows about `elements` terms of that sum; in a
+    round every element has its turn, in a random order, so that none counts for more. An encoder "identity" sees the
+    upright image alone. Of a tied crosscoder the pose is the identity. What is reported at the end is the exact sum,
+    from `groupcc.harvest` on the finished image.
 
     The image shows what drives the latent most, which need not look like anything in a photograph.
 

@@ -26,7 +26,7 @@ def tied_crosscoder(truth, base=None, **settings):
     )  # fmt: skip
     with torch.no_grad():
         made.W_dec.copy_(base)
-        made.W_enc.copy_(base.permute(1, 2, 0))
+        made.W_enc.copy_(base)
         made.b_enc.zero_()
         made.b_dec.zero_()
     return made.eval()

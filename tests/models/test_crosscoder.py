@@ -36,7 +36,7 @@ def test_forward_is_the_designs_equations(encoder):
     out = crosscoder(acts)
     blocks = range(6) if encoder == "orbit" else [0]
     for n in range(4):
-        pre = sum(acts[n, g] @ crosscoder.W_enc[g] for g in blocks) + crosscoder.b_enc
+        pre = sum(crosscoder.W_enc[:, g] @ acts[n, g] for g in blocks) + crosscoder.b_enc
         best = sorted(range(12), key=lambda i: (-pre[i].item(), i))[:3]
         assert out.latents.indices[n].tolist() == best
         for g in range(6):
@@ -86,7 +86,7 @@ def test_encode_maps_refuses_what_is_not_finite_and_other_groups():
 def test_trivial_group_is_a_plain_sparse_autoencoder():
     sae = make(group="C1", encoder="identity").eval()
     x = orbits(G=1)[:, 0]
-    pre = x @ sae.W_enc[0] + sae.b_enc
+    pre = x @ sae.W_enc[:, 0].t() + sae.b_enc
     f = pre.relu() * torch.zeros_like(pre).scatter(1, pre.topk(3).indices, 1)
     torch.testing.assert_close(sae(x[:, None]).reconstruction[:, 0], f @ sae.W_dec[:, 0] + sae.b_dec[0])
 
@@ -139,7 +139,7 @@ def test_both_encoders_start_with_the_same_gain():
     for encoder in ("identity", "orbit"):
         crosscoder = GroupCrosscoder(CrosscoderConfig(group="D3", d_in=5, n_latents=latents, k=1, encoder=encoder))
         with torch.no_grad():
-            crosscoder.W_enc.copy_(crosscoder.W_enc[:1].expand_as(crosscoder.W_enc))
+            crosscoder.W_enc.copy_(crosscoder.W_enc[:, :1].expand_as(crosscoder.W_enc))
             of_encoder[encoder] = crosscoder.pre_acts(invariant).square().mean().sqrt().item()
     assert of_encoder["identity"] == pytest.approx(of_encoder["orbit"], rel=0.03)
 
@@ -238,7 +238,8 @@ def test_W_enc_and_its_gradient_lie_latent_by_latent_in_memory(tmp_path, encoder
     for crosscoder in (made, loaded, copy.deepcopy(made), make(encoder=encoder).double()):
         crosscoder(orbits().to(crosscoder.b_enc.dtype)).losses["total"].backward()
         for tensor in (crosscoder.W_enc, crosscoder.W_enc.grad):
-            assert tensor.permute(2, 0, 1).is_contiguous()
+            assert tensor.shape == (12, 6 if encoder == "orbit" else 1, 5)
+            assert tensor.is_contiguous()
 
 
 def test_the_reconstruction_is_formed_when_asked_for():

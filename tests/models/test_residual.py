@@ -51,7 +51,7 @@ def test_atoms_are_translates_and_residuals(encoder):
     for h in range(G):
         decoder = made.W_dec[:, table[h]] + made.residual_W_dec[:, h]
         torch.testing.assert_close(untied.W_dec[h::G], decoder)
-        reader = made.W_enc.permute(2, 0, 1)[:, table[h]]
+        reader = made.W_enc[:, table[h]]
         if encoder == "orbit":
             read = torch.einsum("ngd,lgd->nl", acts, reader + made.residual_W_enc[:, h])
         else:

@@ -17,7 +17,7 @@ from groupcc.zoo.planted import match, planted
 def test_shapes():
     made = crosscoder()
     assert made.W_dec.shape == (5, 8, 6)
-    assert made.W_enc.shape == (8, 6, 5)
+    assert made.W_enc.shape == (5, 8, 6)
     assert made.b_dec.shape == (1, 6)
     assert made.config.n_atoms == 40
     assert made.config.pose == "max"
@@ -34,7 +34,7 @@ def test_pre_acts_are_those_of_the_atoms(encoder):
     made = crosscoder(encoder=encoder)
     acts = orbits(made)
     table = translation_table(made.group, torch.device("cpu"))
-    W = made.W_enc.permute(2, 0, 1)
+    W = made.W_enc
     for h in range(8):
         atom = W[:, table[h]]  # R_h of every latent
         read = torch.einsum("ngd,lgd->nl", acts, atom) if encoder == "orbit" else acts[:, 0] @ atom[:, 0].t()
@@ -109,7 +109,7 @@ def test_gradients_are_those_of_the_atoms():
         return back
 
     torch.testing.assert_close(made.W_dec.grad, turned_back(untied.W_dec.grad))
-    torch.testing.assert_close(made.W_enc.grad.permute(2, 0, 1), turned_back(untied.W_enc.grad.permute(2, 0, 1)))
+    torch.testing.assert_close(made.W_enc.grad, turned_back(untied.W_enc.grad))
     torch.testing.assert_close(made.b_enc.grad, untied.b_enc.grad.view(5, 8).sum(1))
     torch.testing.assert_close(made.b_dec.grad[0], untied.b_dec.grad.sum(0))
 
@@ -119,7 +119,7 @@ def two_copies():
     truth = planted("D8", 24, 2, stabilizers=["C1", "D1"], seed=0)
     made = crosscoder(group="D8", d_in=24, n_latents=2, k=3, pose="nms", pose_distance=0.0, aux_k=0)
     made.W_dec.data, made.b_enc.data[:], made.b_dec.data[:] = truth.base.clone(), 0, 0
-    made.W_enc.data = truth.base.clone().permute(1, 2, 0)
+    made.W_enc.data = truth.base.clone()
     atoms = translates(truth.base, made.group)
     return made, (2 * atoms[0] + 1.5 * atoms[3] + 1.0 * atoms[16 + 5])[None], truth
 

@@ -54,7 +54,7 @@ def dictionary(encoder: str, weights_LGD: torch.Tensor, **options) -> groupcc.Gr
     config = groupcc.CrosscoderConfig(group="D4", d_in=D, n_latents=L, k=1, encoder=encoder, **options)
     made = groupcc.GroupCrosscoder(config)
     with torch.no_grad():
-        made.W_enc.copy_(weights_LGD.permute(1, 2, 0))
+        made.W_enc.copy_(weights_LGD)
         made.b_enc.copy_(torch.arange(L) + 0.25)
     return made
 

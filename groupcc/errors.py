@@ -12,6 +12,8 @@ __all__ = [
     "GroupccWarning",
     "argument_error",
     "check_choice",
+    "check_whole",
+    "is_real",
     "is_whole",
 ]
 
@@ -55,3 +57,14 @@ def check_choice(name: str, value: object, choices: Iterable[str], remedy: str) 
 def is_whole(value: object, minimum: int | None = None) -> bool:
     """Whether `value` is an int (no bool), at least `minimum` where there is one."""
     return isinstance(value, int) and not isinstance(value, bool) and (minimum is None or value >= minimum)
+
+
+def is_real(value: object) -> bool:
+    """Whether `value` is an int or a float (no bool); infinity and NaN are."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_whole(name: str, value: object, minimum: int, remedy: str) -> None:
+    """ArgumentError if `value` is not an int of at least `minimum`."""
+    if not is_whole(value, minimum):
+        raise argument_error(name, expected=f"a whole number >= {minimum}", got=value, remedy=remedy)

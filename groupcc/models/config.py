@@ -6,13 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from groupcc.errors import argument_error, is_whole
+from groupcc.errors import argument_error, check_choice, check_whole, is_real
 from groupcc.groups import group as parse_group
+from groupcc.models.sparsity import SPARSITIES, sparsity_of
 
 __all__ = ["CrosscoderConfig"]
 
 Encoder = Literal["identity", "orbit"]
-Sparsity = Literal["topk", "batchtopk", "l1"]
 Penalty = Literal["block_sum", "concat"]
 DecoderNorm = Literal["unit", "free"]
 Pose = Literal["max", "nms"]
@@ -60,7 +60,7 @@ class CrosscoderConfig:
     n_latents: int
     k: int = 32
     encoder: Encoder = "identity"
-    sparsity: Sparsity = "topk"
+    sparsity: str = "topk"
     l1_coefficient: float = 0.0
     l1_penalty: Penalty = "block_sum"
     aux_k: int | None = None
@@ -76,31 +76,30 @@ class CrosscoderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", parse_group(self.group).name)
         for name, minimum in (("d_in", 1), ("n_latents", 1), ("k", 1), ("dead_after", 1)):
-            _whole(name, getattr(self, name), minimum)
-        for name, choices in (("encoder", Encoder), ("sparsity", Sparsity), ("l1_penalty", Penalty)):
-            _choice(name, getattr(self, name), get_args(choices))
+            check_whole(name, getattr(self, name), minimum, f"Set CrosscoderConfig({name}=…).")
+        for name, choices in (
+            ("encoder", get_args(Encoder)),
+            ("sparsity", SPARSITIES),
+            ("l1_penalty", get_args(Penalty)),
+        ):
+            check_choice(name, getattr(self, name), choices, f"Set CrosscoderConfig({name}=…).")
         self._check_poses()
         count, most = self._selectable
-        if self.sparsity != "l1" and self.k > most:
+        sparsity = sparsity_of(self.sparsity)
+        if sparsity.uses_k and self.k > most:
             raise argument_error(
                 "k",
                 expected=f"at most {count} = {most}",
                 got=self.k,
                 remedy="Fewer active latents, or a larger dictionary.",
             )
-        if self.sparsity == "l1" and not 0 < self.l1_coefficient < float("inf"):
-            raise argument_error(
-                "l1_coefficient",
-                expected="a positive number with sparsity='l1'",
-                got=self.l1_coefficient,
-                remedy="Start from 1e-2 and raise it until L0 is what you want.",
-            )
+        sparsity.check(self)
         if self.decoder_norm is None:
-            object.__setattr__(self, "decoder_norm", "free" if self.sparsity == "l1" else "unit")
-        _choice("decoder_norm", self.decoder_norm, get_args(DecoderNorm))
+            object.__setattr__(self, "decoder_norm", "free" if sparsity.free_decoders else "unit")
+        check_choice("decoder_norm", self.decoder_norm, get_args(DecoderNorm), "Set CrosscoderConfig(decoder_norm=…).")
         if self.aux_k is None:
             object.__setattr__(self, "aux_k", min(max(self.d_in // 2, 1), self.n_latents // 2))
-        _whole("aux_k", self.aux_k, 0)
+        check_whole("aux_k", self.aux_k, 0, "Set CrosscoderConfig(aux_k=…).")
         if not 0 <= self.aux_coefficient < float("inf"):
             raise argument_error(
                 "aux_coefficient", expected="a number >= 0", got=self.aux_coefficient, remedy="0 turns it off."
@@ -130,7 +129,7 @@ class CrosscoderConfig:
         if self.pose is None and self.tied:
             object.__setattr__(self, "pose", "max")
         if self.pose is not None:
-            _choice("pose", self.pose, get_args(Pose))
+            check_choice("pose", self.pose, get_args(Pose), "Set CrosscoderConfig(pose=…).")
             order = parse_group(self.group).order
             if not self.tied and self.n_latents % order:
                 raise argument_error(
@@ -143,7 +142,7 @@ class CrosscoderConfig:
             ("pose_distance", self.pose_distance, 180),
             ("pose_similarity", self.pose_similarity, 1),
         ):
-            if not (_is_real(value) and 0 <= value <= most):
+            if not (is_real(value) and 0 <= value <= most):
                 raise argument_error(
                     name, expected=f"a number from 0 to {most}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
                 )
@@ -154,7 +153,7 @@ class CrosscoderConfig:
                 self, "residual_penalty", RESIDUAL_PENALTY * (parse_group(self.group).order * self.d_in) ** 0.5
             )
         penalty = self.residual_penalty
-        if penalty is not None and not (self.tied == "residual" and _is_real(penalty) and penalty >= 0):
+        if penalty is not None and not (self.tied == "residual" and is_real(penalty) and penalty >= 0):
             raise argument_error(
                 "residual_penalty",
                 expected='a number >= 0, with tied="residual" alone',
@@ -184,21 +183,3 @@ class CrosscoderConfig:
         if values.get("residual_penalty") == "inf":
             values = values | {"residual_penalty": float("inf")}
         return cls(**values)
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: object, minimum: int) -> None:
-    if not is_whole(value, minimum):
-        raise argument_error(
-            name, expected=f"a whole number >= {minimum}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
-        )
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise argument_error(
-            name, expected=f"one of {', '.join(choices)}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
-        )

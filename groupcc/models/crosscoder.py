@@ -17,11 +17,14 @@ from groupcc import ops
 from groupcc.errors import argument_error
 from groupcc.groups import Group, group
 from groupcc.models import residual, tied
+from groupcc.models.auxiliary import aux_loss
 from groupcc.models.config import CrosscoderConfig
-from groupcc.models.latents import SparseLatents
+from groupcc.models.dictionary import Dictionary
+from groupcc.models.latents import Encoded, SparseLatents
 from groupcc.models.maps import encode_maps
 from groupcc.models.poses import select_poses, select_strongest
-from groupcc.models.sparsity import aux_loss, encode, l1_penalty, select
+from groupcc.models.sparsity import sparsity_of
+from groupcc.models.sparsity.base import ForwardPass, Sparsity
 
 __all__ = ["CrosscoderOutput", "GroupCrosscoder"]
 
@@ -47,7 +50,7 @@ class CrosscoderOutput:
         return self.acts + self.residual
 
 
-class GroupCrosscoder(nn.Module):
+class GroupCrosscoder(Dictionary):
     """pre_l = Σ_g ⟨a_g, W_enc[l, g]⟩ + b_enc[l]; f = sparsify(pre) ≥ 0; â_g = Σ_l f_l W_dec[l, g] + b_dec[g].
 
     With encoder "identity" the sum has block 0 alone. Parameters, all fp32: `W_enc` [L, G or 1, D], `b_enc` [L],
@@ -67,16 +70,10 @@ class GroupCrosscoder(nn.Module):
     crosscoders: Lindsey et al. 2024.
     """
 
-    threshold: torch.Tensor
-    since_fired: torch.Tensor
-    residual_W_enc: nn.Parameter
-    residual_W_dec: nn.Parameter
-    residual_b_enc: nn.Parameter
-    residual_b_dec: nn.Parameter
-
     def __init__(self, config: CrosscoderConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.sparsity: Sparsity = sparsity_of(config.sparsity)
         self.group: Group = group(config.group)
         self.provenance: dict[str, Any] = {}
         G, D, L = self.group.order, config.d_in, config.n_latents
@@ -90,7 +87,7 @@ class GroupCrosscoder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(1 if config.tied else G, D))
         if config.tied == "residual":
             residual.add_parameters(self)
-        self.register_buffer("threshold", torch.zeros(()))
+        self.sparsity.add_state(self)
         self.register_buffer("since_fired", torch.zeros(L, dtype=torch.int64))
 
     def extra_repr(self) -> str:
@@ -99,11 +96,6 @@ class GroupCrosscoder(nn.Module):
         if c.tied == "residual":
             poses += f", residual_penalty={c.residual_penalty:g}"
         return f"{c.group}, d_in={c.d_in}, n_latents={c.n_latents}, {c.sparsity}, k={c.k}, encoder={c.encoder}{poses}"
-
-    @property
-    def encoder_gain(self) -> float:
-        """W_enc over W_dec at the start: block 0 holds 1/|G| of a latent's power, and both encoders start alike."""
-        return 1.0 if self.config.encoder == "orbit" else float(self.group.order)
 
     def pre_acts(self, acts: torch.Tensor) -> torch.Tensor:
         """pre [N, L] of acts [N, G, D], [N, L, G] where tied. An encoder "identity" reads acts[:, 0] only."""
@@ -118,7 +110,7 @@ class GroupCrosscoder(nn.Module):
     def encode(self, acts: torch.Tensor) -> SparseLatents:
         """The active latents of acts [N, G, D]."""
         self._check_shape(acts)
-        return self._latents(acts)[0]
+        return self._encode(acts)[0].latents
 
     def encode_maps(self, maps: torch.Tensor, points: torch.Tensor, interpolation: str = "bspline") -> SparseLatents:
         """The active latents of `ops.orbit_gather(maps, points, interpolation)`.
@@ -148,7 +140,8 @@ class GroupCrosscoder(nn.Module):
         """
         self._check_shape(acts)
         config = self.config
-        latents, dense, batch_threshold, pre = self._latents(acts)
+        encoded, pre = self._encode(acts)
+        latents, dense = encoded.latents, encoded.dense
         acts = acts.to(latents.acts.dtype)
         decoder = self._decoder()
         W_dec, b_dec = (tensor.to(acts.dtype) for tensor in decoder)
@@ -159,14 +152,15 @@ class GroupCrosscoder(nn.Module):
             error = left.to(torch.promote_types(left.dtype, torch.float32)).square().sum()
         losses = {"reconstruction": error / acts.numel()}
         losses["total"] = losses["reconstruction"]
-        if config.sparsity == "l1":
-            chosen = latents._replace(indices=self._rows(latents))
-            losses["l1"] = l1_penalty(chosen, decoder[0], config.l1_penalty)
-            scale = config.l1_coefficient / (self.group.order * config.d_in)
-            losses["total"] = losses["total"] + scale * losses["l1"]
+        seen = ForwardPass(
+            encoded, self._rows(latents), decoder[0], acts, left, partial(self._error, W_dec, b_dec, acts)
+        )
+        for name, (value, weight) in self.sparsity.losses(seen, self).items():
+            losses[name] = value
+            losses["total"] = losses["total"] + weight * value
         if self.training:
             with torch.no_grad():
-                self._count(latents, batch_threshold)
+                self._count(encoded)
             if config.aux_k and config.aux_coefficient:
                 dead = self.since_fired >= config.dead_after
                 if config.tied:
@@ -186,6 +180,11 @@ class GroupCrosscoder(nn.Module):
             return tied.decode_loss(latents, W_dec, b_dec, target, self.group)
         error_G, left = ops.decode_loss(latents.acts, self._rows(latents), W_dec, b_dec, target)
         return error_G.sum(), left
+
+    def _error(
+        self, W_dec: torch.Tensor, b_dec: torch.Tensor, acts: torch.Tensor, latents: SparseLatents
+    ) -> torch.Tensor:
+        return self._decode_loss(latents, W_dec, b_dec, acts)[0]
 
     def _aux_error(
         self, acts: torch.Tensor, W_dec: torch.Tensor, latents: SparseLatents, target: torch.Tensor
@@ -210,76 +209,65 @@ class GroupCrosscoder(nn.Module):
         assert latents.poses is not None
         return latents.indices * self.group.order + latents.poses
 
-    def _latents(
-        self, acts: torch.Tensor
-    ) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """Latents; dense acts where these come first; the batch's threshold; pre-activations where they are formed.
-        ArgumentError for acts that are not finite."""
+    def _encode(self, acts: torch.Tensor) -> tuple[Encoded, torch.Tensor | None]:
+        """Returns what is chosen, and the pre-activations if they are formed. ArgumentError if acts are not finite."""
         if self.config.tied is True:
             encoder = (*self._tied_encoder(acts), self.group)
             sparse = tied.gradient_is_sparse(*encoder[:2], self.config, self.group)
-            pre = dense = None
+            pre = None
             with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
                 if tied.keeps_no_poses(*encoder, self.config):
                     values, poses = tied.strongest(*encoder, self.config)
                     self._check_finite(acts, values)
-                    selected = select_strongest(values, poses, self.config, self.threshold, self.training)
-                    latents, _, threshold = selected
+                    encoded = select_strongest(self, values, poses)
                 else:
                     pre = self.pre_acts(acts)
-                    latents, dense, threshold = self._choose(pre)
-            return tied.encode_at(*encoder[:3], latents, self.group) if sparse else latents, dense, threshold, pre
+                    encoded = self._choose(pre)
+            if sparse:
+                encoded = encoded._replace(latents=tied.encode_at(*encoder[:3], encoded.latents, self.group))
+            return encoded, pre
         if self.config.pose is None:
             self._check_finite(acts)
-            return *encode(*self._encoder(acts), self.config, self.threshold, self.training), None
+            return self.sparsity.encode(*self._encoder(acts), self), None
         pre = self.pre_acts(acts)
-        return *self._choose(pre), pre
+        return self._choose(pre), pre
 
-    def _choose(self, pre: torch.Tensor) -> tuple[SparseLatents, torch.Tensor | None, torch.Tensor | None]:
-        """`_latents` of pre-activations."""
+    def _choose(self, pre: torch.Tensor) -> Encoded:
+        """`_encode` of pre-activations."""
         config, G = self.config, self.group.order
         if config.pose is None:
-            return select(pre, config, self.threshold, self.training)
+            return self.sparsity.select(pre, self)
         if config.tied:
             upright = self.W_dec if config.tied is True else self.W_dec + self.residual_W_dec[:, 0]
-            return select_poses(pre, upright, self.group, config, self.threshold, self.training)
+            return select_poses(self, pre, upright)
         # Latents l·G + h are the poses h of one, of which pose 0 is the base latent itself.
         base = self.W_dec.unflatten(0, (-1, G))[:, 0]
         pre = pre.unflatten(1, (-1, G))
-        latents, dense, threshold = select_poses(pre, base, self.group, config, self.threshold, self.training)
+        encoded = select_poses(self, pre, base)
+        latents = encoded.latents
         assert latents.poses is not None
-        return SparseLatents(latents.acts, latents.indices * G + latents.poses), dense, threshold
+        return encoded._replace(latents=SparseLatents(latents.acts, latents.indices * G + latents.poses))
 
     def _tied_encoder(self, acts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """acts [N, G, D], W_enc [L, G, D] and b_enc [L] in one dtype."""
-        dtype = self._dtype(acts)
+        dtype = self.compute_dtype(acts)
         return acts.to(dtype), self.W_enc.to(dtype), self.b_enc.to(dtype)
 
     def _encoder(self, acts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What the encoder reads of acts [N, G, D] as [N, M], its weights as [M, L], and b_enc [L], in one dtype."""
-        dtype = self._dtype(acts)
+        dtype = self.compute_dtype(acts)
         W_enc, b_enc = residual.encoder(self) if self.config.tied == "residual" else (self.W_enc, self.b_enc)
         x = acts[:, : W_enc.shape[1]].flatten(1).to(dtype)
         return x, W_enc.flatten(1).to(dtype).t(), b_enc.to(dtype)
 
-    def _dtype(self, acts: torch.Tensor) -> torch.dtype:
-        """What to compute in: autocast knows PyTorch's own products, not these ops."""
-        device = acts.device.type
-        if torch.is_autocast_enabled(device) and acts.dtype == torch.float32:
-            return torch.get_autocast_dtype(device)
-        return acts.dtype
-
-    def _count(self, latents: SparseLatents, batch_threshold: torch.Tensor | None) -> None:
+    def _count(self, encoded: Encoded) -> None:
+        latents = encoded.latents
         n = latents.acts.shape[0]
         L = len(self.since_fired)
         fired = torch.zeros(L + 1, dtype=torch.bool, device=self.since_fired.device)
         fired[torch.where(latents.acts > 0, latents.indices, L)] = True  # L takes the padding
         self.since_fired.add_(n).masked_fill_(fired[:L], 0)
-        if batch_threshold is not None and n:
-            # Starts at the first batch's value rather than creeping up from 0.
-            started = self.threshold > 0
-            blended = torch.where(started, 0.99 * self.threshold + 0.01 * batch_threshold, batch_threshold)
-            self.threshold.copy_(blended)
+        self.sparsity.after_batch_(encoded, self)
 
     def untie(self) -> GroupCrosscoder:
         """The ordinary crosscoder with the same outputs: latent l·|G| + h is R_h of base latent l.
@@ -316,8 +304,9 @@ class GroupCrosscoder(nn.Module):
         if not (scale > 0 and math.isfinite(scale)):
             raise argument_error("scale", expected="a positive number", got=scale, remedy="Powers of two are exact.")
         residuals = (self.residual_b_enc, self.residual_b_dec) if self.config.tied == "residual" else ()
-        for tensor in (self.b_enc, self.b_dec, self.threshold, *residuals):
+        for tensor in (self.b_enc, self.b_dec, *residuals):
             tensor.div_(scale)
+        self.sparsity.fold_scale_(scale, self)
 
     def residual_share(self) -> torch.Tensor:
         """How far each latent's atoms are from translates of one another: ‖Δ_l‖² / Σ_h‖W_dec[l, h]‖², fp32 [L].

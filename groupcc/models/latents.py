@@ -1,4 +1,4 @@
-"""SparseLatents: which latents are active in each example, and how strongly."""
+"""SparseLatents: which latents are active in each example, and how strongly. Encoded: what encoding knows beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["SparseLatents"]
+__all__ = ["Encoded", "SparseLatents"]
 
 
 class SparseLatents(NamedTuple):
@@ -35,3 +35,19 @@ class SparseLatents(NamedTuple):
         most = max(int((latent_acts > 0).sum(1).max()) if latent_acts.shape[0] else 1, 1)
         values, indices = torch.topk(latent_acts, min(most, latent_acts.shape[1]), dim=1)
         return cls(values, indices)
+
+
+class Encoded(NamedTuple):
+    """What the choice of latents in a batch yields.
+
+    - `latents`: the chosen ones.
+    - `dense` [N, L]: all latent acts, where the choice yields them first; decoding is then one dense product.
+    - `threshold` []: the lowest pre-activation that the batch chose, where the batch decides.
+    - `pre` [N, K]: the pre-activation of each entry of `latents`, where the kind's losses read it. An entry of act 0 is
+      then no padding: its index means something.
+    """
+
+    latents: SparseLatents
+    dense: torch.Tensor | None = None
+    threshold: torch.Tensor | None = None
+    pre: torch.Tensor | None = None

@@ -38,7 +38,7 @@ def encode_maps(
     W_enc, b_enc = crosscoder.W_enc.to(maps.dtype), crosscoder.b_enc.to(maps.dtype)
     pre = ops.orbit_encode(maps, points, W_enc.permute(1, 2, 0), b_enc, interpolation)
     _refuse_not_finite(pre, P)
-    return crosscoder._choose(pre)[0]
+    return crosscoder._choose(pre).latents
 
 
 def _without_orbits(
@@ -53,10 +53,10 @@ def _without_orbits(
     if bias is None:
         pre = ops.orbit_correlate(maps, points, W_enc, group, interpolation) + b_enc[:, None]
         _refuse_not_finite(pre, P)
-        return crosscoder._choose(pre)[0]
+        return crosscoder._choose(pre).latents
     values, poses = ops.orbit_correlate_max(maps, points, W_enc, bias, group, interpolation)
     _refuse_not_finite(values, P)
-    return select_strongest(values, poses, config, crosscoder.threshold, crosscoder.training)[0]
+    return select_strongest(crosscoder, values, poses).latents
 
 
 def _refuse_not_finite(pre: torch.Tensor, P: int) -> None:

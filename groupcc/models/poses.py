@@ -7,9 +7,9 @@ import torch
 from groupcc import ops
 from groupcc.groups import Group
 from groupcc.groups.tables import translation_table
-from groupcc.models.config import CrosscoderConfig
-from groupcc.models.latents import SparseLatents
-from groupcc.models.sparsity import select
+from groupcc.models.dictionary import Dictionary
+from groupcc.models.latents import Encoded, SparseLatents
+from groupcc.models.sparsity import sparsity_of
 
 __all__ = ["autocorrelation", "maxima", "neighbours", "select_poses", "select_strongest"]
 
@@ -43,58 +43,44 @@ def neighbours(W_dec_LGD: torch.Tensor, group: Group, distance: float, similarit
 
 
 @torch.no_grad()
-def maxima(
-    z_NLG: torch.Tensor,
-    near_LG: torch.Tensor,
-    group: Group,
-    config: CrosscoderConfig,
-    threshold: torch.Tensor,
-    training: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The poses l·G + h that are left by non-maximum suppression, falling, as many as `select` could choose: int64 and
-    their z, [N, R]; −inf where an example has fewer."""
+def maxima(cc: Dictionary, z_NLG: torch.Tensor, near_LG: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the poses l·G + h that non-maximum suppression leaves, falling, and their z: int64 and float [N, R].
+
+    R is large enough for all that the sparsity could choose; −inf stands where an example has fewer.
+    """
     N, L, G = z_NLG.shape
-    count = min(config.k, L * G)
-    taken, values = ops.pose_maxima(z_NLG, near_LG, group, count)
-    while config.sparsity != "topk" and N and count < L * G:
-        lowest = values.new_zeros(())
-        if config.sparsity == "batchtopk":
-            lowest = values.flatten().topk(N * config.k).values[-1] if training else threshold.to(values)
-        last = values[:, -1]
-        if bool(((last <= 0) | (last < lowest)).all()):
+    count = min(cc.config.k, L * G)
+    taken, values = ops.pose_maxima(z_NLG, near_LG, cc.group, count)
+    while N and count < L * G:
+        lowest = sparsity_of(cc.config.sparsity).lowest(values, cc)
+        if lowest is None or bool(((values[:, -1] <= 0) | (values[:, -1] < lowest)).all()):
             break
         count = min(2 * count, L * G)
-        taken, values = ops.pose_maxima(z_NLG, near_LG, group, count)
+        taken, values = ops.pose_maxima(z_NLG, near_LG, cc.group, count)
     return taken, values
 
 
-def select_strongest(
-    strongest_NL: torch.Tensor, pose_NL: torch.Tensor, config: CrosscoderConfig, threshold: torch.Tensor, training: bool
-) -> tuple[SparseLatents, None, torch.Tensor | None]:
+def select_strongest(cc: Dictionary, strongest_NL: torch.Tensor, pose_NL: torch.Tensor) -> Encoded:
     """`select_poses` with "max" of each base latent's largest pre-activation and the pose that has it."""
-    latents, _, batch_threshold = select(strongest_NL, config, threshold, training)
-    return latents._replace(poses=pose_NL.gather(1, latents.indices)), None, batch_threshold
+    encoded = sparsity_of(cc.config.sparsity).select(strongest_NL, cc)
+    latents = encoded.latents._replace(poses=pose_NL.gather(1, encoded.latents.indices))
+    return encoded._replace(latents=latents, dense=None)
 
 
-def select_poses(
-    z_NLG: torch.Tensor,
-    W_dec_LGD: torch.Tensor,
-    group: Group,
-    config: CrosscoderConfig,
-    threshold: torch.Tensor,
-    training: bool,
-) -> tuple[SparseLatents, None, torch.Tensor | None]:
-    """Latents with poses from pre-activations z of every base latent in every pose, None, and the batch's threshold.
+def select_poses(cc: Dictionary, z_NLG: torch.Tensor, W_dec_LGD: torch.Tensor) -> Encoded:
+    """Latents with poses from pre-activations z of every base latent in every pose.
 
     "max" takes each base latent in its strongest pose alone; "nms" in every pose that non-maximum suppression leaves
     (the strongest, then the strongest that is no neighbour of one taken, …), so that one base latent may be active
-    several times. Then `select` chooses as config.sparsity says. The gradient of an act goes to the pose selected.
+    several times. Then the sparsity chooses. The gradient of an act goes to the pose selected.
     """
+    config, G = cc.config, cc.group.order
     if config.pose == "max":
-        return select_strongest(*z_NLG.max(2), config, threshold, training)
-    near_LG = neighbours(W_dec_LGD, group, config.pose_distance, config.pose_similarity)
-    taken, values = maxima(z_NLG, near_LG, group, config, threshold, training)
-    found = torch.where(values.isneginf(), values, z_NLG.flatten(1).gather(1, taken))
-    latents, _, batch_threshold = select(found, config, threshold, training)
-    atoms, G = taken.gather(1, latents.indices), group.order
-    return SparseLatents(latents.acts, atoms.div(G, rounding_mode="floor"), atoms % G), None, batch_threshold
+        return select_strongest(cc, *z_NLG.max(2))
+    near_LG = neighbours(W_dec_LGD, cc.group, config.pose_distance, config.pose_similarity)
+    taken, values = maxima(cc, z_NLG, near_LG)
+    left = torch.where(values.isneginf(), values, z_NLG.flatten(1).gather(1, taken))
+    encoded = sparsity_of(config.sparsity).select(left, cc)
+    atoms = taken.gather(1, encoded.latents.indices)
+    latents = SparseLatents(encoded.latents.acts, atoms.div(G, rounding_mode="floor"), atoms % G)
+    return encoded._replace(latents=latents, dense=None)

@@ -9,9 +9,10 @@ import torch
 from groupcc import ops
 from groupcc.groups import Group
 from groupcc.groups.tables import translation_table
+from groupcc.models.auxiliary import share_left
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
-from groupcc.models.sparsity import share_left
+from groupcc.models.sparsity import sparsity_of
 from groupcc.ops.group_blocks import single_blocks
 
 __all__ = [
@@ -69,7 +70,7 @@ def keeps_no_poses(
 
 def gradient_is_sparse(x_NGD: torch.Tensor, W_enc_LGD: torch.Tensor, config: CrosscoderConfig, group: Group) -> bool:
     """Whether gradients are to go to the chosen poses alone (`encode_at`), rather than through all pre-activations."""
-    if config.encoder != "orbit" or config.sparsity == "l1" or not torch.is_grad_enabled():
+    if config.encoder != "orbit" or not sparsity_of(config.sparsity).gradient_is_sparse or not torch.is_grad_enabled():
         return False
     return ops.sparse_gradient_pays(x_NGD, W_enc_LGD, config.k, group)
 

@@ -32,7 +32,7 @@ def untie(crosscoder: GroupCrosscoder) -> GroupCrosscoder:
     untied.W_dec.copy_(tied.translates(W_dec, crosscoder.group) if config.tied is True else W_dec)
     untied.b_enc.copy_(b_enc)
     untied.b_dec.copy_(b_dec.expand(G, -1))
-    untied.threshold.copy_(crosscoder.threshold)
+    untied.sparsity.copy_state_(crosscoder, untied, copies=G)
     untied.since_fired.copy_(crosscoder.since_fired.repeat_interleave(G))
     untied.provenance = dict(crosscoder.provenance)
     return untied.train(crosscoder.training)

@@ -113,7 +113,7 @@ def regress_decoder(
     solution = torch.linalg.solve(gram, moment).float()
     crosscoder.W_enc.copy_(sae.W_enc)
     crosscoder.b_enc.copy_(sae.b_enc)
-    crosscoder.threshold.copy_(sae.threshold)
+    crosscoder.sparsity.copy_state_(sae, crosscoder)
     crosscoder.W_dec.copy_(solution[:L].view(L, G, D))
     crosscoder.b_dec.copy_(solution[L].view(G, D))
     crosscoder.provenance = {"settings": {"train": train_config.resumable_settings(), "data": fingerprint(source)}}

@@ -10,7 +10,7 @@ import torch
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, SparseLatents
 from groupcc.errors import ArgumentError, DataError
-from groupcc.models.sparsity import aux_loss
+from groupcc.models.auxiliary import aux_loss
 
 NAN = math.nan
 
@@ -284,8 +284,8 @@ def test_nan_and_shapes_are_refused_by_name():
     [
         ({"k": 13}, "k: expected at most n_latents = 12"),
         ({"d_in": 0}, "d_in: expected a whole number >= 1"),
-        ({"encoder": "all"}, "encoder: expected one of identity, orbit"),
-        ({"sparsity": "relu"}, "sparsity: expected one of topk, batchtopk, l1"),
+        ({"encoder": "all"}, 'encoder: expected "identity" or "orbit"; got'),
+        ({"sparsity": "relu"}, 'sparsity: expected "topk", "batchtopk" or "l1"; got'),
         ({"sparsity": "l1"}, "l1_coefficient: expected a positive number"),
         ({"group": "Q8"}, "group: expected"),
         ({"aux_k": -1}, "aux_k"),

@@ -156,17 +156,16 @@ def test_neighbours():
 
 def test_suppression():
     """The strongest first, without its neighbours, then the strongest of the rest; equal ones by lower index."""
-    group = groupcc.group("C6")
     z = torch.tensor([[[3.0, 2.0, 1.0, 5.0, 5.0, 1.0], [4.0, 0.0, 0.0, 0.0, 0.0, 4.0]]])
     near = torch.zeros(2, 6, dtype=torch.bool)
     near[0, [0, 1, 5]] = True
     near[1, 0] = True
-    config = crosscoder(group="C6", n_latents=2, k=5, pose="nms").config
-    taken, values = maxima(z, near, group, config, torch.zeros(()), True)
+    made = crosscoder(group="C6", n_latents=2, k=5, pose="nms")
+    taken, values = maxima(made, z, near)
     assert taken.tolist() == [[3, 6, 11, 0, 7]]
     assert values.tolist() == [[5, 4, 4, 3, 0]]
     near[:] = True
-    assert maxima(z, near, group, config, torch.zeros(()), True)[1].tolist() == [[5, 4, *[float("-inf")] * 3]]
+    assert maxima(made, z, near)[1].tolist() == [[5, 4, *[float("-inf")] * 3]]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -177,7 +176,7 @@ def test_suppression_goes_on_while_something_could_be_chosen(sparsity, training)
     made.threshold.fill_(0.5)
     z = torch.zeros(3, 5, 8)
     z[0] = torch.rand(5, 8, generator=torch.Generator().manual_seed(0)) + 1
-    latents, _, _ = select_poses(z, made.W_dec, made.group, made.config, made.threshold, training)
+    latents = select_poses(made, z, made.W_dec).latents
     expected = 6 if sparsity == "batchtopk" and training else 40
     assert int((latents.acts[0] > 0).sum()) == expected
     active = latents.acts > 0
@@ -311,7 +310,7 @@ def test_acts_in_another_dtype_than_the_parameters():
     ("settings", "message"),
     [
         ({"tied": 1}, "tied: expected True, False or"),
-        ({"pose": "best"}, "pose: expected one of max, nms"),
+        ({"pose": "best"}, 'pose: expected "max" or "nms"'),
         ({"tied": False, "pose": "max"}, "n_latents: expected a multiple of |D4| = 8"),
         ({"k": 6}, "k: expected at most n_latents = 5"),
         ({"k": 41, "pose": "nms"}, "k: expected at most n_atoms = 40"),

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, train
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.zoo.planted import match, planted
 
 UNTIED = {"latents": 256, "k": 4, "steps": 1000, "batch_size": 512, "dead_after": 20_000, "resample_every": 0}

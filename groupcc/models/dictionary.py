@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.models.config import CrosscoderConfig
 
@@ -44,3 +46,32 @@ class Dictionary(nn.Module):
         if torch.is_autocast_enabled(device) and acts.dtype == torch.float32:
             return torch.get_autocast_dtype(device)
         return acts.dtype
+
+    def accept(self, acts: torch.Tensor) -> torch.Tensor:
+        """Returns `acts` in the dtype to compute in. ArgumentError if they are not [N, G, D] as the crosscoder's."""
+        G, D = self.W_dec.shape[1:]
+        if acts.dim() != 3 or acts.shape[1:] != (G, D) or not acts.is_floating_point():
+            raise argument_error(
+                "acts",
+                expected=f"a floating-point tensor [N, G, D] = [N, {G}, {D}]",
+                got=f"{acts.dtype} of shape {tuple(acts.shape)}",
+                remedy="Orbits must come from the crosscoder's group and layer.",
+            )
+        return acts.to(self.compute_dtype(acts))
+
+    def check_finite(self, acts: torch.Tensor, seen: torch.Tensor | None = None) -> None:
+        """ArgumentError if `acts` are not finite. `seen`: something smaller that then isn't finite either."""
+        # A sum is finite only if every term is, short of overflow, which the slow look then rules out.
+        if not bool((acts if seen is None else seen).sum(dtype=torch.float32).isfinite()):
+            bad = (~acts.isfinite()).flatten(1).any(1).nonzero().flatten()
+            if bad.numel():
+                raise argument_error(
+                    "acts",
+                    expected="finite numbers",
+                    got=f"NaN or infinity in {bad.numel()} rows, the first of them row {int(bad[0])}",
+                    remedy="Find the images behind these rows; harvest reports them by name.",
+                )
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """Parameters and buffers by name, detached, contiguous, on the CPU."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from groupcc.errors import ArgumentError, DataError
+from groupcc.errors import DataError
 from groupcc.files import atomic_directory, read_json, save_tensors, sha256_file, write_json
-from groupcc.models.config import CrosscoderConfig
+from groupcc.models.dictionary import Dictionary
 
-if TYPE_CHECKING:
-    from groupcc.models.crosscoder import GroupCrosscoder
-
-__all__ = ["CONFIG_FILE", "FORMAT_VERSION", "WEIGHTS_FILE", "in_present_layout", "load", "load_versioned", "save"]
-__all__ += ["write_files"]
+__all__ = [
+    "CONFIG_FILE",
+    "FORMAT_VERSION",
+    "WEIGHTS_FILE",
+    "Stored",
+    "in_present_layout",
+    "read",
+    "save",
+    "write_files",
+]
 
 FORMAT_VERSION = 2
 """2: W_enc is stored as [L, G or 1, D]. 1: as [G or 1, D, L]; the rest is the same."""
@@ -28,14 +33,25 @@ CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "crosscoder.safetensors"
 
 
-def save(crosscoder: GroupCrosscoder, directory: Path) -> Path:
+class Stored(NamedTuple):
+    """What a directory holds: plain values of the configuration, weights in today's layout, and `version`, the format
+    of the files."""
+
+    directory: Path
+    config: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    provenance: dict[str, Any]
+    version: int
+
+
+def save(crosscoder: Dictionary, directory: Path) -> Path:
     """Writes the crosscoder to `directory`, atomically; returns it. ArgumentError where other files are in it."""
     with atomic_directory(directory, own=(CONFIG_FILE, WEIGHTS_FILE)) as temporary:
         write_files(crosscoder, temporary)
     return directory
 
 
-def write_files(crosscoder: GroupCrosscoder, directory: Path) -> None:
+def write_files(crosscoder: Dictionary, directory: Path) -> None:
     """Writes the two files into an existing directory."""
     save_tensors(dict(crosscoder.state()), directory / WEIGHTS_FILE)
     write_json(
@@ -60,15 +76,8 @@ def in_present_layout(tensors: dict[str, torch.Tensor], version: int) -> dict[st
     return {name: convert(name, tensor) for name, tensor in tensors.items()}
 
 
-def load(directory: Path) -> GroupCrosscoder:
-    """Returns the crosscoder in `directory`; DataError if a file is missing, damaged, or of another format."""
-    return load_versioned(directory)[0]
-
-
-def load_versioned(directory: Path) -> tuple[GroupCrosscoder, int]:
-    """Returns the crosscoder in `directory` and the version of its files; errors as `load`."""
-    from groupcc.models.crosscoder import GroupCrosscoder
-
+def read(directory: Path) -> Stored:
+    """Reads what `save` wrote; DataError if a file is missing, damaged, or of another format."""
     config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
     for path in (config_path, weights_path):
         if not path.is_file():
@@ -76,7 +85,7 @@ def load_versioned(directory: Path) -> tuple[GroupCrosscoder, int]:
     try:
         header = read_json(config_path)
         version, architecture = header["format_version"], header["architecture"]
-        config_values, digest = header["config"], header["weights_sha256"]
+        config, digest = header["config"], header["weights_sha256"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{config_path} is damaged ({error!r}). Restore it or save the crosscoder again.") from error
     if version not in READABLE or architecture != ARCHITECTURE:
@@ -87,9 +96,7 @@ def load_versioned(directory: Path) -> tuple[GroupCrosscoder, int]:
     if sha256_file(weights_path) != digest:
         raise DataError(f"{weights_path} is damaged: its SHA-256 is not the recorded one. Restore it from a copy.")
     try:
-        crosscoder = GroupCrosscoder(CrosscoderConfig.from_dict(config_values))
-        crosscoder.load_state_dict(in_present_layout(load_file(weights_path), version))
-    except (ArgumentError, SafetensorError, RuntimeError, TypeError) as error:
+        weights = in_present_layout(load_file(weights_path), version)
+    except SafetensorError as error:
         raise DataError(f"{directory} does not hold a usable crosscoder: {error}") from error
-    crosscoder.provenance = header.get("provenance", {})
-    return crosscoder.eval(), version
+    return Stored(directory, config, weights, header.get("provenance", {}), version)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from groupcc.errors import DataError, GroupccWarning
 from groupcc.files import atomic_directory, canonical_hash, read_json, save_tensors, sha256_file, write_json
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.models.files import CONFIG_FILE, WEIGHTS_FILE, in_present_layout, load_versioned, write_files
+from groupcc.models.files import CONFIG_FILE, WEIGHTS_FILE, in_present_layout, read, write_files
 
 __all__ = ["Checkpoint", "newest", "restore", "write"]
 
@@ -70,11 +70,12 @@ def newest(root: Path) -> Checkpoint | None:
                 raise DataError(f"{STATE_FILE} is damaged")
             if sha256_file(path / OPTIMIZER_FILE) != state["optimizer_sha256"]:
                 raise DataError(f"{OPTIMIZER_FILE} is damaged")
-            crosscoder, version = load_versioned(path)
+            stored = read(path)
+            crosscoder = GroupCrosscoder.from_stored(stored)
             # One digit of it changed makes another crosscoder, not a damaged file.
             if crosscoder.config != CrosscoderConfig.from_dict(state["settings"]["crosscoder"]):
                 raise DataError(f"{CONFIG_FILE} is damaged")
-            optimizer = in_present_layout(load_file(path / OPTIMIZER_FILE), version)
+            optimizer = in_present_layout(load_file(path / OPTIMIZER_FILE), stored.version)
             return Checkpoint(path, crosscoder, optimizer, state)
         except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
             what = error if isinstance(error, (DataError, OSError)) else f"{STATE_FILE} is damaged ({error!r})"

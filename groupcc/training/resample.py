@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc import ops
 from groupcc.models import GroupCrosscoder
-from groupcc.training.initialise import encoder_bias, start_latents_
 
 __all__ = ["CANDIDATES", "POOL", "distinct", "resample_dead_"]
 
@@ -36,15 +34,11 @@ def resample_dead_(
     directions_NGD = directions_NGD / power_N.sqrt()[:, None, None]
     chosen = distinct(directions_NGD, power_N, crosscoder, len(dead))
     latents = dead[: len(chosen)]
-    start_latents_(crosscoder, latents, directions_NGD[chosen])
-    crosscoder.b_enc[latents] = encoder_bias(crosscoder, crosscoder.b_dec)[latents]
-    crosscoder.since_fired[latents] = 0
+    crosscoder.restart_latents_(latents, directions_NGD[chosen])
     live = torch.ones(len(crosscoder.W_dec), dtype=torch.bool, device=dead.device).index_fill_(0, dead, False)
     for name, parameter in crosscoder.named_parameters():
-        if name.endswith("b_dec"):
+        if name in crosscoder.form.without_latents:
             continue
-        if name.startswith("residual_"):
-            parameter.index_fill_(0, latents, 0.0)
         for slot, rows in optimizer.state[parameter].items():
             if rows.dim():
                 rows[latents] = rows[live].mean(0) if slot == "exp_avg_sq" and bool(live.any()) else 0.0
@@ -57,10 +51,7 @@ def distinct(directions_NGD: torch.Tensor, power_N: torch.Tensor, crosscoder: Gr
     tied, is the largest that translates of the two have. So what is most often unexplained comes first, and no two
     latents start alike while something else is left. Ties go to the lower index.
     """
-    if crosscoder.config.tied:
-        cosine_NN = ops.group_correlate(directions_NGD, directions_NGD, crosscoder.group).amax(2)
-    else:
-        cosine_NN = directions_NGD.flatten(1) @ directions_NGD.flatten(1).t()
+    cosine_NN = crosscoder.form.likeness(directions_NGD, crosscoder.group)
     like_NN = cosine_NN.clamp(0, 1).pow(_SHARPNESS) * power_N[:, None]
     covered_N1 = torch.zeros_like(power_N)[:, None]
     left_N = torch.ones(len(power_N), dtype=torch.bool, device=power_N.device)

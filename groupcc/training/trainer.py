@@ -18,7 +18,7 @@ from groupcc.devices import move
 from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error
 from groupcc.files import canonical_hash, directory_lock
 from groupcc.groups.tables import translation_table
-from groupcc.models import GroupCrosscoder, residual
+from groupcc.models import GroupCrosscoder
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import (
@@ -28,13 +28,11 @@ from groupcc.training.data import (
     translate_at_random,
 )
 from groupcc.training.evaluation import evaluate
-from groupcc.training.initialise import initialise_biases, initialise_decoder, measure
+from groupcc.training.initialise import initialise_decoder, measure
 from groupcc.training.metrics import MetricsLog
 from groupcc.training.resample import CANDIDATES, POOL, resample_dead_
 
 __all__ = ["TrainResult", "train"]
-
-BLOCK_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     result takes activations as they are. With decoder norm "unit", the gradient's part along each decoder is
     removed and the norm restored after each step. Dead latents start anew where `config.resample_every` says so
     (`groupcc.training.resample`). A crosscoder tied in part takes its penalty's step after Adam's
-    (`groupcc.models.residual`).
+    (`groupcc.models.forms.residual`).
 
     With `config.out` set, checkpoints go to `out/checkpoints`, metrics to `out/metrics.jsonl`, the result to
     `out/crosscoder`. Called again with the same settings and data it goes on from the newest checkpoint that
@@ -111,7 +109,7 @@ def _train(
         if config.init_W_dec == "examples":
             initialise_decoder(crosscoder, source, train_indices, statistics, config.augment, config.seed)
         crosscoder.normalise_decoder_()
-        initialise_biases(crosscoder, statistics)
+        crosscoder.start_biases_(statistics.centre * statistics.scale)
     loop = _Loop(crosscoder, optimizer, source, train_indices, config, scale, statistics.variance)
     crosscoder.train()
     try:
@@ -201,20 +199,15 @@ class _Loop:
         loss = out.losses["total"]
         self.optimizer.zero_grad()
         loss.backward()
-        if crosscoder.config.tied == "residual":
-            residual.prepare_gradients_(crosscoder)
-        else:
-            self._project_decoder_gradient()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in crosscoder.parameters() if p.grad is not None])
-        if not bool((loss + norm).isfinite()):
-            for name, buffer in crosscoder.named_buffers():
-                buffer.copy_(buffers[name])
-            raise self._bad_batch(step, chosen, f"loss {float(loss.detach()):g}, gradient norm {float(norm):g}")
-        if config.grad_clip and norm > config.grad_clip:
-            torch.nn.utils.clip_grads_with_norm_(crosscoder.parameters(), config.grad_clip, norm)
-        with residual.penalised_step(crosscoder, lr) if crosscoder.config.tied == "residual" else nullcontext():
+        with crosscoder.training_step(lr):
+            norm = torch.nn.utils.get_total_norm([p.grad for p in crosscoder.parameters() if p.grad is not None])
+            if not bool((loss + norm).isfinite()):
+                for name, buffer in crosscoder.named_buffers():
+                    buffer.copy_(buffers[name])
+                raise self._bad_batch(step, chosen, f"loss {float(loss.detach()):g}, gradient norm {float(norm):g}")
+            if config.grad_clip and norm > config.grad_clip:
+                torch.nn.utils.clip_grads_with_norm_(crosscoder.parameters(), config.grad_clip, norm)
             self.optimizer.step()
-        crosscoder.normalise_decoder_()
         log.bar.update()
         done = step + 1
         if config.resamples_after(done):
@@ -264,17 +257,6 @@ class _Loop:
             left = torch.cat([largest, left])
             largest = left[left.flatten(1).square().sum(1).topk(min(CANDIDATES, len(left))).indices]
         resample_dead_(crosscoder, self.optimizer, dead, largest)
-
-    @torch.no_grad()
-    def _project_decoder_gradient(self) -> None:
-        W, gradient = self.crosscoder.W_dec, self.crosscoder.W_dec.grad
-        if self.crosscoder.config.decoder_norm == "unit" and gradient is not None:
-            # On a CPU a few latents at a time: a product of the dictionary's size would go through fresh memory,
-            # whose page faults cost several times the arithmetic.
-            latents = len(W) if W.is_cuda else max(1, BLOCK_BYTES // (W[0].numel() * W.element_size()))
-            for W_block, block in zip(W.split(latents), gradient.split(latents), strict=True):
-                along = (block * W_block).sum((1, 2), keepdim=True)
-                block.addcmul_(along, W_block, value=-1)
 
     def _bad_batch(self, step: int, chosen: torch.Tensor, what: str) -> DataError:
         epoch = step * self.config.batch_size // len(self.indices)

@@ -15,7 +15,6 @@ from groupcc.errors import argument_error, is_whole
 from groupcc.harvesting.plan import resolve
 from groupcc.harvesting.store import OrbitStore
 from groupcc.models import GroupCrosscoder
-from groupcc.models.encoder_rows import encoder_rows
 from groupcc.views.fingerprints import model_fingerprint
 from groupcc.views.layers import evaluation_mode
 from groupcc.views.preprocess import Preprocess, PreprocessLike, parse_preprocess
@@ -106,7 +105,7 @@ def visualize(
     move(resolved.model, device)
     pixels = _preprocess(orbits, preprocess)
     reader = PivotReader(resolved.model, orbits, pixels, channels)
-    W_nHGD, b_nH = (part.detach().float().cpu() for part in encoder_rows(crosscoder, chosen))
+    W_nHGD, b_nH = (part.detach().float().cpu() for part in crosscoder.encoder_rows(chosen))
     group = orbits.group
     reads = list(range(group.order)) if W_nHGD.shape[2] > 1 else [group.identity]
     W_nGD = W_nHGD[:, group.identity].to(reader.device)

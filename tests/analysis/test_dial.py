@@ -11,7 +11,7 @@ from groupcc.analysis import GAP_ERROR, GAP_RATE, Atlas, analyze, find_families,
 from groupcc.errors import ArgumentError
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.zoo.planted import planted
 
 

@@ -10,7 +10,7 @@ from groupcc.analysis import VERDICTS, Atlas, analyze, measure_scaling, scaling
 from groupcc.errors import ArgumentError
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 
 L, K, D = 16, 3, 32
 

@@ -181,13 +181,23 @@ def test_aux_loss_by_its_formula():
 
 
 def test_aux_loss_is_0_where_nothing_is_left_to_explain():
-    W_enc = torch.eye(4, requires_grad=True)
-    dead, W_dec = torch.tensor([False, True, True, False]), torch.ones(4, 2, 2, requires_grad=True)
+    """ê is 2 in every entry: of e = −1 that leaves 9 times its power. Latent 1 is the stronger of the two dead ones."""
+    acts, W_dec = torch.tensor([[2.0]], requires_grad=True), torch.ones(4, 2, 2, requires_grad=True)
+
+    def strongest(latents, k):
+        assert latents.tolist() == [1, 2]
+        assert k == 1
+        return SparseLatents(acts, latents[:1][None])
+
+    def error(latents, target):
+        return (latents.acts[0, 0] * W_dec[latents.indices[0, 0]] - target).square().sum()
+
+    dead = torch.tensor([False, True, True, False])
     for left, expected in ((torch.zeros(1, 2, 2), 0.0), (torch.ones(1, 2, 2), 1.0), (torch.full((1, 2, 2), NAN), NAN)):
-        loss = aux_loss(left, left.square().sum(), torch.full((1, 4), 2.0), W_enc, torch.zeros(4), W_dec, dead, 1)
+        loss = aux_loss(left, left.square().sum(), dead, 1, strongest, error)
         same = loss.isnan() if math.isnan(expected) else (loss - 9 * expected).abs() < 1e-5
         assert same
-        gradients = torch.autograd.grad(loss, (W_enc, W_dec))
+        gradients = torch.autograd.grad(loss, (acts, W_dec))
         assert all(g.isfinite().all() for g in gradients) or math.isnan(expected)
 
 

@@ -8,9 +8,10 @@ from helpers.tied_samples import crosscoder, orbits
 
 import groupcc
 from groupcc.groups.tables import translation_table
-from groupcc.models import GroupCrosscoder, tied
-from groupcc.models.poses import autocorrelation, maxima, neighbours, select_poses
-from groupcc.models.tied import translates
+from groupcc.models import GroupCrosscoder
+from groupcc.models.forms.encodings import GroupEncoding
+from groupcc.models.forms.poses import autocorrelation, maxima, neighbours
+from groupcc.models.forms.tied import translates
 from groupcc.zoo.planted import match, planted
 
 
@@ -161,11 +162,11 @@ def test_suppression():
     near[0, [0, 1, 5]] = True
     near[1, 0] = True
     made = crosscoder(group="C6", n_latents=2, k=5, pose="nms")
-    taken, values = maxima(made, z, near)
+    taken, values = maxima(made, made.sparsity, z, near)
     assert taken.tolist() == [[3, 6, 11, 0, 7]]
     assert values.tolist() == [[5, 4, 4, 3, 0]]
     near[:] = True
-    assert maxima(made, z, near)[1].tolist() == [[5, 4, *[float("-inf")] * 3]]
+    assert maxima(made, made.sparsity, z, near)[1].tolist() == [[5, 4, *[float("-inf")] * 3]]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -176,7 +177,7 @@ def test_suppression_goes_on_while_something_could_be_chosen(sparsity, training)
     made.threshold.fill_(0.5)
     z = torch.zeros(3, 5, 8)
     z[0] = torch.rand(5, 8, generator=torch.Generator().manual_seed(0)) + 1
-    latents = select_poses(made, z, made.W_dec).latents
+    latents = made.form.selection.select(made, z, lambda: made.W_dec).latents
     expected = 6 if sparsity == "batchtopk" and training else 40
     assert int((latents.acts[0] > 0).sum()) == expected
     active = latents.acts > 0
@@ -263,13 +264,17 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
     """Losses and gradients with `encode_at`, and without; the dead ones' too. A residual always goes without."""
     pytest.importorskip("groupcc._C")
     found, chosen, through_all = [], [], []
-    encode_at = tied.encode_at
-    monkeypatch.setattr(tied, "encode_at", lambda *args: chosen.append(args[3]) or encode_at(*args))
+    encode_at, correlate = groupcc.ops.group_encode_at, groupcc.ops.group_correlate
+
+    def correlated(*args):
+        through_all.append(correlate(*args))
+        return through_all[-1]
+
+    monkeypatch.setattr(groupcc.ops, "group_encode_at", lambda *a, **b: chosen.append(a[3]) or encode_at(*a, **b))
+    monkeypatch.setattr(groupcc.ops, "group_correlate", correlated)
     for backend in ("auto", "reference"):
         settings = {"n_latents": 20, "k": 1, "dead_after": 5, "aux_k": 2, "aux_coefficient": 3.0, "pose_distance": 0.0}
         made = crosscoder(tied=kind, pose=pose, sparsity=sparsity, **settings).double().train(training)
-        pre_acts = made.pre_acts
-        made.pre_acts = lambda acts, of=pre_acts: through_all.append(of(acts)) or through_all[-1]
         made.threshold.fill_(0.5)
         acts = orbits(made).double().requires_grad_()
         with groupcc.ops.use_backend(backend):
@@ -278,8 +283,8 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
         found.append([*losses.values(), acts.grad, *(parameter.grad for parameter in made.parameters())])
     assert len(chosen) == (0 if kind == "residual" else 2 if training else 1)
     # The strongest poses alone, where no gradient goes through all of them, take no pre-activations in memory.
-    formed = [] if kind is True and pose == "max" else [kind == "residual"]
-    assert [pre.requires_grad for pre in through_all] == [*formed, True]
+    formed = [] if pose == "max" else [False]
+    assert [pre.requires_grad for pre in through_all] == ([] if kind == "residual" else [*formed, True])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -288,12 +293,11 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
 def test_the_strongest_come_without_gradients_that_encode_at_has(chosen):
     pytest.importorskip("groupcc._C")
     made = crosscoder()
-    given = orbits(made), made.W_enc, made.b_enc, made.group, made.config, None, chosen
     with groupcc.ops.use_backend("auto"):
-        values, poses = tied.strongest(*given)
+        values, poses = GroupEncoding(made, orbits(made), made.config.k).strongest(chosen)
     assert not values.requires_grad
     with groupcc.ops.use_backend("reference"):
-        expected, at = tied.strongest(*given)
+        expected, at = GroupEncoding(made, orbits(made), made.config.k).strongest(chosen)
     assert expected.requires_grad
     torch.testing.assert_close(values, expected.detach())
     assert torch.equal(poses, at)

@@ -12,7 +12,7 @@ import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze
 from groupcc.errors import ArgumentError
 from groupcc.groups.tables import translation_table
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.training import trainer
 from groupcc.training.resample import distinct, resample_dead_
 from groupcc.zoo.planted import match, planted

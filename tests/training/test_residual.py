@@ -11,7 +11,7 @@ from helpers.training_samples import D, G, data, same, settings
 
 import groupcc
 from groupcc.errors import ArgumentError
-from groupcc.models.residual import shared
+from groupcc.models.forms.residual import shared
 from groupcc.training import trainer
 from groupcc.zoo.planted import match, planted
 

@@ -12,7 +12,7 @@ from groupcc.analysis import autocorrelation
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
 from groupcc.groups.images import transform_images
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.zoo import known_bank
 from groupcc.zoo.bank import RIVALRY
 from groupcc.zoo.photographs import photographs

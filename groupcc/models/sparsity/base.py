@@ -84,11 +84,14 @@ class Sparsity:
         return {}
 
     def after_batch_(self, encoded: Encoded, cc: Dictionary) -> None:
-        """After the forward pass of a training batch, without gradients."""
+        """Updates the kind's state with a training batch."""
 
     def fold_scale_(self, scale: float, cc: Dictionary) -> None:
         """The kind's part of `GroupCrosscoder.fold_scale_`."""
         cc.threshold.div_(scale)
+
+    def reset_(self, latents_M: torch.Tensor, cc: Dictionary) -> None:
+        """What of the kind's state starts anew with these latents."""
 
     def copy_state_(self, source: Dictionary, target: Dictionary, copies: int = 1) -> None:
         """Takes over another crosscoder's state; latent l of `source` is the latents l·copies + … of `target`."""

@@ -34,6 +34,7 @@ class BatchTopK(Sparsity):
             return values_NR.flatten().topk(len(values_NR) * cc.config.k).values[-1]
         return cc.threshold.to(values_NR)
 
+    @torch.no_grad()
     def after_batch_(self, encoded: Encoded, cc: Dictionary) -> None:
         threshold = encoded.threshold
         if threshold is None or not len(encoded.latents.acts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from groupcc.models.latents import SparseLatents
 
@@ -12,13 +13,13 @@ __all__ = ["aux_loss"]
 
 
 def aux_loss(
-    residual_NGD: torch.Tensor,
-    power: torch.Tensor,
-    dead_L: torch.Tensor,
+    residual_NGD: Tensor,
+    power: Tensor,
+    dead_L: Tensor,
     aux_k: int,
-    strongest: Callable[[torch.Tensor, int], SparseLatents],
-    error: Callable[[SparseLatents, torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
+    strongest: Callable[[Tensor, int], SparseLatents],
+    error: Callable[[SparseLatents, Tensor], Tensor],
+) -> Tensor:
     """Returns ‖e − ê‖² / ‖e‖², a scalar, where ê decodes the aux_k strongest dead latents and e = −residual is held
     fixed.
 

@@ -20,7 +20,7 @@ from groupcc.models.auxiliary import aux_loss
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.dictionary import Dictionary
 from groupcc.models.forms.base import Form
-from groupcc.models.latents import SparseLatents
+from groupcc.models.latents import Decoder, SparseLatents
 from groupcc.models.sparsity.base import ForwardPass, Sparsity
 
 __all__ = ["CrosscoderOutput", "GroupCrosscoder"]
@@ -132,14 +132,16 @@ class GroupCrosscoder(Dictionary):
     def decode(self, latents: SparseLatents) -> torch.Tensor:
         """Reconstruction [N, G, D]."""
         W_dec, b_dec = self.form.decoder(self)
-        return self.form.decode(self, latents, W_dec.to(latents.acts.dtype), b_dec.to(latents.acts.dtype))
+        return self.form.decode(self, latents, Decoder(W_dec.to(latents.acts.dtype), b_dec.to(latents.acts.dtype)))
 
-    def forward(self, acts: torch.Tensor) -> CrosscoderOutput:
+    def forward(self, acts: torch.Tensor, progress: float = 1.0) -> CrosscoderOutput:
         """Reconstruction, latents and losses of acts [N, G, D] (fp32, or what autocast makes of it).
 
         total = mean (â − a)² + the sparsity's losses times their weights + aux_coefficient·aux. In training mode
         `since_fired` and what the sparsity keeps of batches are updated. ArgumentError for wrong shapes, and for NaN or
         infinity in `acts`, naming the first bad row.
+
+        `progress`: the share of training that is done, for weights of losses that rise over training.
         """
         acts = self.accept(acts)
         form, config, sparsity = self.form, self.config, self.sparsity
@@ -148,34 +150,31 @@ class GroupCrosscoder(Dictionary):
         latents = encoded.latents
         acts = acts.to(latents.acts.dtype)
         W_dec, b_dec = form.decoder(self)
-        decoder = W_dec.to(acts.dtype), b_dec.to(acts.dtype)
-        error, left = form.encoded_loss(self, encoded, *decoder, acts)
+        decoder = Decoder(W_dec.to(acts.dtype), b_dec.to(acts.dtype))
+        error, left = form.encoded_loss(self, encoded, decoder, acts)
         losses = {"reconstruction": error / acts.numel()}
         losses["total"] = losses["reconstruction"]
 
-        def error_of(others: SparseLatents, target: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-            return form.decode_loss(self, others, decoder[0], bias, target)[0]
+        def error_of(others: SparseLatents, target: torch.Tensor, decoder: Decoder) -> torch.Tensor:
+            return form.decode_loss(self, others, decoder, target)[0]
 
-        decode_error = partial(error_of, target=acts, bias=decoder[1])
-        seen = ForwardPass(encoded, form.rows(self, latents), W_dec, acts, left, decode_error)
+        decode_error = partial(error_of, target=acts, decoder=decoder)
+        seen = ForwardPass(encoded, partial(form.rows, self, latents), W_dec, acts, left, decode_error, progress)
         for name, (value, weight) in sparsity.losses(seen, self).items():
             losses[name] = value
             losses["total"] = losses["total"] + weight * value
         if self.training:
-            sparsity.after_batch_(encoded, self)
-            self._count(latents)
+            with torch.no_grad():
+                sparsity.after_batch_(encoded, self)
+                fired = torch.zeros(config.n_latents + 1, dtype=torch.bool, device=self.since_fired.device)
+                fired[torch.where(latents.acts > 0, latents.indices, config.n_latents)] = True  # the last: padding
+                self.since_fired.add_(len(acts)).masked_fill_(fired[:-1], 0)
             if config.aux_k and config.aux_coefficient:
                 dead = self.since_fired >= config.dead_after
-                losses["aux"] = aux_loss(left, error, dead, config.aux_k, reading.strongest, error_of)
+                aux_error = partial(error_of, decoder=decoder._replace(b_dec=None))
+                losses["aux"] = aux_loss(left, error, dead, config.aux_k, reading.strongest, aux_error)
                 losses["total"] = losses["total"] + config.aux_coefficient * losses["aux"]
         return CrosscoderOutput(latents, losses, acts, left)
-
-    @torch.no_grad()
-    def _count(self, latents: SparseLatents) -> None:
-        L = len(self.since_fired)
-        fired = torch.zeros(L + 1, dtype=torch.bool, device=self.since_fired.device)
-        fired[torch.where(latents.acts > 0, latents.indices, L)] = True  # L takes the padding
-        self.since_fired.add_(len(latents.acts)).masked_fill_(fired[:L], 0)
 
     # Training
 
@@ -198,8 +197,8 @@ class GroupCrosscoder(Dictionary):
         self.sparsity.reset_(latents, self)
         self.since_fired[latents] = 0
 
-    def training_step(self, lr: float) -> AbstractContextManager[None]:
-        """Around clipping and the optimizer's step at this learning rate, after the backward pass.
+    def training_step(self, lr: float) -> AbstractContextManager[list[torch.Tensor]]:
+        """Around clipping and the optimizer's step at this learning rate, after the backward pass; gives the gradients.
 
         Before them what constraints forbid is taken from the gradients, after them parameters are brought back to the
         constraints. If an exception leaves the block, parameters stay as they are.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
@@ -32,22 +32,27 @@ class Dictionary(nn.Module):
     residual_W_dec: nn.Parameter
     residual_b_enc: nn.Parameter
     residual_b_dec: nn.Parameter
-    threshold: torch.Tensor
-    since_fired: torch.Tensor
+    threshold: Tensor
+    since_fired: Tensor
 
     @property
     def encoder_gain(self) -> float:
         """W_enc over W_dec at the start: block 0 holds 1/|G| of a latent's power, and both encoders start alike."""
         return 1.0 if self.config.encoder == "orbit" else float(self.group.order)
 
-    def compute_dtype(self, acts: torch.Tensor) -> torch.dtype:
+    @property
+    def dead(self) -> Tensor:
+        """Which latents have not fired for `config.dead_after` examples or more of training, bool [L]."""
+        return self.since_fired >= self.config.dead_after
+
+    def compute_dtype(self, acts: Tensor) -> torch.dtype:
         """Returns the dtype to compute in. Autocast knows PyTorch's own products, not the ops of this library."""
         device = acts.device.type
         if torch.is_autocast_enabled(device) and acts.dtype == torch.float32:
             return torch.get_autocast_dtype(device)
         return acts.dtype
 
-    def accept(self, acts: torch.Tensor) -> torch.Tensor:
+    def accept(self, acts: Tensor) -> Tensor:
         """Returns `acts` in the dtype to compute in. ArgumentError if they are not [N, G, D] as the crosscoder's."""
         G, D = self.W_dec.shape[1:]
         if acts.dim() != 3 or acts.shape[1:] != (G, D) or not acts.is_floating_point():
@@ -59,7 +64,7 @@ class Dictionary(nn.Module):
             )
         return acts.to(self.compute_dtype(acts))
 
-    def check_finite(self, acts: torch.Tensor, seen: torch.Tensor | None = None) -> None:
+    def check_finite(self, acts: Tensor, seen: Tensor | None = None) -> None:
         """ArgumentError if `acts` are not finite. `seen`: something smaller that then isn't finite either."""
         # A sum is finite only if every term is, short of overflow, which the slow look then rules out.
         if not bool((acts if seen is None else seen).sum(dtype=torch.float32).isfinite()):
@@ -72,6 +77,6 @@ class Dictionary(nn.Module):
                     remedy="Find the images behind these rows; harvest reports them by name.",
                 )
 
-    def state(self) -> Mapping[str, torch.Tensor]:
+    def state(self) -> Mapping[str, Tensor]:
         """Parameters and buffers by name, detached, contiguous, on the CPU."""
         return {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}

@@ -1,12 +1,13 @@
-"""SparseLatents: which latents are active in each example, and how strongly. Encoded: what encoding knows beside it."""
+"""What goes from the encoder to the decoder: SparseLatents, what is known beside them, and what decoding reads."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-__all__ = ["Encoded", "SparseLatents"]
+__all__ = ["Decoder", "Encoded", "SparseLatents"]
 
 
 class SparseLatents(NamedTuple):
@@ -16,21 +17,21 @@ class SparseLatents(NamedTuple):
     crosscoder `indices` are base latents and `poses` int64 [N, K] the elements in which they are present; else None.
     """
 
-    acts: torch.Tensor
-    indices: torch.Tensor
-    poses: torch.Tensor | None = None
+    acts: Tensor
+    indices: Tensor
+    poses: Tensor | None = None
 
-    def to_dense(self, n_latents: int) -> torch.Tensor:
+    def to_dense(self, n_latents: int) -> Tensor:
         """Latent acts [N, L]; of a base latent active in several poses, their sum."""
         return self.acts.new_zeros(self.acts.shape[0], n_latents).scatter_add(1, self.indices, self.acts)
 
     @property
-    def l0(self) -> torch.Tensor:
+    def l0(self) -> Tensor:
         """Number of active latents of each example, int64 [N]."""
         return (self.acts > 0).sum(1)
 
     @classmethod
-    def from_dense(cls, latent_acts: torch.Tensor) -> SparseLatents:
+    def from_dense(cls, latent_acts: Tensor) -> SparseLatents:
         """From latent acts [N, L]; K is the largest number active in one example (at least 1)."""
         most = max(int((latent_acts > 0).sum(1).max()) if latent_acts.shape[0] else 1, 1)
         values, indices = torch.topk(latent_acts, min(most, latent_acts.shape[1]), dim=1)
@@ -48,6 +49,13 @@ class Encoded(NamedTuple):
     """
 
     latents: SparseLatents
-    dense: torch.Tensor | None = None
-    threshold: torch.Tensor | None = None
-    pre: torch.Tensor | None = None
+    dense: Tensor | None = None
+    threshold: Tensor | None = None
+    pre: Tensor | None = None
+
+
+class Decoder(NamedTuple):
+    """What decoding reads: `W_dec` [R, G, D], a row for each latent or atom, and `b_dec` [G or 1, D], None for 0."""
+
+    W_dec: Tensor
+    b_dec: Tensor | None

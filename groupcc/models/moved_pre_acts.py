@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from groupcc.models.crosscoder import GroupCrosscoder
 
@@ -17,14 +18,14 @@ AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
 @torch.no_grad()
 def moved_pre_acts(
     crosscoder: GroupCrosscoder,
-    acts_NGD: torch.Tensor,
-    latents_P: torch.Tensor,
-    poses_P: torch.Tensor | None = None,
+    acts_NGD: Tensor,
+    latents_P: Tensor,
+    poses_P: Tensor | None = None,
     *,
-    rows_P: torch.Tensor | None = None,
+    rows_P: Tensor | None = None,
     moves: Literal["input", "atom"] = "input",
-    elements: torch.Tensor | None = None,
-) -> torch.Tensor:
+    elements: Tensor | None = None,
+) -> Tensor:
     """[P, elements] of P pairs of an orbit a and a latent l, of a tied crosscoder an atom (l, p):
 
         moves="input":  pre(h) = Σ_g ⟨W_lp[g], a_{gh}⟩ + b_lp,  what it makes of R_h a, the orbit of the image moved;
@@ -53,13 +54,13 @@ def moved_pre_acts(
 
 def _pre_acts(
     crosscoder: GroupCrosscoder,
-    acts_PGD: torch.Tensor,
-    latents_P: torch.Tensor,
-    poses_P: torch.Tensor | None,
+    acts_PGD: Tensor,
+    latents_P: Tensor,
+    poses_P: Tensor | None,
     moves: str,
-    elements: torch.Tensor,
-    cayley: torch.Tensor,
-) -> torch.Tensor:
+    elements: Tensor,
+    cayley: Tensor,
+) -> Tensor:
     reads = 1 if crosscoder.config.encoder == "identity" else len(cayley)
     W, b_P = crosscoder.form.encoder_rows(crosscoder, latents_P, poses_P if moves == "input" else None)
     W, b_P = W.to(acts_PGD.dtype), b_P.to(acts_PGD.dtype)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from groupcc import ops
 from groupcc.errors import ArgumentError, argument_error
@@ -16,7 +16,7 @@ from groupcc.models.config import CrosscoderConfig
 from groupcc.models.dictionary import Dictionary
 from groupcc.models.forms.encodings import Reading
 from groupcc.models.forms.poses import PoseSelection
-from groupcc.models.latents import Encoded, SparseLatents
+from groupcc.models.latents import Decoder, Encoded, SparseLatents
 
 __all__ = ["Atoms", "Form", "not_tied", "penalty_error"]
 
@@ -28,10 +28,10 @@ class Atoms(NamedTuple):
     """Every atom as the latent of an untied crosscoder: A = n_latents · n_poses of them, that of latent l in pose h the
     (l·H + h)-th. `W_enc` [A, G or 1, D], `b_enc` [A], `W_dec` [A, G, D], `b_dec` [G or 1, D]."""
 
-    W_enc: torch.Tensor
-    b_enc: torch.Tensor
-    W_dec: torch.Tensor
-    b_dec: torch.Tensor
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
 
 
 class Form:
@@ -101,7 +101,7 @@ class Form:
         """How many blocks b_dec has."""
         return group.order
 
-    def add_parameters(self, cc: Dictionary, W_dec_LGD: torch.Tensor) -> None:
+    def add_parameters(self, cc: Dictionary, W_dec_LGD: Tensor) -> None:
         """Registers the parameters: these decoders, their transpose as the encoder, biases of 0."""
         L, _, D = W_dec_LGD.shape
         cc.W_dec = nn.Parameter(W_dec_LGD)
@@ -110,96 +110,84 @@ class Form:
         cc.b_enc = nn.Parameter(torch.zeros(L))
         cc.b_dec = nn.Parameter(torch.zeros(self.bias_blocks(cc.group), D))
 
-    def biases(self, cc: Dictionary) -> list[torch.Tensor]:
+    def biases(self, cc: Dictionary) -> list[Tensor]:
         """The parameters that scale with the activations."""
         return [cc.b_enc, cc.b_dec]
 
-    def start_biases_(self, cc: Dictionary, centre_GD: torch.Tensor) -> None:
+    def start_biases_(self, cc: Dictionary, centre_GD: Tensor) -> None:
         """b_dec = the centre, and b_enc such that the encoder reads activations about it."""
         centre = centre_GD.to(cc.b_dec)
         cc.b_dec.copy_(centre)
         cc.b_enc.copy_(self.encoder_bias(cc, centre))
 
-    def encoder_bias(self, cc: Dictionary, centre: torch.Tensor) -> torch.Tensor:
+    def encoder_bias(self, cc: Dictionary, centre: Tensor) -> Tensor:
         """Returns b_enc [L] such that the encoder reads activations about `centre`, in the shape of b_dec."""
         return -torch.einsum("gd,lgd->l", centre[: cc.W_enc.shape[1]], cc.W_enc)
 
-    def start_latents_(self, cc: Dictionary, latents_M: torch.Tensor, directions_MGD: torch.Tensor) -> None:
+    def start_latents_(self, cc: Dictionary, latents_M: Tensor, directions_MGD: Tensor) -> None:
         """W_dec of these latents = `directions`, and W_enc their transpose, as at the start."""
         directions = directions_MGD.to(cc.W_dec)
         latents = latents_M.to(directions.device)
         cc.W_dec[latents] = directions
         cc.W_enc[latents] = directions[:, : cc.W_enc.shape[1]] * cc.encoder_gain
 
-    def reset_(self, cc: Dictionary, latents_M: torch.Tensor) -> None:
+    def reset_(self, cc: Dictionary, latents_M: Tensor) -> None:
         """What else starts anew with these latents: b_enc, about b_dec."""
         cc.b_enc[latents_M] = self.encoder_bias(cc, cc.b_dec)[latents_M]
 
     # Encoding
 
-    def pre_acts(self, cc: Dictionary, acts_NGD: torch.Tensor) -> torch.Tensor:
+    def pre_acts(self, cc: Dictionary, acts_NGD: Tensor) -> Tensor:
         """See `GroupCrosscoder.pre_acts`."""
         raise NotImplementedError
 
-    def read(self, cc: Dictionary, acts_NGD: torch.Tensor) -> Reading:
+    def read(self, cc: Dictionary, acts_NGD: Tensor) -> Reading:
         """Returns the encoder at work on this batch."""
         raise NotImplementedError
 
-    def encode_maps(
-        self, cc: Dictionary, maps: torch.Tensor, points: torch.Tensor, interpolation: str
-    ) -> SparseLatents:
+    def encode_maps(self, cc: Dictionary, maps: Tensor, points: Tensor, interpolation: str) -> SparseLatents:
         """See `GroupCrosscoder.encode_maps`."""
         return self.read(cc, cc.accept(ops.orbit_gather(maps, points, interpolation))).encode().latents
 
     # Decoding
 
-    def decoder(self, cc: Dictionary) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the W_dec [R, G, D] and the b_dec that `decode` and `decode_loss` read."""
+    def decoder(self, cc: Dictionary) -> tuple[Tensor, Tensor]:
+        """Returns the W_dec [R, G, D] and the b_dec that `decode` and `decode_loss` read, in the parameters' dtype."""
         return cc.W_dec, cc.b_dec
 
-    def rows(self, cc: Dictionary, latents: SparseLatents) -> torch.Tensor:
+    def rows(self, cc: Dictionary, latents: SparseLatents) -> Tensor:
         """Returns which row of `decoder` each entry of the latents writes, int64 [N, K]."""
         return latents.indices
 
-    def decode(
-        self, cc: Dictionary, latents: SparseLatents, W_dec_RGD: torch.Tensor, b_dec: torch.Tensor
-    ) -> torch.Tensor:
-        """Returns the reconstruction [N, G, D]; W_dec and b_dec as `decoder` has them."""
-        return ops.sparse_decode(latents.acts, self.rows(cc, latents), W_dec_RGD, b_dec)
+    def decode(self, cc: Dictionary, latents: SparseLatents, decoder: Decoder) -> Tensor:
+        """Returns the reconstruction [N, G, D]."""
+        return ops.sparse_decode(latents.acts, self.rows(cc, latents), *decoder)
 
     def decode_loss(
-        self,
-        cc: Dictionary,
-        latents: SparseLatents,
-        W_dec_RGD: torch.Tensor,
-        b_dec: torch.Tensor | None,
-        target_NGD: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns Σ (â − target)², a scalar, and â − target [N, G, D]; W_dec and b_dec as `decoder` has them."""
-        error_G, left = ops.decode_loss(latents.acts, self.rows(cc, latents), W_dec_RGD, b_dec, target_NGD)
+        self, cc: Dictionary, latents: SparseLatents, decoder: Decoder, target_NGD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns Σ (â − target)², a scalar, and â − target [N, G, D]."""
+        error_G, left = ops.decode_loss(latents.acts, self.rows(cc, latents), *decoder, target_NGD)
         return error_G.sum(), left
 
     def encoded_loss(
-        self,
-        cc: Dictionary,
-        encoded: Encoded,
-        W_dec_RGD: torch.Tensor,
-        b_dec: torch.Tensor,
-        target_NGD: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, cc: Dictionary, encoded: Encoded, decoder: Decoder, target_NGD: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """`decode_loss` of what was encoded: one dense product if it is dense."""
         if encoded.dense is None:
-            return self.decode_loss(cc, encoded.latents, W_dec_RGD, b_dec, target_NGD)
-        left = (encoded.dense @ W_dec_RGD.flatten(1)).view_as(target_NGD) + b_dec - target_NGD
+            return self.decode_loss(cc, encoded.latents, decoder, target_NGD)
+        W_dec, b_dec = decoder
+        assert b_dec is not None
+        left = (encoded.dense @ W_dec.flatten(1)).view_as(target_NGD) + b_dec - target_NGD
         return left.to(torch.promote_types(left.dtype, torch.float32)).square().sum(), left
 
     # Training
 
     @contextmanager
-    def training_step(self, cc: Dictionary, lr: float) -> Iterator[None]:
-        """Around clipping and the optimizer's step, see `GroupCrosscoder.training_step`."""
+    def training_step(self, cc: Dictionary, lr: float) -> Iterator[list[Tensor]]:
+        """See `GroupCrosscoder.training_step`."""
         self.prepare_gradients_(cc)
-        yield
+        yield [parameter.grad for parameter in cc.parameters() if parameter.grad is not None]
         self.normalise_(cc)
 
     @torch.no_grad()
@@ -221,7 +209,7 @@ class Form:
             norm = cc.W_dec.flatten(1).norm(dim=1).clamp_min(1e-12)
             cc.W_dec.div_(norm.view(-1, 1, 1))
 
-    def likeness(self, directions_NGD: torch.Tensor, group: Group) -> torch.Tensor:
+    def likeness(self, directions_NGD: Tensor, group: Group) -> Tensor:
         """Returns the cosine of every two of these unit vectors, [N, N]; with poses the largest of their translates."""
         return directions_NGD.flatten(1) @ directions_NGD.flatten(1).t()
 
@@ -231,32 +219,30 @@ class Form:
         """Returns all atoms written out."""
         return Atoms(cc.W_enc, cc.b_enc, cc.W_dec, cc.b_dec)
 
-    def atom_numbers(self, latents: SparseLatents, group: Group) -> torch.Tensor:
+    def atom_numbers(self, latents: SparseLatents, group: Group) -> Tensor:
         """Returns the atom that each entry of the latents is, int64 [N, K]: l·H + pose."""
         return latents.indices
 
-    def atoms_of(self, latents_M: torch.Tensor, group: Group) -> torch.Tensor:
+    def atoms_of(self, latents_M: Tensor, group: Group) -> Tensor:
         """Returns all atoms of these latents, int64 [M·H], latent after latent."""
         return latents_M
 
-    def moved_atoms(self, atoms_M: torch.Tensor, element: int, group: Group) -> torch.Tensor | None:
+    def moved_atoms(self, atoms_M: Tensor, element: int, group: Group) -> Tensor | None:
         """Returns the atom that is R_h of each of these, h = `element`: latent l in pose hp for that in pose p.
 
         None: the form doesn't know, and they have to be looked for.
         """
         return None
 
-    def upright(self, cc: Dictionary) -> tuple[torch.Tensor, torch.Tensor]:
+    def upright(self, cc: Dictionary) -> tuple[Tensor, Tensor]:
         """Returns what atoms and bias write into block e, the upright image's, in fp32: [A, D] and [D]."""
         return cc.W_dec.detach().float()[:, 0], cc.b_dec.detach().float()[0]
 
-    def decoder_rows(self, cc: Dictionary, latents_P: torch.Tensor, poses_P: torch.Tensor | None) -> torch.Tensor:
+    def decoder_rows(self, cc: Dictionary, latents_P: Tensor, poses_P: Tensor | None) -> Tensor:
         """Returns the decoders [P, G, D] of latents, or of the atoms (latent, pose)."""
         return cc.W_dec[latents_P]
 
-    def encoder_rows(
-        self, cc: Dictionary, latents_P: torch.Tensor, poses_P: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def encoder_rows(self, cc: Dictionary, latents_P: Tensor, poses_P: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns W [P, G or 1, D] and b [P] of latents, or of the atoms (latent, pose): pre = Σ_g ⟨a_g, W[·, g]⟩ + b.
 
         The one block of an encoder "identity" reads a_0. Of latents with poses and without `poses_P`: what the poses
@@ -264,7 +250,7 @@ class Form:
         """
         return cc.W_enc[latents_P], cc.b_enc[latents_P]
 
-    def residual_share(self, cc: Dictionary) -> torch.Tensor:
+    def residual_share(self, cc: Dictionary) -> Tensor:
         """See `GroupCrosscoder.residual_share`."""
         raise not_tied('Train one with tied="residual".')
 

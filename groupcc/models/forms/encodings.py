@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from groupcc import ops
 from groupcc.errors import argument_error
@@ -22,7 +23,7 @@ class Reading:
         """Returns the chosen latents. ArgumentError if the activations are not finite."""
         raise NotImplementedError
 
-    def strongest(self, latents_M: torch.Tensor, k: int) -> SparseLatents:
+    def strongest(self, latents_M: Tensor, k: int) -> SparseLatents:
         """Returns the k largest of these latents in each example, each in its strongest pose, with gradients."""
         raise NotImplementedError
 
@@ -33,11 +34,11 @@ class Encoding(Protocol):
     `pre_acts`, and `strongest` of all latents, raise ArgumentError if the activations are not finite.
     """
 
-    def pre_acts(self) -> torch.Tensor:
+    def pre_acts(self) -> Tensor:
         """Returns z [N, L, G]."""
         ...
 
-    def strongest(self, latents: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def strongest(self, latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the largest z over the poses, and the pose that has it, of these latents (None: all): [N, n] each."""
         ...
 
@@ -49,14 +50,14 @@ class Encoding(Protocol):
 class FormedEncoding:
     """An `Encoding` of pre-activations that are in memory, with their gradients."""
 
-    def __init__(self, cc: Dictionary, acts_NGD: torch.Tensor, z_NLG: torch.Tensor) -> None:
+    def __init__(self, cc: Dictionary, acts_NGD: Tensor, z_NLG: Tensor) -> None:
         self.cc, self.acts_NGD, self.z_NLG = cc, acts_NGD, z_NLG
 
-    def pre_acts(self) -> torch.Tensor:
+    def pre_acts(self) -> Tensor:
         self.cc.check_finite(self.acts_NGD)
         return self.z_NLG
 
-    def strongest(self, latents: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def strongest(self, latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if latents is None:
             self.cc.check_finite(self.acts_NGD)
         return _largest(self.z_NLG, latents)
@@ -72,7 +73,7 @@ class GroupEncoding:
     questions to the dispatch of ops stand here and in `MapEncoding` alone.
     """
 
-    def __init__(self, cc: Dictionary, acts_NGD: torch.Tensor, chosen: int | None) -> None:
+    def __init__(self, cc: Dictionary, acts_NGD: Tensor, chosen: int | None) -> None:
         dtype, self.cc, self.group = acts_NGD.dtype, cc, cc.group
         self.acts_NGD, self.W_LGD, self.b_L = acts_NGD, cc.W_enc.to(dtype), cc.b_enc.to(dtype)
         self.gradients_later = (
@@ -80,16 +81,16 @@ class GroupEncoding:
             and torch.is_grad_enabled()
             and ops.sparse_gradient_pays(acts_NGD, self.W_LGD, chosen, self.group)
         )
-        self.z_NLG: torch.Tensor | None = None
+        self.z_NLG: Tensor | None = None
 
-    def pre_acts(self) -> torch.Tensor:
+    def pre_acts(self) -> Tensor:
         if self.z_NLG is None:
             self.cc.check_finite(self.acts_NGD)
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.gradients_later):
                 self.z_NLG = ops.group_correlate(self.acts_NGD, self.W_LGD, self.group) + self.b_L[:, None]
         return self.z_NLG
 
-    def strongest(self, latents: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def strongest(self, latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
         given = self.acts_NGD, self.W_LGD, self.b_L
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.gradients_later):
             if latents is None and not ops.keeps_no_poses(*given, self.group):
@@ -118,17 +119,12 @@ class MapEncoding:
     orbits."""
 
     def __init__(
-        self,
-        cc: Dictionary,
-        maps: torch.Tensor,
-        points: torch.Tensor,
-        interpolation: str,
-        of_acts: Callable[[torch.Tensor], Encoding],
+        self, cc: Dictionary, maps: Tensor, points: Tensor, interpolation: str, of_acts: Callable[[Tensor], Encoding]
     ) -> None:
         self.cc, self.given, self.of_acts = cc, (maps, points, interpolation), of_acts
         self.gathered: Encoding | None = None
 
-    def pre_acts(self) -> torch.Tensor:
+    def pre_acts(self) -> Tensor:
         maps, points, W_LGD, b_L, interpolation = self._cast()
         if not ops.keeps_no_orbits(maps, points, W_LGD, None, self.cc.group, interpolation):
             return self._gather().pre_acts()
@@ -136,7 +132,7 @@ class MapEncoding:
         refuse_maps_not_finite(z_NLG, points.shape[1])
         return z_NLG
 
-    def strongest(self, latents: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def strongest(self, latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
         maps, points, W_LGD, b_L, interpolation = self._cast()
         if latents is not None or not ops.keeps_no_orbits(maps, points, W_LGD, b_L, self.cc.group, interpolation):
             return self._gather().strongest(latents)
@@ -147,7 +143,7 @@ class MapEncoding:
     def with_gradients(self, latents: SparseLatents) -> SparseLatents:
         return latents if self.gathered is None else self.gathered.with_gradients(latents)
 
-    def _cast(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, str]:
+    def _cast(self) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
         (maps, points, interpolation), cc = self.given, self.cc
         dtype = cc.compute_dtype(maps)
         return maps.to(dtype), points, cc.W_enc.to(dtype), cc.b_enc.to(dtype), interpolation
@@ -158,13 +154,13 @@ class MapEncoding:
         return self.gathered
 
 
-def _largest(z_NLG: torch.Tensor, latents: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _largest(z_NLG: Tensor, latents: Tensor | None) -> tuple[Tensor, Tensor]:
     """Returns the largest over poses, of these latents (None: all), and the pose that has it."""
     values, poses = (z_NLG if latents is None else z_NLG[:, latents]).max(2)
     return values, poses
 
 
-def refuse_maps_not_finite(pre: torch.Tensor, P: int) -> None:
+def refuse_maps_not_finite(pre: Tensor, P: int) -> None:
     """ArgumentError if pre-activations [B·P, ...] are not finite, which the maps are to blame for."""
     if bool(pre.sum(dtype=torch.float32).isfinite()):
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from groupcc import ops
 from groupcc.groups import Group
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-def autocorrelation(W_LGD: torch.Tensor, group: Group) -> torch.Tensor:
+def autocorrelation(W_LGD: Tensor, group: Group) -> Tensor:
     """C[l, u] = ⟨W_l, R_u W_l⟩ / ‖W_l‖², [L, G]; 0 for a latent of zeros."""
     gram_LGG = W_LGD.flatten(2) @ W_LGD.flatten(2).transpose(1, 2)
     table = translation_table(group, W_LGD.device)
@@ -36,7 +37,7 @@ def autocorrelation(W_LGD: torch.Tensor, group: Group) -> torch.Tensor:
 
 
 @torch.no_grad()
-def neighbours(W_dec_LGD: torch.Tensor, group: Group, distance: float, similarity: float) -> torch.Tensor:
+def neighbours(W_dec_LGD: Tensor, group: Group, distance: float, similarity: float) -> Tensor:
     """Returns near[l, u], bool [L, G]: whether poses h and hu of base latent l exclude one another.
 
     They do in three cases. u is a rotation by at most `distance` degrees. The cosine of R_u d_l and d_l is at least
@@ -59,9 +60,7 @@ def neighbours(W_dec_LGD: torch.Tensor, group: Group, distance: float, similarit
 
 
 @torch.no_grad()
-def maxima(
-    cc: Dictionary, sparsity: Sparsity, z_NLG: torch.Tensor, near_LG: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def maxima(cc: Dictionary, sparsity: Sparsity, z_NLG: Tensor, near_LG: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the poses l·G + h that non-maximum suppression leaves, falling, and their z: int64 and float [N, R].
 
     R is large enough for all that the sparsity could choose; −inf stands where an example has fewer.
@@ -92,9 +91,7 @@ class PoseSelection:
         """Returns what can be active at once, in words, and how many of them there are."""
         return "n_atoms", n_atoms
 
-    def select(
-        self, cc: Dictionary, z_NLG: torch.Tensor, upright: Callable[[], torch.Tensor], *, by_atom: bool = False
-    ) -> Encoded:
+    def select(self, cc: Dictionary, z_NLG: Tensor, upright: Callable[[], Tensor], *, by_atom: bool = False) -> Encoded:
         """Returns latents with poses. `upright()`: the decoders [L, G, D] of the base latents in pose 0.
 
         `by_atom`: thresholds by latent, if the sparsity has such, are those of the atoms l·G + h, else of the base
@@ -102,17 +99,15 @@ class PoseSelection:
         """
         raise NotImplementedError
 
-    def encode(self, cc: Dictionary, encoding: Encoding, upright: Callable[[], torch.Tensor]) -> Encoded:
+    def encode(self, cc: Dictionary, encoding: Encoding, upright: Callable[[], Tensor]) -> Encoded:
         """`select` of a batch's encoding. ArgumentError if its activations are not finite."""
         return self.select(cc, encoding.pre_acts(), upright)
 
-    def encode_columns(
-        self, cc: Dictionary, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor
-    ) -> Encoded:
+    def encode_columns(self, cc: Dictionary, x_NM: Tensor, W_enc_ML: Tensor, b_enc_L: Tensor) -> Encoded:
         """`select_columns` of x W_enc + b_enc."""
         return self.select_columns(cc, torch.addmm(b_enc_L, x_NM, W_enc_ML))
 
-    def select_columns(self, cc: Dictionary, pre_NL: torch.Tensor) -> Encoded:
+    def select_columns(self, cc: Dictionary, pre_NL: Tensor) -> Encoded:
         """Returns latents of an untied dictionary, of which l·G + h is base latent l in pose h."""
         G = cc.group.order
         z_NLG = pre_NL.unflatten(1, (-1, G))
@@ -128,12 +123,10 @@ class EachLatent(PoseSelection):
     def selectable(self, n_latents: int, n_atoms: int, G: int) -> tuple[str, int]:
         return "n_latents", n_latents
 
-    def encode_columns(
-        self, cc: Dictionary, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor
-    ) -> Encoded:
+    def encode_columns(self, cc: Dictionary, x_NM: Tensor, W_enc_ML: Tensor, b_enc_L: Tensor) -> Encoded:
         return self.sparsity.encode(x_NM, W_enc_ML, b_enc_L, cc)
 
-    def select_columns(self, cc: Dictionary, pre_NL: torch.Tensor) -> Encoded:
+    def select_columns(self, cc: Dictionary, pre_NL: Tensor) -> Encoded:
         return self.sparsity.select(pre_NL, cc)
 
 
@@ -144,17 +137,13 @@ class Strongest(PoseSelection):
         bases = n_atoms // G
         return ("n_latents" if bases == n_latents else "n_latents / |G|"), bases
 
-    def select(
-        self, cc: Dictionary, z_NLG: torch.Tensor, upright: Callable[[], torch.Tensor], *, by_atom: bool = False
-    ) -> Encoded:
+    def select(self, cc: Dictionary, z_NLG: Tensor, upright: Callable[[], Tensor], *, by_atom: bool = False) -> Encoded:
         return self.select_strongest(cc, *z_NLG.max(2), by_atom=by_atom)
 
-    def encode(self, cc: Dictionary, encoding: Encoding, upright: Callable[[], torch.Tensor]) -> Encoded:
+    def encode(self, cc: Dictionary, encoding: Encoding, upright: Callable[[], Tensor]) -> Encoded:
         return self.select_strongest(cc, *encoding.strongest())
 
-    def select_strongest(
-        self, cc: Dictionary, values_NL: torch.Tensor, pose_NL: torch.Tensor, *, by_atom: bool = False
-    ) -> Encoded:
+    def select_strongest(self, cc: Dictionary, values_NL: Tensor, pose_NL: Tensor, *, by_atom: bool = False) -> Encoded:
         """`select` of each base latent's largest pre-activation and the pose that has it."""
         which = None
         if by_atom:
@@ -170,9 +159,7 @@ class Suppressed(PoseSelection):
     The strongest pose of all is taken, then the strongest that is no neighbour of one taken (`neighbours`), and so on.
     """
 
-    def select(
-        self, cc: Dictionary, z_NLG: torch.Tensor, upright: Callable[[], torch.Tensor], *, by_atom: bool = False
-    ) -> Encoded:
+    def select(self, cc: Dictionary, z_NLG: Tensor, upright: Callable[[], Tensor], *, by_atom: bool = False) -> Encoded:
         config, G = cc.config, cc.group.order
         near_LG = neighbours(upright(), cc.group, config.pose_distance, config.pose_similarity)
         taken, values = maxima(cc, self.sparsity, z_NLG, near_LG)
@@ -188,7 +175,7 @@ class PoseReading(Reading):
     """A `Reading` of latents with poses, by an encoding of the batch. `upright` as `PoseSelection.select` has it."""
 
     def __init__(
-        self, cc: Dictionary, selection: PoseSelection, encoding: Encoding, upright: Callable[[], torch.Tensor]
+        self, cc: Dictionary, selection: PoseSelection, encoding: Encoding, upright: Callable[[], Tensor]
     ) -> None:
         self.cc, self.selection, self.encoding, self.upright = cc, selection, encoding, upright
 
@@ -196,7 +183,7 @@ class PoseReading(Reading):
         encoded = self.selection.encode(self.cc, self.encoding, self.upright)
         return encoded._replace(latents=self.encoding.with_gradients(encoded.latents))
 
-    def strongest(self, latents_M: torch.Tensor, k: int) -> SparseLatents:
+    def strongest(self, latents_M: Tensor, k: int) -> SparseLatents:
         values, pose = self.encoding.strongest(latents_M)
         acts, chosen = ops.topk(values, k)
         return self.encoding.with_gradients(SparseLatents(acts, latents_M[chosen], pose.gather(1, chosen)))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from groupcc.errors import is_real
 from groupcc.groups import Group
@@ -32,7 +32,7 @@ RESIDUAL_PENALTY = 0.3
 PREFIX = "residual_"
 
 
-def shared(W_LHGD: torch.Tensor, group: Group) -> torch.Tensor:
+def shared(W_LHGD: Tensor, group: Group) -> Tensor:
     """Returns the mean over poses of R_h⁻¹ W[l, h], [L, G, D]: the base whose translates come nearest to W."""
     table = translation_table(group, W_LHGD.device)
     mean_LGD = torch.zeros_like(W_LHGD[:, 0])
@@ -80,7 +80,7 @@ class Residual(Tied):
     def described(self, config: CrosscoderConfig) -> str:
         return f"{super().described(config)}, residual_penalty={config.residual_penalty:g}"
 
-    def add_parameters(self, cc: Dictionary, W_dec_LGD: torch.Tensor) -> None:
+    def add_parameters(self, cc: Dictionary, W_dec_LGD: Tensor) -> None:
         super().add_parameters(cc, W_dec_LGD)
         L, G, D = W_dec_LGD.shape
         cc.residual_W_dec = nn.Parameter(torch.zeros(L, G, G, D))
@@ -89,10 +89,10 @@ class Residual(Tied):
         cc.residual_b_enc = nn.Parameter(torch.zeros(L, G))
         cc.residual_b_dec = nn.Parameter(torch.zeros(G, D))
 
-    def biases(self, cc: Dictionary) -> list[torch.Tensor]:
+    def biases(self, cc: Dictionary) -> list[Tensor]:
         return [*super().biases(cc), cc.residual_b_enc, cc.residual_b_dec]
 
-    def start_biases_(self, cc: Dictionary, centre_GD: torch.Tensor) -> None:
+    def start_biases_(self, cc: Dictionary, centre_GD: Tensor) -> None:
         # From the tied crosscoder's start 1 − `base_share` of the way to the untied one's, about the centre itself.
         super().start_biases_(cc, centre_GD)
         left = 1 - base_share(_penalty(cc))
@@ -104,30 +104,30 @@ class Residual(Tied):
         cc.residual_b_enc.copy_((b_enc_LG - mean_L1) * left)
         cc.b_enc.copy_(mean_L1[:, 0])
 
-    def reset_(self, cc: Dictionary, latents_M: torch.Tensor) -> None:
+    def reset_(self, cc: Dictionary, latents_M: Tensor) -> None:
         super().reset_(cc, latents_M)
         for name, parameter in cc.named_parameters():
             if name.startswith(PREFIX) and name not in self.without_latents:
                 parameter.index_fill_(0, latents_M, 0.0)
 
-    def encoding(self, cc: Dictionary, acts_NGD: torch.Tensor, *, gradients_later: bool) -> Encoding:
+    def encoding(self, cc: Dictionary, acts_NGD: Tensor, *, gradients_later: bool) -> Encoding:
         dtype = acts_NGD.dtype
         W_AGD, b_A = _encoder(cc)
         x = acts_NGD[:, : W_AGD.shape[1]].flatten(1)
         pre = torch.addmm(b_A.to(dtype), x, W_AGD.flatten(1).to(dtype).t())
         return FormedEncoding(cc, acts_NGD, pre.unflatten(1, (-1, cc.group.order)))
 
-    def upright_decoders(self, cc: Dictionary) -> torch.Tensor:
+    def upright_decoders(self, cc: Dictionary) -> Tensor:
         return cc.W_dec + cc.residual_W_dec[:, 0]
 
     encode_maps = Form.encode_maps
     decode = Form.decode
     decode_loss = Form.decode_loss
 
-    def decoder(self, cc: Dictionary) -> tuple[torch.Tensor, torch.Tensor]:
+    def decoder(self, cc: Dictionary) -> tuple[Tensor, Tensor]:
         return _decoders(cc), cc.b_dec + cc.residual_b_dec
 
-    def rows(self, cc: Dictionary, latents: SparseLatents) -> torch.Tensor:
+    def rows(self, cc: Dictionary, latents: SparseLatents) -> Tensor:
         return self.atom_numbers(latents, cc.group)
 
     @torch.no_grad()
@@ -154,11 +154,9 @@ class Residual(Tied):
                         parameter.grad.mul_(factor**0.5)
 
     @contextmanager
-    def training_step(self, cc: Dictionary, lr: float) -> Iterator[None]:
-        self.prepare_gradients_(cc)
-        with _penalised_step(cc, lr):
-            yield
-        self.normalise_(cc)
+    def training_step(self, cc: Dictionary, lr: float) -> Iterator[list[Tensor]]:
+        with super().training_step(cc, lr) as gradients, _penalised_step(cc, lr):
+            yield gradients
 
     @torch.no_grad()
     def normalise_(self, cc: Dictionary) -> None:
@@ -174,20 +172,17 @@ class Residual(Tied):
             base.copy_(_take_shared(residual, cc.group))
 
     def atoms(self, cc: Dictionary) -> Atoms:
-        W_enc_AGD, b_enc_A = _encoder(cc)
-        return Atoms(W_enc_AGD, b_enc_A, *self.decoder(cc))
+        return Atoms(*_encoder(cc), *self.decoder(cc))
 
-    def upright(self, cc: Dictionary) -> tuple[torch.Tensor, torch.Tensor]:
+    def upright(self, cc: Dictionary) -> tuple[Tensor, Tensor]:
         W_LGD = cc.W_dec.detach().float() + cc.residual_W_dec.detach().float()[:, :, 0]
         bias = cc.b_dec.detach().float()[0] + cc.residual_b_dec.detach().float()[0]
         return W_LGD.flatten(0, 1), bias
 
-    def decoder_rows(self, cc: Dictionary, latents_P: torch.Tensor, poses_P: torch.Tensor | None) -> torch.Tensor:
+    def decoder_rows(self, cc: Dictionary, latents_P: Tensor, poses_P: Tensor | None) -> Tensor:
         return super().decoder_rows(cc, latents_P, poses_P) + cc.residual_W_dec[latents_P, poses_P]
 
-    def encoder_rows(
-        self, cc: Dictionary, latents_P: torch.Tensor, poses_P: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def encoder_rows(self, cc: Dictionary, latents_P: Tensor, poses_P: Tensor | None) -> tuple[Tensor, Tensor]:
         W_PGD, b_P = super().encoder_rows(cc, latents_P, poses_P)
         if poses_P is None:
             return W_PGD, b_P
@@ -195,7 +190,7 @@ class Residual(Tied):
         return (W_PGD if cc.config.encoder == "identity" else W_PGD + cc.residual_W_enc[latents_P, poses_P]), b_P
 
     @torch.no_grad()
-    def residual_share(self, cc: Dictionary) -> torch.Tensor:
+    def residual_share(self, cc: Dictionary) -> Tensor:
         residual = cc.residual_W_dec.detach().clone()
         whole = _decoders(cc).square().view(len(residual), -1).sum(1)
         _take_shared(residual, cc.group)
@@ -203,12 +198,12 @@ class Residual(Tied):
         return (left / whole.clamp_min(torch.finfo(whole.dtype).tiny)).clamp_max(1.0)
 
 
-def _decoders(cc: Dictionary) -> torch.Tensor:
+def _decoders(cc: Dictionary) -> Tensor:
     """Returns R_h d_l + Δ[l, h], [L·G, G, D]."""
     return translates(cc.W_dec, cc.group).add_(cc.residual_W_dec.flatten(0, 1))
 
 
-def _encoder(cc: Dictionary) -> tuple[torch.Tensor, torch.Tensor]:
+def _encoder(cc: Dictionary) -> tuple[Tensor, Tensor]:
     """Returns W_enc [L·G, G or 1, D] and b_enc [L·G] of the atoms, laid out as an untied crosscoder's."""
     b_LG = cc.b_enc[:, None].expand(-1, cc.group.order) + cc.residual_b_enc
     if cc.config.encoder == "orbit":
@@ -241,7 +236,7 @@ def _penalised_step(cc: Dictionary, lr: float) -> Iterator[None]:
         residual.div_(1 + lr * penalty)
 
 
-def _pairs(cc: Dictionary) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _pairs(cc: Dictionary) -> list[tuple[Tensor, Tensor]]:
     """Every base that has a residual, and that: views, latent before pose and block, channel before block for b_dec."""
     pairs = [
         (cc.W_dec, cc.residual_W_dec),
@@ -253,7 +248,7 @@ def _pairs(cc: Dictionary) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(base.detach(), residual.detach()) for base, residual in pairs]
 
 
-def _take_shared(residual: torch.Tensor, group: Group) -> torch.Tensor:
+def _take_shared(residual: Tensor, group: Group) -> Tensor:
     """Takes from `residual`, in place, what its poses share, and returns that in the shape of its base in `_pairs`."""
     if residual.dim() == 2:
         mean = residual.mean(1, keepdim=True)
@@ -271,7 +266,7 @@ def _penalty(cc: Dictionary) -> float:
     return penalty
 
 
-def _remove_along(gradient_LGD: torch.Tensor, W_LGD: torch.Tensor) -> None:
+def _remove_along(gradient_LGD: Tensor, W_LGD: Tensor) -> None:
     """Takes from each gradient, in place, its part along that latent."""
     power = W_LGD.square().sum((1, 2), keepdim=True).clamp_min(torch.finfo(W_LGD.dtype).tiny)
     along = (gradient_LGD * W_LGD).sum((1, 2), keepdim=True) / power

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from groupcc import ops
 from groupcc.groups import Group
@@ -15,13 +16,13 @@ from groupcc.models.dictionary import Dictionary
 from groupcc.models.forms.base import Atoms, Form, penalty_error
 from groupcc.models.forms.encodings import Encoding, FormedEncoding, GroupEncoding, MapEncoding, Reading
 from groupcc.models.forms.poses import PoseReading
-from groupcc.models.latents import SparseLatents
+from groupcc.models.latents import Decoder, SparseLatents
 from groupcc.ops.group_blocks import single_blocks
 
 __all__ = ["Tied", "translates"]
 
 
-def translates(W_LGD: torch.Tensor, group: Group) -> torch.Tensor:
+def translates(W_LGD: Tensor, group: Group) -> Tensor:
     """Returns every R_h of every latent, [L·G, G, D]: that of latent l in pose h is the (l·G + h)-th."""
     return W_LGD[:, translation_table(group, W_LGD.device)].flatten(0, 1)
 
@@ -54,22 +55,23 @@ class Tied(Form):
     def bias_blocks(self, group: Group) -> int:
         return 1
 
-    def start_biases_(self, cc: Dictionary, centre_GD: torch.Tensor) -> None:
+    def start_biases_(self, cc: Dictionary, centre_GD: Tensor) -> None:
         super().start_biases_(cc, centre_GD.to(cc.b_dec).mean(0, keepdim=True))
 
-    def encoder_bias(self, cc: Dictionary, centre: torch.Tensor) -> torch.Tensor:
+    def encoder_bias(self, cc: Dictionary, centre: Tensor) -> Tensor:
         # An encoder "identity" reads the centre in each pose by another block of W_enc: right on average.
         blocks = cc.W_enc.shape[1]
         read = centre.expand(blocks, -1) / (1 if cc.config.encoder == "orbit" else blocks)
         return super().encoder_bias(cc, read)
 
-    def pre_acts(self, cc: Dictionary, acts_NGD: torch.Tensor) -> torch.Tensor:
+    def pre_acts(self, cc: Dictionary, acts_NGD: Tensor) -> Tensor:
         return self.encoding(cc, acts_NGD, gradients_later=False).pre_acts()
 
-    def read(self, cc: Dictionary, acts_NGD: torch.Tensor) -> Reading:
-        return self._reading(cc, self.encoding(cc, acts_NGD, gradients_later=True))
+    def read(self, cc: Dictionary, acts_NGD: Tensor) -> Reading:
+        encoding = self.encoding(cc, acts_NGD, gradients_later=True)
+        return PoseReading(cc, self.selection, encoding, partial(self.upright_decoders, cc))
 
-    def encoding(self, cc: Dictionary, acts_NGD: torch.Tensor, *, gradients_later: bool) -> Encoding:
+    def encoding(self, cc: Dictionary, acts_NGD: Tensor, *, gradients_later: bool) -> Encoding:
         """Returns the encoding of a batch. `gradients_later`: the caller asks for them by `with_gradients`."""
         if cc.config.encoder == "orbit":
             sparse = gradients_later and self.sparsity.gradient_is_sparse
@@ -79,45 +81,34 @@ class Tied(Form):
         z_NA = acts_NGD[:, 0] @ W_AD.t()
         return FormedEncoding(cc, acts_NGD, z_NA.view(-1, len(b_L1), cc.group.order) + b_L1)
 
-    def _reading(self, cc: Dictionary, encoding: Encoding) -> Reading:
-        return PoseReading(cc, self.selection, encoding, partial(self.upright_decoders, cc))
-
-    def upright_decoders(self, cc: Dictionary) -> torch.Tensor:
+    def upright_decoders(self, cc: Dictionary) -> Tensor:
         """Returns the decoders of pose 0, [L, G, D]."""
         return cc.W_dec
 
-    def encode_maps(
-        self, cc: Dictionary, maps: torch.Tensor, points: torch.Tensor, interpolation: str
-    ) -> SparseLatents:
+    def encode_maps(self, cc: Dictionary, maps: Tensor, points: Tensor, interpolation: str) -> SparseLatents:
         if cc.config.encoder != "orbit":
             return super().encode_maps(cc, maps, points, interpolation)
         of_acts = partial(self.encoding, cc, gradients_later=True)
         encoding = MapEncoding(cc, maps, points, interpolation, of_acts)
-        return self._reading(cc, encoding).encode().latents
+        reading = PoseReading(cc, self.selection, encoding, partial(self.upright_decoders, cc))
+        return reading.encode().latents
 
-    def decode(
-        self, cc: Dictionary, latents: SparseLatents, W_dec_RGD: torch.Tensor, b_dec: torch.Tensor
-    ) -> torch.Tensor:
+    def decode(self, cc: Dictionary, latents: SparseLatents, decoder: Decoder) -> Tensor:
         # â[n, g] = Σ_k act · W_dec[index, g·pose] + b_dec, as N·G examples of one block.
-        assert latents.poses is not None
-        N, (_, G, D) = len(latents.acts), W_dec_RGD.shape
-        blocks = single_blocks(latents.acts, latents.indices, latents.poses, W_dec_RGD, cc.group)
-        return ops.sparse_decode(*blocks, b_dec).view(N, G, D)
+        acts, indices, poses = latents
+        assert poses is not None
+        N, (_, G, D) = len(acts), decoder.W_dec.shape
+        blocks = single_blocks(acts, indices, poses, decoder.W_dec, cc.group)
+        return ops.sparse_decode(*blocks, decoder.b_dec).view(N, G, D)
 
     def decode_loss(
-        self,
-        cc: Dictionary,
-        latents: SparseLatents,
-        W_dec_RGD: torch.Tensor,
-        b_dec: torch.Tensor | None,
-        target_NGD: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        assert latents.poses is not None
-        return ops.group_decode_loss(
-            latents.acts, latents.indices, latents.poses, W_dec_RGD, b_dec, target_NGD, cc.group
-        )
+        self, cc: Dictionary, latents: SparseLatents, decoder: Decoder, target_NGD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        acts, indices, poses = latents
+        assert poses is not None
+        return ops.group_decode_loss(acts, indices, poses, *decoder, target_NGD, cc.group)
 
-    def likeness(self, directions_NGD: torch.Tensor, group: Group) -> torch.Tensor:
+    def likeness(self, directions_NGD: Tensor, group: Group) -> Tensor:
         return ops.group_correlate(directions_NGD, directions_NGD, group).amax(2)
 
     def atoms(self, cc: Dictionary) -> Atoms:
@@ -127,28 +118,26 @@ class Tied(Form):
         b_enc_A = cc.b_enc[:, None].expand(-1, cc.group.order).flatten()
         return Atoms(W_enc_AGD, b_enc_A, translates(cc.W_dec, cc.group), cc.b_dec)
 
-    def atom_numbers(self, latents: SparseLatents, group: Group) -> torch.Tensor:
+    def atom_numbers(self, latents: SparseLatents, group: Group) -> Tensor:
         assert latents.poses is not None
         return latents.indices * group.order + latents.poses
 
-    def atoms_of(self, latents_M: torch.Tensor, group: Group) -> torch.Tensor:
+    def atoms_of(self, latents_M: Tensor, group: Group) -> Tensor:
         return (latents_M[:, None] * group.order + torch.arange(group.order, device=latents_M.device)).flatten()
 
-    def moved_atoms(self, atoms_M: torch.Tensor, element: int, group: Group) -> torch.Tensor | None:
+    def moved_atoms(self, atoms_M: Tensor, element: int, group: Group) -> Tensor | None:
         moved = torch.from_numpy(group.cayley[element].copy()).to(atoms_M.device)
         return atoms_M.div(group.order, rounding_mode="floor") * group.order + moved[atoms_M % group.order]
 
-    def upright(self, cc: Dictionary) -> tuple[torch.Tensor, torch.Tensor]:
+    def upright(self, cc: Dictionary) -> tuple[Tensor, Tensor]:
         # Block e of R_h d is block h of d.
         return cc.W_dec.detach().float().flatten(0, 1), cc.b_dec.detach().float()[0]
 
-    def decoder_rows(self, cc: Dictionary, latents_P: torch.Tensor, poses_P: torch.Tensor | None) -> torch.Tensor:
+    def decoder_rows(self, cc: Dictionary, latents_P: Tensor, poses_P: Tensor | None) -> Tensor:
         assert poses_P is not None
         return cc.W_dec[latents_P[:, None], translation_table(cc.group, cc.W_dec.device)[poses_P]]
 
-    def encoder_rows(
-        self, cc: Dictionary, latents_P: torch.Tensor, poses_P: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def encoder_rows(self, cc: Dictionary, latents_P: Tensor, poses_P: Tensor | None) -> tuple[Tensor, Tensor]:
         b_P = cc.b_enc[latents_P]
         if poses_P is None:
             return cc.W_enc[latents_P], b_P
@@ -156,5 +145,5 @@ class Tied(Form):
             return cc.W_enc[latents_P, poses_P][:, None], b_P
         return cc.W_enc[latents_P[:, None], translation_table(cc.group, cc.W_enc.device)[poses_P]], b_P
 
-    def residual_share(self, cc: Dictionary) -> torch.Tensor:
+    def residual_share(self, cc: Dictionary) -> Tensor:
         return torch.zeros_like(cc.b_enc)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.dictionary import Dictionary
@@ -20,18 +21,20 @@ class ForwardPass:
     """A forward pass, as the losses of a sparsity read it.
 
     - `encoded`: what was chosen, `encoded.latents` among it.
-    - `rows` int64 [N, K]: which row of `W_dec` each entry of the latents writes.
+    - `rows()` int64 [N, K]: which row of `W_dec` each entry of the latents writes.
     - `W_dec` [R, G, D]: the decoders of all rows, in the parameters' dtype.
     - `acts` [N, G, D]: the activations. `residual` [N, G, D]: â − a.
     - `decode_error(latents)`: Σ (â − a)², a scalar, of other latents of the same examples, with gradients.
+    - `progress`: the share of training that is done, for weights that rise over training.
     """
 
     encoded: Encoded
-    rows: torch.Tensor
-    W_dec: torch.Tensor
-    acts: torch.Tensor
-    residual: torch.Tensor
-    decode_error: Callable[[SparseLatents], torch.Tensor]
+    rows: Callable[[], Tensor]
+    W_dec: Tensor
+    acts: Tensor
+    residual: Tensor
+    decode_error: Callable[[SparseLatents], Tensor]
+    progress: float
 
 
 class Sparsity:
@@ -60,11 +63,11 @@ class Sparsity:
         """
         crosscoder.register_buffer("threshold", torch.zeros(()))
 
-    def encode(self, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, cc: Dictionary) -> Encoded:
+    def encode(self, x_NM: Tensor, W_enc_ML: Tensor, b_enc_L: Tensor, cc: Dictionary) -> Encoded:
         """Returns `select` of pre = x W_enc + b_enc, column l being latent l. A kind may do without pre in memory."""
         return self.select(torch.addmm(b_enc_L, x_NM, W_enc_ML), cc)
 
-    def select(self, pre_NR: torch.Tensor, cc: Dictionary, which_NR: torch.Tensor | None = None) -> Encoded:
+    def select(self, pre_NR: Tensor, cc: Dictionary, which_NR: Tensor | None = None) -> Encoded:
         """Returns the chosen entries of pre-activations; `indices` are columns.
 
         `which_NR` int64: the latent of each entry, for thresholds by latent; None if column l is latent l. Entries of
@@ -72,14 +75,14 @@ class Sparsity:
         """
         raise NotImplementedError
 
-    def lowest(self, values_NR: torch.Tensor, cc: Dictionary) -> torch.Tensor | None:
+    def lowest(self, values_NR: Tensor, cc: Dictionary) -> Tensor | None:
         """Returns a number below which no entry could be chosen, given the largest entries of each example, falling.
 
         Non-maximum suppression stops there. None: the `config.k` largest of each example are enough.
         """
         return None
 
-    def losses(self, seen: ForwardPass, cc: Dictionary) -> dict[str, tuple[torch.Tensor, float]]:
+    def losses(self, seen: ForwardPass, cc: Dictionary) -> dict[str, tuple[Tensor, float]]:
         """Returns (value, weight) by name; the total loss is the reconstruction error and Σ weight · value."""
         return {}
 
@@ -90,7 +93,7 @@ class Sparsity:
         """The kind's part of `GroupCrosscoder.fold_scale_`."""
         cc.threshold.div_(scale)
 
-    def reset_(self, latents_M: torch.Tensor, cc: Dictionary) -> None:
+    def reset_(self, latents_M: Tensor, cc: Dictionary) -> None:
         """What of the kind's state starts anew with these latents."""
 
     def copy_state_(self, source: Dictionary, target: Dictionary, copies: int = 1) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from groupcc import ops
 from groupcc.models.dictionary import Dictionary
@@ -22,14 +23,14 @@ class BatchTopK(Sparsity):
     not depend on the examples beside it.
     """
 
-    def select(self, pre_NR: torch.Tensor, cc: Dictionary, which_NR: torch.Tensor | None = None) -> Encoded:
+    def select(self, pre_NR: Tensor, cc: Dictionary, which_NR: Tensor | None = None) -> Encoded:
         if cc.training:
             acts, indices, threshold = ops.batchtopk(pre_NR, cc.config.k)
             return Encoded(SparseLatents(acts, indices), threshold=threshold)
         dense = torch.relu(pre_NR) * (pre_NR >= cc.threshold)
         return Encoded(SparseLatents.from_dense(dense), dense=dense)
 
-    def lowest(self, values_NR: torch.Tensor, cc: Dictionary) -> torch.Tensor | None:
+    def lowest(self, values_NR: Tensor, cc: Dictionary) -> Tensor | None:
         if cc.training:
             return values_NR.flatten().topk(len(values_NR) * cc.config.k).values[-1]
         return cc.threshold.to(values_NR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from groupcc.errors import argument_error
 from groupcc.models.config import CrosscoderConfig
@@ -32,19 +33,19 @@ class L1(Sparsity):
                 remedy="Start from 1e-2 and raise it until L0 is what you want.",
             )
 
-    def select(self, pre_NR: torch.Tensor, cc: Dictionary, which_NR: torch.Tensor | None = None) -> Encoded:
+    def select(self, pre_NR: Tensor, cc: Dictionary, which_NR: Tensor | None = None) -> Encoded:
         dense = torch.relu(pre_NR)
         return Encoded(SparseLatents.from_dense(dense), dense=dense)
 
-    def lowest(self, values_NR: torch.Tensor, cc: Dictionary) -> torch.Tensor | None:
+    def lowest(self, values_NR: Tensor, cc: Dictionary) -> Tensor | None:
         return values_NR.new_zeros(())
 
-    def losses(self, seen: ForwardPass, cc: Dictionary) -> dict[str, tuple[torch.Tensor, float]]:
-        penalty = _penalty(seen.encoded.latents.acts, seen.rows, seen.W_dec, cc.config.l1_penalty)
+    def losses(self, seen: ForwardPass, cc: Dictionary) -> dict[str, tuple[Tensor, float]]:
+        penalty = _penalty(seen.encoded.latents.acts, seen.rows(), seen.W_dec, cc.config.l1_penalty)
         return {"l1": (penalty, cc.config.l1_coefficient / (cc.group.order * cc.config.d_in))}
 
 
-def _penalty(acts_NK: torch.Tensor, rows_NK: torch.Tensor, W_dec_RGD: torch.Tensor, penalty: str) -> torch.Tensor:
+def _penalty(acts_NK: Tensor, rows_NK: Tensor, W_dec_RGD: Tensor, penalty: str) -> Tensor:
     """Mean over examples of Σ_l f_l·P(d_l). Scalar."""
     block_norms_RG = W_dec_RGD.norm(dim=-1)
     weight_R = block_norms_RG.sum(-1) if penalty == "block_sum" else block_norms_RG.norm(dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from groupcc import ops
 from groupcc.models.dictionary import Dictionary
@@ -15,8 +15,8 @@ __all__ = ["TopK"]
 class TopK(Sparsity):
     """f = ReLU of the k largest pre-activations of each example; ties go to the lower latent."""
 
-    def encode(self, x_NM: torch.Tensor, W_enc_ML: torch.Tensor, b_enc_L: torch.Tensor, cc: Dictionary) -> Encoded:
+    def encode(self, x_NM: Tensor, W_enc_ML: Tensor, b_enc_L: Tensor, cc: Dictionary) -> Encoded:
         return Encoded(SparseLatents(*ops.encode_topk(x_NM, W_enc_ML, b_enc_L, cc.config.k)))
 
-    def select(self, pre_NR: torch.Tensor, cc: Dictionary, which_NR: torch.Tensor | None = None) -> Encoded:
+    def select(self, pre_NR: Tensor, cc: Dictionary, which_NR: Tensor | None = None) -> Encoded:
         return Encoded(SparseLatents(*ops.topk(pre_NR, cc.config.k)))

@@ -12,6 +12,7 @@ __all__ = [
     "GroupccWarning",
     "argument_error",
     "check_choice",
+    "check_is",
     "check_whole",
     "is_real",
     "is_whole",
@@ -68,3 +69,10 @@ def check_whole(name: str, value: object, minimum: int, remedy: str) -> None:
     """ArgumentError if `value` is not an int of at least `minimum`."""
     if not is_whole(value, minimum):
         raise argument_error(name, expected=f"a whole number >= {minimum}", got=value, remedy=remedy)
+
+
+def check_is(name: str, value: object, kind: type) -> None:
+    """ArgumentError if `value` is not of a class that groupcc exports."""
+    if not isinstance(value, kind):
+        made = f"groupcc.{kind.__name__}(…) makes one."
+        raise argument_error(name, expected=f"a {kind.__name__}", got=type(value).__name__, remedy=made)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from groupcc.models import GroupCrosscoder
+from groupcc.training.data import Batches
 
-__all__ = ["CANDIDATES", "POOL", "distinct", "resample_dead_"]
+__all__ = ["distinct", "largest_residuals", "resample_dead_"]
 
 POOL = 4
 """Residuals of so many batches are looked at."""
@@ -16,6 +17,17 @@ CANDIDATES = 256
 
 # Alikeness falls with this power of the cosine, so that a sum of two missing shapes is like neither of them.
 _SHARPNESS = 4
+
+
+@torch.no_grad()
+def largest_residuals(crosscoder: GroupCrosscoder, batches: Batches, step: int) -> torch.Tensor:
+    """Returns the largest residuals a − â, at most `CANDIDATES`, of `POOL` batches that the step draws: [n, G, D]."""
+    largest = torch.zeros(0, crosscoder.group.order, crosscoder.config.d_in, device=crosscoder.W_dec.device)
+    for acts in batches.drawn(POOL, step):
+        left = acts - crosscoder.decode(crosscoder.encode(acts)).float()
+        left = torch.cat([largest, left])
+        largest = left[left.flatten(1).square().sum(1).topk(min(CANDIDATES, len(left))).indices]
+    return largest
 
 
 @torch.no_grad()

@@ -53,8 +53,8 @@ def test_a_batch_that_diverges_leaves_no_trace(monkeypatch):
     forward = GroupCrosscoder.forward
     calls = []
 
-    def diverging(self, acts):
-        out = forward(self, acts)
+    def diverging(self, acts, **how):
+        out = forward(self, acts, **how)
         calls.append(None)
         if len(calls) == 4:
             out.losses["total"] = out.losses["total"] * float("nan")

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from helpers.workplaces import RUN, workplace  # noqa: F401
+from helpers.workplaces import RUN
 
 import groupcc
 from groupcc.cli import main
@@ -29,7 +29,7 @@ def counted(monkeypatch):
     return made
 
 
-def test_run_checks_once_for_the_same_inputs(workplace, counted, capsys):  # noqa: F811
+def test_run_checks_once_for_the_same_inputs(workplace, counted, capsys):
     file = workplace / "out" / "causal" / "causal.json"
     assert main(SHORT) == 0
     assert not counted
@@ -70,7 +70,7 @@ def test_run_checks_once_for_the_same_inputs(workplace, counted, capsys):  # noq
     assert counted[4]["max_images"] == 2
 
 
-def test_a_page_with_a_check_from_its_file(workplace, counted, capsys):  # noqa: F811
+def test_a_page_with_a_check_from_its_file(workplace, counted, capsys):
     assert main([*SHORT, "--causal", "2"]) == 0
     page = ["report", "--atlas", "out/atlas", "--orbits", "out/orbits", "--out", "page.html"]
     assert main([*page, "--causal", "out/causal/causal.json"]) == 0
@@ -95,13 +95,13 @@ def test_a_page_with_a_check_from_its_file(workplace, counted, capsys):  # noqa:
         (["--causal", "1", "--group", "Q8"], "Q8"),
     ],
 )
-def test_run_refuses_before_the_harvest(workplace, capsys, options, message):  # noqa: F811
+def test_run_refuses_before_the_harvest(workplace, capsys, options, message):
     assert main([*SHORT, *options]) == 2
     assert message in capsys.readouterr().err
     assert not (workplace / "out").exists()
 
 
-def test_a_group_of_two_without_a_check(workplace):  # noqa: F811
+def test_a_group_of_two_without_a_check(workplace):
     assert main([*SHORT, "--group", "C2", "--steps", "2", "--causal", "0"]) == 0
 
 

@@ -1,4 +1,4 @@
-"""Small nets and pictures for the tests of groupcc.activations."""
+"""Small nets and pictures for the tests of views, harvesting and what uses them."""
 
 from __future__ import annotations
 

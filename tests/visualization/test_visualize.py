@@ -293,7 +293,7 @@ def test_the_commands(tmp_path: Path, capsys, monkeypatch) -> None:
     # Of so few examples no latent is clear: the live ones stand in for those.
     live = lambda atlas, limit: [i for i, kind in enumerate(atlas.kinds) if kind != "dead"][:limit]  # noqa: E731
     monkeypatch.setattr("groupcc.report.clear_latents", live)
-    out, model = tmp_path / "run", ["--model", "activations_nets:TinyNet"]
+    out, model = tmp_path / "run", ["--model", "helpers.nets:TinyNet"]
     command = ["run", *model, "--layer", "body", "--images", str(tmp_path / "images"), "--out", str(out), "--group"]
     command += ["D4", "--input-size", "97", "--latents", "6", "--k", "3", "--steps", "3", "--encoder", "orbit"]
     assert main([*command, "--visualize", "-1"]) == 2

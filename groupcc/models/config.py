@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from groupcc.errors import argument_error, check_choice, check_whole, is_real
 from groupcc.groups import group as parse_group
 from groupcc.models.forms import FORMS, POSES, form_kind, form_of
+from groupcc.models.options import Options, fill
 from groupcc.models.sparsity import SPARSITIES
 
 __all__ = ["CrosscoderConfig"]
@@ -30,7 +32,8 @@ class CrosscoderConfig:
     - `d_in`: activation width D. `n_latents`: dictionary size L.
     - `k`: active latents per example ("topk"), or on average over a batch ("batchtopk"); unused by "l1".
     - `encoder`: "identity" reads block 0 only, "orbit" reads all blocks.
-    - `sparsity`: "topk", "batchtopk", or "l1" (ReLU and a penalty).
+    - `sparsity`: how latents are chosen: "topk", "batchtopk", "l1" (ReLU and a penalty), or another kind of
+      `groupcc.models.sparsity`. `sparsity_options`: settings that a kind declares for itself, by name.
     - `l1_coefficient`: λ of the penalty λ·Σ_l f_l·P(d_l); "l1" only, must then be positive.
     - `l1_penalty`: P(d) = Σ_g‖d_g‖ ("block_sum") or ‖d‖ over all blocks ("concat").
     - `aux_k`: dead latents that the auxiliary loss lets explain the residual (Gao et al. 2024); 0 is off; None is
@@ -60,6 +63,7 @@ class CrosscoderConfig:
     sparsity: str = "topk"
     l1_coefficient: float = 0.0
     l1_penalty: Penalty = "block_sum"
+    sparsity_options: Mapping[str, float | tuple[float, ...]] = Options({})
     aux_k: int | None = None
     aux_coefficient: float = 1 / 32
     dead_after: int = 100_000
@@ -82,6 +86,8 @@ class CrosscoderConfig:
             check_choice(name, getattr(self, name), choices, _remedy(name))
         self._check_form()
         self._check_numbers()
+        declared = self.form.sparsity.options
+        object.__setattr__(self, "sparsity_options", fill(self.sparsity, declared, self.sparsity_options))
         count, most = self.form.selectable(self, parse_group(self.group))
         sparsity = self.form.sparsity
         if sparsity.uses_k and self.k > most:
@@ -141,7 +147,10 @@ class CrosscoderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as cfg.json holds them; JSON has no infinity, so that is the text "inf"."""
-        values = dataclasses.asdict(self)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["sparsity_options"] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in self.sparsity_options.items()
+        }
         if self.residual_penalty == float("inf"):
             values["residual_penalty"] = "inf"
         return values

@@ -83,6 +83,10 @@ class Form:
         """H, the poses of a latent: |G| if latents have poses, else 1."""
         return group.order if cls.has_poses else 1
 
+    def together(self, group: Group) -> int:
+        """Returns how many latents in a row are the poses of one: 1 if latents have poses of their own."""
+        return 1 if self.has_poses else self.selection.together(group.order)
+
     def selectable(self, config: CrosscoderConfig, group: Group) -> tuple[str, int]:
         """Returns what can be active at once, in words, and how many of them there are."""
         return self.selection.selectable(config.n_latents, config.n_latents * self.n_poses(group), group.order)

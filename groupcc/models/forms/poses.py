@@ -87,6 +87,10 @@ class PoseSelection:
     def __init__(self, sparsity: Sparsity) -> None:
         self.sparsity = sparsity
 
+    def together(self, G: int) -> int:
+        """Returns how many latents of an untied dictionary in a row are the poses of one."""
+        return G
+
     def selectable(self, n_latents: int, n_atoms: int, G: int) -> tuple[str, int]:
         """Returns what can be active at once, in words, and how many of them there are."""
         return "n_atoms", n_atoms
@@ -119,6 +123,9 @@ class PoseSelection:
 
 class EachLatent(PoseSelection):
     """No poses: each latent of an untied dictionary is chosen for itself."""
+
+    def together(self, G: int) -> int:
+        return 1
 
     def selectable(self, n_latents: int, n_atoms: int, G: int) -> tuple[str, int]:
         return "n_latents", n_latents

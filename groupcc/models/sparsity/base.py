@@ -12,6 +12,7 @@ from torch import Tensor
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.dictionary import Dictionary
 from groupcc.models.latents import Encoded, SparseLatents
+from groupcc.models.options import Option
 
 __all__ = ["ForwardPass", "Sparsity"]
 
@@ -43,6 +44,9 @@ class Sparsity:
     A kind has no state of its own. What it learns or counts are parameters and buffers of the crosscoder that each
     method is given. Subclasses override what differs; the defaults are those of a kind that chooses k latents.
     """
+
+    options: ClassVar[tuple[Option, ...]] = ()
+    """The settings of the kind beside the configuration's fields; `config.sparsity_options` holds their values."""
 
     uses_k: ClassVar[bool] = True
     """Whether `config.k` says how many latents are active."""

@@ -16,6 +16,7 @@ SPARSITIES = {
     "topk": "TopK",
     "batchtopk": "BatchTopK",
     "l1": "L1",
+    "jumprelu": "JumpReLU",
 }
 """Each kind's name, which is also that of its file, and its class there."""
 

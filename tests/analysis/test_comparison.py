@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.report_samples import shape_blocks
 
 import groupcc
 from groupcc.analysis import KINDS
@@ -21,6 +20,7 @@ from groupcc.cli import main
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from helpers.report_samples import shape_blocks
 
 
 def dictionary(shapes: list[tuple[str, int, int]], name: str = "D8", width: int = 24, *, tied: bool = False):

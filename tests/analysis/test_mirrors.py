@@ -7,7 +7,6 @@ import cmath
 import numpy as np
 import pytest
 import torch
-from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 from groupcc.analysis import analyze, find_families, find_mirrors, find_neighbours, find_stabilizers
 from groupcc.analysis.interpolation import interpolate
@@ -16,6 +15,7 @@ from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, Correlations
 from groupcc.analysis.translation import autocorrelation
 from groupcc.groups import group
 from groupcc.groups.tables import translation_table
+from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 D8 = group("D8")
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.training_samples import D, G, Images, data, make, same, settings
 
 import groupcc
 from groupcc.data import Orbits, as_orbits, is_orbits
@@ -15,6 +14,7 @@ from groupcc.data.orbits import TensorOrbits
 from groupcc.errors import ArgumentError
 from groupcc.training.baseline import UprightOrbits
 from groupcc.training.data import describe_examples
+from helpers.training_samples import D, G, Images, data, make, same, settings
 
 ROOT = Path(groupcc.__file__).parent
 

@@ -4,10 +4,6 @@ import math
 
 import pytest
 import torch
-from helpers.residual_samples import disturbed
-from helpers.tied_samples import crosscoder as tied
-from helpers.tied_samples import orbits
-from helpers.training_samples import D, G, L, data, make, same, settings
 
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder
@@ -15,6 +11,10 @@ from groupcc.errors import ArgumentError
 from groupcc.models.forms.poses import neighbours
 from groupcc.models.sparsity.jumprelu import _Active, _Jump
 from groupcc.training import trainer
+from helpers.residual_samples import disturbed
+from helpers.tied_samples import crosscoder as tied
+from helpers.tied_samples import orbits
+from helpers.training_samples import D, G, L, data, make, same, settings
 
 OPTIONS = {"coefficient": 0.01, "threshold": 0.05, "bandwidth": 0.08}
 KIND = {"sparsity": "jumprelu", "sparsity_options": OPTIONS}

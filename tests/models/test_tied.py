@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from helpers.tied_samples import crosscoder, orbits
 
 import groupcc
 from groupcc.groups.tables import translation_table
@@ -13,6 +12,7 @@ from groupcc.models.forms.encodings import GroupEncoding
 from groupcc.models.forms.poses import autocorrelation, maxima, neighbours
 from groupcc.models.forms.tied import translates
 from groupcc.zoo.planted import match, planted
+from helpers.tied_samples import crosscoder, orbits
 
 
 def test_shapes():

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.report_samples import shape_atlas
 
 from groupcc.groups import group
 from groupcc.report import summary
@@ -18,6 +17,7 @@ from groupcc.report.pictures import element_words, heat_map, telling_elements
 from groupcc.report.svg import LEVELS, bar_paths, level, level_class, ring, scale_css
 from groupcc.report.views import select_latents
 from groupcc.report.words import family_words, pose_words, shape_hint, stabilizer_words
+from helpers.report_samples import shape_atlas
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from groupcc.analysis.stabilizers import KINDS, Stabilizer
 from groupcc.analysis.tables import write_rows
 from groupcc.analysis.tuning import Tuning
 from groupcc.errors import argument_error
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 
 if TYPE_CHECKING:
     from groupcc.models import CrosscoderConfig
@@ -72,7 +72,7 @@ class Atlas:
     """
 
     config: CrosscoderConfig
-    group: Group
+    group: PlanarGroup
     autocorrelation: torch.Tensor
     block_norms: torch.Tensor
     stabilizers: list[Stabilizer]

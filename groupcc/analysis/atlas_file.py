@@ -21,7 +21,7 @@ from groupcc.analysis.stabilizers import restore_stabilizer
 from groupcc.analysis.tuning import Tuning
 from groupcc.errors import DataError
 from groupcc.files import atomic_directory, read_json, save_tensors, sha256_file, write_json
-from groupcc.groups import group
+from groupcc.groups import as_planar, group
 from groupcc.models import CrosscoderConfig
 
 __all__ = ["load_atlas", "save_atlas"]
@@ -107,7 +107,7 @@ def _tensors(atlas: Atlas) -> dict[str, torch.Tensor]:
 
 
 def _atlas(config: CrosscoderConfig, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Atlas:
-    G = group(config.group)
+    G = as_planar(group(config.group), "analysis")
     stabilizers = [restore_stabilizer(G, **fields) for fields in values["stabilizers"]]
     # An atlas of before there was another method has no name for it.
     method = values.get("family_method", FAMILY_METHODS[0])

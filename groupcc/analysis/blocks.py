@@ -24,6 +24,7 @@ from groupcc.analysis.translation import autocorrelation
 from groupcc.analysis.tuning import measure_tuning
 from groupcc.data import as_orbits
 from groupcc.errors import argument_error, is_whole
+from groupcc.groups import as_planar
 
 if TYPE_CHECKING:
     from groupcc.models import GroupCrosscoder
@@ -97,7 +98,7 @@ def analyze(
         name = "scaling" if scaling else "held_out"
         remedy = "Pass orbits, or leave it out."
         raise argument_error(name, expected="orbits to measure it on", got="orbits=None", remedy=remedy)
-    group = crosscoder.group
+    group = as_planar(crosscoder.group, "analysis")
     W_dec_LGD = check_decoder(crosscoder.W_dec, group)
     check_weights(crosscoder)
     norms = block_norms(W_dec_LGD).cpu()

@@ -10,8 +10,8 @@ import torch
 from groupcc.analysis.similarity import block_norms, latent_step
 from groupcc.analysis.stabilizers import Stabilizer, find_stabilizers
 from groupcc.analysis.tolerance import calibrate_tolerance
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray
 
 __all__ = ["BROKEN_SHARES", "MISSING", "WEAKENED", "Broken", "find_broken", "present_autocorrelation"]
 
@@ -60,7 +60,7 @@ class Broken:
         return f"broken {self.name}: of {self.order} blocks {told} ({100 * self.share:.0f} %)"
 
 
-def present_autocorrelation(W_LGD: torch.Tensor, present_LG: torch.Tensor, group: Group) -> torch.Tensor:
+def present_autocorrelation(W_LGD: torch.Tensor, present_LG: torch.Tensor, group: PlanarGroup) -> torch.Tensor:
     """C over those pairs of blocks of which both are there, [L, G, D], bool [L, G] → [L, G] in [−1, 1].
 
     C°(h) = Σ⟨d_g, d_{gh}⟩ / ½Σ(‖d_g‖² + ‖d_{gh}‖²), sums over g with d_g and d_{gh} both present: the autocorrelation
@@ -87,7 +87,7 @@ def present_autocorrelation(W_LGD: torch.Tensor, present_LG: torch.Tensor, group
 
 def find_broken(
     W_LGD: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     stabilizers: list[Stabilizer],
     tolerance: float | None = None,
     left_out: torch.Tensor | None = None,
@@ -141,7 +141,7 @@ def find_broken(
     return found, states
 
 
-def _states(norms_G: FloatArray, gram_GG: FloatArray, group: Group, stabilizer: Stabilizer) -> torch.Tensor:
+def _states(norms_G: FloatArray, gram_GG: FloatArray, group: PlanarGroup, stabilizer: Stabilizer) -> torch.Tensor:
     """Which blocks are present (0), weakened (1) or missing (2), held against the blocks of gH; int8 [G]."""
     equals = group.cayley[:, np.flatnonzero(stabilizer.mask)]  # [G, |H|], row g: gH
     lengths = norms_G[equals]

@@ -8,7 +8,7 @@ import numpy as np
 
 from groupcc.analysis.neighbours import NeighbourGraph
 from groupcc.errors import check_choice
-from groupcc.groups.algebra import IntArray
+from groupcc.groups.arrays import IntArray
 
 __all__ = ["FAMILY_METHODS", "FamilyMethod", "check_family_method", "cluster"]
 

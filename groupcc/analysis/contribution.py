@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, SparseLatents
 
 __all__ = ["SPARE", "Contribution", "ContributionSums"]

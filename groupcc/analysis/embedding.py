@@ -16,8 +16,8 @@ from groupcc.analysis.plane import plane
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.errors import argument_error, check_choice
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray, IntArray
 
 __all__ = ["EMBEDDING_METHODS", "Embedding", "EmbeddingMethod", "check_embedding", "embed"]
 
@@ -78,7 +78,7 @@ def check_embedding(method: object) -> None:
 
 def embed(
     W_dec_LGD: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     families: Families,
     stabilizers: list[Stabilizer],
     method: EmbeddingMethod = "pca",
@@ -117,7 +117,9 @@ def embed(
     return Embedding(torch.from_numpy(points).float(), method)
 
 
-def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizers: list[Stabilizer]) -> FloatArray:
+def _discs(
+    W_dec_LGD: torch.Tensor, group: PlanarGroup, families: Families, stabilizers: list[Stabilizer]
+) -> FloatArray:
     labels, references = families.labels.numpy(), np.array(families.references, dtype=np.int64)
     points = np.zeros((len(labels), 2))
     if len(references) == 0:
@@ -131,7 +133,7 @@ def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizer
     return centre[labels] + rim[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _components(W_dec_LGD: torch.Tensor, group: Group, references: IntArray) -> FloatArray:
+def _components(W_dec_LGD: torch.Tensor, group: PlanarGroup, references: IntArray) -> FloatArray:
     """The two leading principal components of what no R_h changes, [F, 2]; 0 where there are fewer."""
     from sklearn.utils.extmath import randomized_svd
 

@@ -19,7 +19,7 @@ from groupcc.analysis.stabilizers import Stabilizer, find_stabilizers, subgroup_
 from groupcc.analysis.tolerance import calibrate_tolerance
 from groupcc.analysis.translation import autocorrelation
 from groupcc.data import as_orbits
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup, as_planar
 from groupcc.models import GroupCrosscoder
 
 __all__ = ["CONFIDENT", "EVIDENCE_EXAMPLES", "Estimate", "Evidence", "measure_evidence"]
@@ -58,7 +58,7 @@ class Evidence:
     By latent: `confidence`, `near_misses`, `estimates`, `agreement`, `broken`, `unclear`.
     """
 
-    group: Group
+    group: PlanarGroup
     stabilizers: list[Stabilizer]
     tolerance: float
     autocorrelation: torch.Tensor
@@ -192,7 +192,7 @@ class Evidence:
 
     @classmethod
     def from_tensors(
-        cls, tensors: dict[str, torch.Tensor], group: Group, stabilizers: list[Stabilizer], tolerance: float
+        cls, tensors: dict[str, torch.Tensor], group: PlanarGroup, stabilizers: list[Stabilizer], tolerance: float
     ) -> Evidence | None:
         """From what `tensors` returned, among others; None where it is not there."""
         if "evidence_blocks" not in tensors:
@@ -244,7 +244,7 @@ def measure_evidence(
     on nothing is said: those that training saw are no substitute. The tolerances of the encoder and the activations are
     calibrated as the decoder's is, on latents not in `left_out` (bool [L]). Deterministic on the CPU.
     """
-    group = crosscoder.group
+    group = as_planar(crosscoder.group, "analysis")
     present = blocks_LG == 0
     shown = C_LG.clone()
     some = (~present).any(1)
@@ -268,14 +268,14 @@ def measure_evidence(
 
 
 def _activations(
-    R_LG: torch.Tensor, known: torch.Tensor, group: Group, alive: torch.Tensor, asked: torch.Tensor
+    R_LG: torch.Tensor, known: torch.Tensor, group: PlanarGroup, alive: torch.Tensor, asked: torch.Tensor
 ) -> Estimate:
     known = alive & known
     tolerance = calibrate_tolerance(R_LG[known & asked], group)
     return Estimate(R_LG, _types(find_stabilizers(R_LG, group, tolerance, ~known), group), tolerance)
 
 
-def _encoder(crosscoder: GroupCrosscoder, group: Group, alive: torch.Tensor, asked: torch.Tensor) -> Estimate:
+def _encoder(crosscoder: GroupCrosscoder, group: PlanarGroup, alive: torch.Tensor, asked: torch.Tensor) -> Estimate:
     """Of W_enc [L, G, D], as of the decoder, broken blocks and all."""
     W_LGD = crosscoder.W_enc.detach().float()
     C_LG = autocorrelation(W_LGD, group).cpu()
@@ -285,6 +285,6 @@ def _encoder(crosscoder: GroupCrosscoder, group: Group, alive: torch.Tensor, ask
     return Estimate(C_LG, _types(found, group), tolerance)
 
 
-def _types(stabilizers: list[Stabilizer], group: Group) -> torch.Tensor:
+def _types(stabilizers: list[Stabilizer], group: PlanarGroup) -> torch.Tensor:
     names = subgroup_types(group)
     return torch.tensor([-1 if s.kind == "dead" else names.index(s.name) for s in stabilizers], dtype=torch.int8)

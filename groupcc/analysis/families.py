@@ -16,8 +16,8 @@ from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
 from groupcc.analysis.synchronisation import synchronise
 from groupcc.analysis.translation import autocorrelation
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray, IntArray
 
 __all__ = ["DUPLICATE_SIMILARITY", "FAMILY_THRESHOLD", "Families", "find_families", "given_families"]
 
@@ -122,7 +122,7 @@ class Families:
         return torch.bincount(self.labels[live], weights, minlength=len(self.references)).long().tolist()
 
 
-def given_families(group: Group, stabilizers: list[Stabilizer], threshold: float) -> Families:
+def given_families(group: PlanarGroup, stabilizers: list[Stabilizer], threshold: float) -> Families:
     """The families of a tied crosscoder, which need no search: each live base latent with all its poses.
 
     Its atoms R_h d are alike for h in one coset of its stabilizer H, so |G|/|H| are distinct. The largest come first,
@@ -149,7 +149,7 @@ def given_families(group: Group, stabilizers: list[Stabilizer], threshold: float
 
 def find_families(
     W_dec_LGD: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     *,
     threshold: float = FAMILY_THRESHOLD,
     dead: torch.Tensor | None = None,
@@ -250,7 +250,7 @@ def _cosines(correlations: Correlations, W_dec_LGD: torch.Tensor, labels: IntArr
     return cosine_LG
 
 
-def _duplicates(graph: NeighbourGraph, stabilizers: list[Stabilizer] | None, group: Group) -> IntArray:
+def _duplicates(graph: NeighbourGraph, stabilizers: list[Stabilizer] | None, group: PlanarGroup) -> IntArray:
     """`Families.duplicate_of`, by stars of the pairs that are in one pose."""
     same = np.eye(1, group.order, dtype=np.bool_).repeat(len(graph), 0)
     if stabilizers and len(graph):

@@ -13,7 +13,7 @@ from groupcc.analysis.fourier import GroupFourier
 from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS, latent_step
 from groupcc.data import Orbits
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder
 from groupcc.models.metrics import batch_starts
 

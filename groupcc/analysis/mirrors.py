@@ -13,7 +13,7 @@ from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate
 from groupcc.analysis.neighbours import Correlations, NeighbourGraph, find_neighbours, live_latents
 from groupcc.analysis.similarity import latent_step
 from groupcc.analysis.stabilizers import Stabilizer
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 
 __all__ = ["CHIRALITIES", "Chirality", "Mirrors", "find_mirrors", "mirror_floor"]
 
@@ -58,7 +58,7 @@ class Mirrors:
 def find_mirrors(
     W_dec_LGD: torch.Tensor,
     C_LG: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     stabilizers: list[Stabilizer],
     dead: torch.Tensor,
     *,
@@ -111,7 +111,7 @@ def find_mirrors(
 
 
 def _read_poses(
-    found: Mirrors, chiral: torch.Tensor, group: Group, stabilizers: list[Stabilizer], counts: torch.Tensor | None
+    found: Mirrors, chiral: torch.Tensor, group: PlanarGroup, stabilizers: list[Stabilizer], counts: torch.Tensor | None
 ) -> None:
     found.partner[chiral] = chiral.nonzero()[:, 0]
     found.similarity[chiral] = 1.0
@@ -133,7 +133,7 @@ def _search(
     W_dec_LGD: torch.Tensor,
     chiral: torch.Tensor,
     dead: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     stabilizers: list[Stabilizer],
     threshold: float,
     graph: NeighbourGraph | None,

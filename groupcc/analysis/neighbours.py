@@ -10,8 +10,8 @@ import torch
 
 from groupcc.analysis.fourier import GroupFourier
 from groupcc.analysis.similarity import latent_step
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -91,7 +91,7 @@ class Correlations:
     Holds one copy of the live part of the decoder. `live` int64: the latents that it knows.
     """
 
-    def __init__(self, W_dec_LGD: torch.Tensor, group: Group, live: torch.Tensor) -> None:
+    def __init__(self, W_dec_LGD: torch.Tensor, group: PlanarGroup, live: torch.Tensor) -> None:
         self.group, self.live = group, live
         self._fourier = GroupFourier(group, W_dec_LGD)
         step = latent_step(max(len(W_dec_LGD), 1), group, W_dec_LGD.shape[2])
@@ -145,7 +145,7 @@ class Correlations:
 
 
 def find_neighbours(
-    W_dec_LGD: torch.Tensor, group: Group, *, floor: float = NEIGHBOUR_FLOOR, dead: torch.Tensor | None = None
+    W_dec_LGD: torch.Tensor, group: PlanarGroup, *, floor: float = NEIGHBOUR_FLOOR, dead: torch.Tensor | None = None
 ) -> NeighbourGraph:
     """Every pair of latents with max_h cos(d_i, R_h d_j) ≥ floor; those in `dead` bool [L], and zeros, have none.
 

@@ -11,7 +11,7 @@ from groupcc.analysis.interpolation import coset_values
 from groupcc.analysis.stabilizers import Stabilizer, subgroup_scores
 from groupcc.analysis.translation import autocorrelation
 from groupcc.data import as_orbits
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 
 __all__ = ["Null", "chance_scores", "control_error", "interpolation_error", "measure_null"]
 
@@ -49,7 +49,7 @@ class Null:
 
 
 def measure_null(
-    W_LGD: torch.Tensor, C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], control: Any = None
+    W_LGD: torch.Tensor, C_LG: torch.Tensor, group: PlanarGroup, stabilizers: list[Stabilizer], control: Any = None
 ) -> Null:
     """The null of a dictionary; `control`: orbits of isotropic images, see `control_error`."""
     alive = torch.tensor([stabilizer.kind != "dead" for stabilizer in stabilizers], dtype=torch.bool)
@@ -61,7 +61,7 @@ def measure_null(
     )
 
 
-def interpolation_error(C_LG: torch.Tensor, group: Group) -> float | None:
+def interpolation_error(C_LG: torch.Tensor, group: PlanarGroup) -> float | None:
     """How much lower C is at elements that interpolate than at those that are exact, over invariant latents.
 
     An invariant latent has one C for all elements but the identity, whatever its noise; multiples of 90 degrees map
@@ -84,7 +84,7 @@ def interpolation_error(C_LG: torch.Tensor, group: Group) -> float | None:
     return max(0.0, float(torch.stack(differences).mean(0).median()))
 
 
-def control_error(control: Any, group: Group, d_in: int) -> float:
+def control_error(control: Any, group: PlanarGroup, d_in: int) -> float:
     """1 − C of orbits whose blocks would be equal but for interpolation: 95 % quantile over them of the largest.
 
     `control`: a store or a tensor [M, G, D] of images that look the same at every angle, such as rings, harvested at
@@ -96,7 +96,7 @@ def control_error(control: Any, group: Group, d_in: int) -> float:
     return float(deficits.quantile(0.95).clamp_min(0.0))
 
 
-def chance_scores(W_LGD: torch.Tensor, group: Group, seed: int = 0) -> torch.Tensor:
+def chance_scores(W_LGD: torch.Tensor, group: PlanarGroup, seed: int = 0) -> torch.Tensor:
     """The score of each type of subgroup that only a share `CHANCE` of unrelated latents exceeds, float64 [types].
 
     `SURROGATES` latents are made by drawing each block from any block of any latent, scaled to norm 1: what the

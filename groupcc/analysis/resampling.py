@@ -14,8 +14,8 @@ from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS
 from groupcc.analysis.stabilizers import best_types, subgroup_scores, subgroup_types
 from groupcc.data import Orbits
 from groupcc.data.splits import parts_by_image
-from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups import PlanarGroup, as_planar
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import batch_starts
 
@@ -47,7 +47,7 @@ class DataSums:
     - `parts` int64 [L]: in how many of them a latent fires.
     """
 
-    group: Group
+    group: PlanarGroup
     products: torch.Tensor
     powers: torch.Tensor
     weights: torch.Tensor
@@ -135,7 +135,7 @@ class _Templates:
         self, crosscoder: GroupCrosscoder, source: Orbits, W_LGD: torch.Tensor, present_LG: torch.Tensor
     ) -> None:
         self.crosscoder, self.source, self.W_LGD = crosscoder, source, W_LGD
-        self.group, self.device = crosscoder.group, W_LGD.device
+        self.group, self.device = as_planar(crosscoder.group, "analysis"), W_LGD.device
         self.present_LG = present_LG.to(self.device)
         self.H = self.group.order if crosscoder.config.tied else 1
         G = self.group.order

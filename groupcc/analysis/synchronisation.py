@@ -8,8 +8,8 @@ import numpy as np
 
 from groupcc.analysis.neighbours import NeighbourGraph
 from groupcc.analysis.stabilizers import Stabilizer
-from groupcc.groups import Group
-from groupcc.groups.algebra import BoolArray, FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import BoolArray, FloatArray, IntArray
 
 __all__ = ["Synchronised", "synchronise"]
 
@@ -41,13 +41,13 @@ def synchronise(
     graph: NeighbourGraph,
     labels: IntArray,
     references: IntArray,
-    group: Group,
+    group: PlanarGroup,
     stabilizers: list[Stabilizer] | None,
     measured: IntArray,
 ) -> Synchronised:
     """The poses p_l of each family that agree best with the poses h_ij measured between its members.
 
-    Group synchronisation (Singer 2011): d_i ≈ R_h d_j with d_i = R_{p_i} d_ref and d_j = R_{p_j} d_ref says
+    PlanarGroup synchronisation (Singer 2011): d_i ≈ R_h d_j with d_i = R_{p_i} d_ref and d_j = R_{p_j} d_ref says
     p_i H = h p_j H, H the reference's stabilizer; the product is taken in this order. It is solved in G/C_m, C_m the
     rotations in H (a normal subgroup, so that products are those of D_{n/m}); where H has a mirror among the rotations
     alone, from `NeighbourGraph.rotations`. What is maximised is Σ similarity_ij κ over the pairs of a family, κ = 1
@@ -82,7 +82,7 @@ class _Problem:
         graph: NeighbourGraph,
         labels: IntArray,
         references: IntArray,
-        group: Group,
+        group: PlanarGroup,
         stabilizers: list[Stabilizer] | None,
     ) -> None:
         self.group, self.labels, self.references = group, labels, references

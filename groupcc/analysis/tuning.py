@@ -14,7 +14,7 @@ from groupcc.analysis.mirrors import CHIRALITIES, Chirality, Mirrors, find_mirro
 from groupcc.analysis.neighbours import NeighbourGraph
 from groupcc.analysis.responses import measure_responses
 from groupcc.analysis.stabilizers import Stabilizer
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup, as_planar
 
 if TYPE_CHECKING:
     from groupcc.data import Orbits
@@ -127,7 +127,7 @@ def measure_tuning(
     response is at least 1 − `tolerance` of that at no turn. See `rotation_period`, `half_width`, `find_mirrors` (with
     `threshold` and `graph`) and `measure_responses`. Deterministic on the CPU.
     """
-    group = crosscoder.group
+    group = as_planar(crosscoder.group, "analysis")
     live = ~dead.cpu()
     curves = C_LG[:, : group.n].double().cpu()
     depth, width = _describe(curves, tolerance, live)
@@ -195,7 +195,9 @@ def _first_below(fine: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     return (after - 1 + (high - level) / drop)[:, 0]
 
 
-def rotation_period(C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], tolerance: float) -> torch.Tensor:
+def rotation_period(
+    C_LG: torch.Tensor, group: PlanarGroup, stabilizers: list[Stabilizer], tolerance: float
+) -> torch.Tensor:
     """Smallest angle that repeats each latent, in degrees, fp32 [L]: 360 where none does, 0 where every one does.
 
     A shape repeats m times a turn or not at all, so m = 2 … n/2 are tried, divisors of n or not: a five-fold shape

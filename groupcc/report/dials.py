@@ -10,8 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from groupcc.analysis import GAP_ERROR, GAP_RATE, Dial, DialRing
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.report.numbers import array, count_noun, percent
 from groupcc.report.svg import pose_dial, pose_dial_figure
 
@@ -47,7 +47,7 @@ class DialView:
     has_gaps: bool
 
 
-def dial_view(latent: int, dial: Dial, group: Group) -> DialView | None:
+def dial_view(latent: int, dial: Dial, group: PlanarGroup) -> DialView | None:
     """The view of one dial; None for a single pose, of which there is nothing to draw."""
     if dial.kind == "one":
         return None

@@ -20,7 +20,7 @@ from groupcc import __version__
 from groupcc.analysis.moved import FEWEST_FIRINGS
 from groupcc.errors import argument_error, is_whole
 from groupcc.files import atomic_write
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups.planar import format_degrees
 from groupcc.report.cards import choices, data_block, page_order, sorts
 from groupcc.report.dials import gap_rule
 from groupcc.report.guide import annotated_ring, guide_group, guide_shapes

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.report.numbers import array, number
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE
 
@@ -119,7 +119,7 @@ def heat_map(similarity_GG: np.ndarray, *, see_through: bool = True) -> str:
     return f"data:image/png;base64,{_base64(image, 'PNG', transparency=opacity, optimize=True)}"
 
 
-def element_words(group: Group, element: int) -> str:
+def element_words(group: PlanarGroup, element: int) -> str:
     """What an element does to the image: `upright`, `turned 45°`, `mirrored left–right`, `mirrored at 67°`."""
     if element == group.identity:
         return "upright"
@@ -133,7 +133,7 @@ def element_words(group: Group, element: int) -> str:
     return f"mirrored at {format_degrees(round(axis, 1))}"
 
 
-def telling_elements(group: Group, own_axis: float | None) -> list[int]:
+def telling_elements(group: PlanarGroup, own_axis: float | None) -> list[int]:
     """A few elements that tell shapes apart: upright, about 45°, 90°, 180°, left–right, and the latent's own mirror."""
     turns = np.degrees(group.angles[: group.n])
     chosen = [0, *(int(np.argmin(np.abs(turns - target))) for target in (45, 90, 180))]

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from groupcc.analysis import Dial
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.report.numbers import number
 
 __all__ = [
@@ -84,19 +84,19 @@ def _cells(sectors: Iterable[tuple[str, str]]) -> Markup:
     return Markup("").join(Markup('<path class="{}" d="{}"/>').format(n, "".join(p)) for n, p in by_class.items())
 
 
-def _radii(group: Group) -> tuple[tuple[float, float], tuple[float, float]]:
+def _radii(group: PlanarGroup) -> tuple[tuple[float, float], tuple[float, float]]:
     if group.kind == "cyclic":
         return (230, 420), (0, 0)
     return (190, 320), (345, 470)
 
 
-def ring_rims(group: Group) -> Markup:
+def ring_rims(group: PlanarGroup) -> Markup:
     """The outlines of a ring's bands."""
     radii = [radius for band in _radii(group) for radius in band if radius]
     return Markup("").join(Markup('<circle class="rim" r="{}"/>').format(int(radius)) for radius in radii)
 
 
-def ring_sectors(group: Group) -> list[str]:
+def ring_sectors(group: PlanarGroup) -> list[str]:
     """The path of each element's cell in a ring, both ends of its mirror line for a reflection."""
     (low, high), (outer_low, outer_high) = _radii(group)
     gap = 0.94 if group.n <= 32 else 1.0
@@ -110,7 +110,7 @@ def ring_sectors(group: Group) -> list[str]:
     return found
 
 
-def ring(values_G: np.ndarray, group: Group) -> Markup:
+def ring(values_G: np.ndarray, group: PlanarGroup) -> Markup:
     """The 2n-gon of a function on the group, as shapes in a box of −500 … 500.
 
     Inner ring: the rotation by θ at θ counter-clockwise from the top. Outer ring: each reflection at both ends of
@@ -122,7 +122,7 @@ def ring(values_G: np.ndarray, group: Group) -> Markup:
 
 def ring_figure(
     cells: Markup,
-    group: Group,
+    group: PlanarGroup,
     label: str,
     axes: Sequence[float] = (),
     *,
@@ -161,7 +161,7 @@ def ring_figure(
     )
 
 
-def dial_cells(occupied_G: np.ndarray, group: Group, *, mirrored: bool) -> Markup:
+def dial_cells(occupied_G: np.ndarray, group: PlanarGroup, *, mirrored: bool) -> Markup:
     """The cells of `dial`, in a box of −500 … 500."""
     sectors = []
     for g in range(group.order):
@@ -182,7 +182,7 @@ def dial(cells: Markup, label: str, *, mirrored: bool) -> Markup:
     )
 
 
-def pose_dial(dial: Dial, group: Group) -> Markup:
+def pose_dial(dial: Dial, group: PlanarGroup) -> Markup:
     """How often a base latent fired in each pose, as shapes in a box of −500 … 500.
 
     The turn by θ at θ counter-clockwise from the top, mirrored poses outside, each bar as long as its count (the
@@ -229,7 +229,7 @@ def bar_paths(heights: np.ndarray, gap: int) -> tuple[str, str]:
     return paths[0], paths[1]
 
 
-def block_plot(values_G: Sequence[float], group: Group, label: str) -> Markup:
+def block_plot(values_G: Sequence[float], group: PlanarGroup, label: str) -> Markup:
     """A value for each block as labelled bars from 0 (FVU on the metrics section)."""
     values = [float(v) if math.isfinite(float(v)) else 0.0 for v in values_G]
     left, bottom, height = 46, 168, 140

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from groupcc.errors import argument_error
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.report.numbers import count_noun, percent, two_decimals
 from groupcc.report.pictures import element_words
 
@@ -39,7 +39,7 @@ class Setting:
     transforms: str
 
     @classmethod
-    def of(cls, causal: Any | None, group: Group) -> Setting | None:
+    def of(cls, causal: Any | None, group: PlanarGroup) -> Setting | None:
         """None without a check."""
         if causal is None:
             return None

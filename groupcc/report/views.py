@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.report.dials import DialView, dial_view
 from groupcc.report.notes import differing, estimates, family_notes, latent_notes
 from groupcc.report.numbers import array, number, percent, two_decimals
@@ -358,7 +358,7 @@ def _ring_cells(latent: int) -> Markup:
     return Markup('<g data-ring="{}"></g>').format(latent)
 
 
-def power_by_frequency(spectrum_LR: np.ndarray, group: Group) -> np.ndarray:
+def power_by_frequency(spectrum_LR: np.ndarray, group: PlanarGroup) -> np.ndarray:
     """Share of power at each angular frequency 0 … n/2, [L, n//2 + 1]: the irreps of one frequency together."""
     found = np.zeros((len(spectrum_LR), group.n // 2 + 1))
     for column, irrep in enumerate(group.irreps()):

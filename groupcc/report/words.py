@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.report.dials import dial_kinds, dials_words, tied_sentences
 from groupcc.report.numbers import array, count_noun, number, percent
 
@@ -52,7 +52,7 @@ class Kind:
     about: str
 
 
-def kind_of(key: str, group: Group) -> Kind:
+def kind_of(key: str, group: PlanarGroup) -> Kind:
     """The words for one `Stabilizer.kind`; they depend on what the group can tell apart.
 
     Under few rotations "invariant" is a weaker finding than "the same at every angle", and without reflections in
@@ -132,7 +132,7 @@ def kind_of(key: str, group: Group) -> Kind:
     return table[key]
 
 
-def kinds_for(group: Group, present: set[str]) -> list[Kind]:
+def kinds_for(group: PlanarGroup, present: set[str]) -> list[Kind]:
     """The kinds to list: those present, and those this group can find even where there are none of them."""
     possible = {"none"}
     if group.order > 1:
@@ -143,7 +143,7 @@ def kinds_for(group: Group, present: set[str]) -> list[Kind]:
     return [kind_of(key, group) for key in order if key in possible | present]
 
 
-def shape_hint(kind: str, correlation_G: np.ndarray, group: Group, stabilizer_name: str) -> str:
+def shape_hint(kind: str, correlation_G: np.ndarray, group: PlanarGroup, stabilizer_name: str) -> str:
     """What a latent of this kind most often is, in a word or two; the patches decide.
 
     `correlation_G` is the latent's autocorrelation. With one mirror line, C(180°) < `EDGE_LIMIT` (the contrast
@@ -166,7 +166,7 @@ def _directions(axis: float, rotations: int) -> str:
     return f"mirror lines every {format_degrees(180 / rotations)}, one at {shown[0]}"
 
 
-def stabilizer_words(stabilizer: Any, group: Group) -> str:
+def stabilizer_words(stabilizer: Any, group: PlanarGroup) -> str:
     """A stabilizer as a sentence: `Repeats every 180°; mirror lines at 67° and 157°.`"""
     if stabilizer.kind == "dead":
         return "Was never active, so its symmetry is not read."
@@ -190,7 +190,7 @@ def stabilizer_words(stabilizer: Any, group: Group) -> str:
     return text + "."
 
 
-def pose_words(group: Group, pose: int, stabilizer_mask: np.ndarray) -> tuple[int, str, float]:
+def pose_words(group: PlanarGroup, pose: int, stabilizer_mask: np.ndarray) -> tuple[int, str, float]:
     """The plainest name of a pose: (element, words, sort key).
 
     With d = R_pose d_ref, poses h and hk are the same for every k in the reference's stabilizer, so of the coset

@@ -9,7 +9,7 @@ import torch
 
 from groupcc.data import Orbits
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.ops.memory import recycled
 from groupcc.training.config import TrainConfig
 

@@ -14,7 +14,7 @@ from groupcc.analysis.mirrors import PAIR_UPSAMPLING, mirror_floor
 from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, Correlations
 from groupcc.analysis.translation import autocorrelation
 from groupcc.groups import group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 D8 = group("D8")

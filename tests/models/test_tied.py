@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import groupcc
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder
 from groupcc.models.forms.encodings import GroupEncoding
 from groupcc.models.forms.poses import autocorrelation, maxima, neighbours
 from groupcc.models.forms.tied import translates
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 from helpers.tied_samples import crosscoder, orbits
 
 

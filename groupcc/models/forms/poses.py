@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from groupcc import ops
-from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups import Group, as_planar
+from groupcc.groups.translate import translation_table
 from groupcc.models.dictionary import Dictionary
 from groupcc.models.forms.encodings import Encoding, Reading
 from groupcc.models.latents import Encoded, SparseLatents
@@ -47,9 +47,10 @@ def neighbours(W_dec_LGD: Tensor, group: Group, distance: float, similarity: flo
     Example: C6, `distance` 60, a latent with stabilizer {0°, 180°}. Near are 0° and ±60°, 180°, and 120° and 240° as
     180° ∓ 60°: all six, so one pose of this latent suppresses every other.
     """
-    turned = torch.from_numpy(group.angles.copy())
+    plane = as_planar(group, 'pose="nms"')
+    turned = torch.from_numpy(plane.angles.copy())
     turned = torch.rad2deg(torch.minimum(turned, 2 * torch.pi - turned))
-    close = ((turned <= distance + 1e-6) & ~torch.from_numpy(group.reflections.copy())).to(W_dec_LGD.device)
+    close = ((turned <= distance + 1e-6) & ~torch.from_numpy(plane.reflections.copy())).to(W_dec_LGD.device)
     alike = autocorrelation(W_dec_LGD, group) >= similarity
     cayley = torch.from_numpy(group.cayley.copy()).to(W_dec_LGD.device)
     # Beside an equal pose lie poses as near to this one as those beside it.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from groupcc.errors import is_real
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.dictionary import Dictionary
 from groupcc.models.forms.base import Atoms, Form, penalty_error

@@ -276,8 +276,8 @@ def _activations(
 
 
 def _encoder(crosscoder: GroupCrosscoder, group: PlanarGroup, alive: torch.Tensor, asked: torch.Tensor) -> Estimate:
-    """Of W_enc [G, D, L], as of the decoder, broken blocks and all."""
-    W_LGD = crosscoder.W_enc.detach().permute(2, 0, 1).float()
+    """Of W_enc [L, G, D], as of the decoder, broken blocks and all."""
+    W_LGD = crosscoder.W_enc.detach().float()
     C_LG = autocorrelation(W_LGD, group).cpu()
     alive = alive & (C_LG[:, 0] > 0)
     tolerance = calibrate_tolerance(C_LG[alive & asked], group)

@@ -19,9 +19,9 @@ def measure_responses(crosscoder: GroupCrosscoder, orbits: Orbits, examples: Top
     """Mean response of each latent to its top examples turned by each rotation of the group: fp32 [L, n], CPU.
 
         response[l, r] = mean over top examples a of ReLU(pre_l(R_r a)),
-        pre_l(R_r a) = Σ_g ⟨W_enc[g, l], a_{gr}⟩ + b_l
+        pre_l(R_r a) = Σ_g ⟨W_enc[l, g], a_{gr}⟩ + b_l
 
-    for encoder "orbit", and ⟨W_enc[0, l], a_r⟩ + b_l for "identity". R_r a is the orbit of the image turned by r, so no
+    for encoder "orbit", and ⟨W_enc[l, 0], a_r⟩ + b_l for "identity". R_r a is the orbit of the image turned by r, so no
     further run of the network is needed. The response is the one before k latents are selected: that others win is no
     property of this latent. Of a tied crosscoder the atom in the pose that it has in the example responds. NaN for a
     latent without examples.

@@ -1,10 +1,19 @@
-"""Without a GPU, Triton kernels are tested in its interpreter, which must be asked for before Triton is imported."""
+"""What must be decided before PyTorch and Triton are imported, and fixtures of all packages.
+
+Where workers run side by side (`pytest -n`), each takes its share of the processor. Without a GPU, Triton kernels are
+tested in Triton's interpreter.
+"""
 
 import importlib
 import os
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 import torch
 
 if not torch.cuda.is_available():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import groupcc
 pytest.importorskip("triton")
 
 from groupcc.ops._triton.launch import Build
-from helpers.compile_gate import GPUS, Row, problem
+from helpers.compile_gate import GPUS, Row, problem, spill_bound
 
 GATE = Path(__file__).parents[1] / "helpers" / "compile_gate.py"
 
@@ -77,6 +78,8 @@ def gate(tmp_path, *args):
     assert report.exists(), done.stderr
     found = json.loads(report.read_text(encoding="utf-8"))
     assert done.returncode == bool(found["problems"])
+    for line in found["warnings"]:
+        warnings.warn(f"Triton {found['triton']}: {line}", stacklevel=2)
     return found
 
 
@@ -106,6 +109,20 @@ def test_the_gate_stops_a_kernel_that_takes_no_one(tmp_path):
     (problem,) = gate(tmp_path, str(module))["problems"]
     assert "does not compile: ValueError: with n = 1: " in problem
     assert "has no attribute 'to'" in problem
+
+
+@pytest.mark.parametrize("version", ["3.6.0", "3.8.0"])
+def test_no_spill_passes_under_a_triton_that_ci_names(version):
+    bound = spill_bound(version)
+    assert problem(Row("module", "kernel", "sm_80", spills=0), Build("kernel", None, {}, {}), bound) is None
+    assert problem(Row("module", "kernel", "sm_80", spills=4), Build("kernel", None, {}, {}), bound) == "spills 4"
+
+
+@pytest.mark.parametrize("version", ["3.7.1", "3.9.0", "3.10.0+git1"])
+def test_a_small_spill_passes_under_another_triton(version):
+    bound = spill_bound(version)
+    assert problem(Row("module", "kernel", "sm_80", spills=64), Build("kernel", None, {}, {}), bound) is None
+    assert problem(Row("module", "kernel", "sm_80", spills=68), Build("kernel", None, {}, {}), bound) == "spills 68"
 
 
 @pytest.mark.parametrize("target", GPUS)

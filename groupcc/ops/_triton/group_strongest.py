@@ -15,7 +15,7 @@ import triton.language as tl
 from groupcc.groups import Group
 from groupcc.ops._triton import launch
 from groupcc.ops._triton.group_transform import CONFIGS, by_matrix, plan_for, read_tile, row_table, tile, where
-from groupcc.ops._triton.keys import entry_of, index_of_entry, key_of, key_of_entry, value_of_key
+from groupcc.ops._triton.keys import LOWEST, key_of, value_of_key
 
 _SPREAD = [triton.Config({"BLOCK": block}, num_warps=warps) for block, warps in ((64, 4), (128, 8))]
 
@@ -26,7 +26,7 @@ def strongest(products: torch.Tensor, b_L: torch.Tensor, group: Group, N: int) -
     values, poses = products.new_empty(N, L), products.new_empty(N, L, dtype=torch.int64)
     if values.numel():
         C, rows = len(plan.inverse), row_table(plan.sizes, products.device)
-        sizes = (N, L, C, G, read_tile(C, products.dtype, L), tile(G))
+        sizes = (N, L, C, G, read_tile(C, L), tile(G))
         _largest[lambda meta: (triton.cdiv(N * L, meta["BLOCK"]),)](
             products, plan.inverse, rows, b_L.contiguous(), values, poses, *sizes
         )
@@ -72,7 +72,8 @@ def _largest(
     n, latent = column // L, column % L
     inside = column < N * L
     bias = tl.load(b + latent, mask=inside, other=0.0)
-    best = tl.full((BLOCK,), -(2**63), tl.int64)
+    best = tl.full((BLOCK,), LOWEST, tl.int32)
+    pose = tl.zeros((BLOCK,), tl.int32)
     for first in range(0, G, BLOCK_G):
         h = first + tl.arange(0, BLOCK_G)
         z = tl.zeros((BLOCK, BLOCK_G), matrix.dtype.element_ty) + bias.to(matrix.dtype.element_ty)[:, None]
@@ -85,11 +86,13 @@ def _largest(
             )
             entry = tl.load(matrix + c[:, None] * G + h[None, :], mask=(c < C)[:, None] & (h < G)[None, :], other=0.0)
             z = by_matrix(value, entry, z)
-        # Compared as rounded, so that poses that a caller cannot tell apart are told apart by their element.
-        found = tl.where((h < G)[None, :], entry_of(key_of(z.to(bias.dtype)), h[None, :]), -(2**63))
-        best = tl.maximum(best, tl.max(found, 1))
-    tl.store(poses + column, index_of_entry(best), mask=inside)
-    tl.store(values + column, value_of_key(key_of_entry(best), values.dtype.element_ty), mask=inside)
+        # Keys of the rounded z: of two poses whose values a caller cannot tell apart, the lower one wins.
+        keys = tl.where((h < G)[None, :], key_of(z.to(bias.dtype)), LOWEST)
+        highest, at = tl.max(keys, 1, return_indices=True)  # of equal keys the first
+        pose = tl.where(highest > best, first + at, pose)
+        best = tl.maximum(best, highest)
+    tl.store(poses + column, pose, mask=inside)
+    tl.store(values + column, value_of_key(best, values.dtype.element_ty), mask=inside)
 
 
 @launch.tuned(_SPREAD, key=["C", "G"])
@@ -123,7 +126,7 @@ def builds() -> list[launch.Build]:
             **dict.fromkeys(("N", "L", "C", "G"), "i32"),
         }
         for rows, width in ((64, 16), (64, 1), (16, 16)):
-            sizes = {"BLOCK_C": read_tile(rows, dtype, width), "BLOCK_G": rows}
+            sizes = {"BLOCK_C": read_tile(rows, width), "BLOCK_G": rows}
             divisible = ("L", "C", "G") if width == 16 else ()
             for config in CONFIGS:
                 build = launch.Build.of(_largest, types, config, sizes, divisible)

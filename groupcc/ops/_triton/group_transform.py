@@ -22,9 +22,9 @@ from groupcc.ops._triton import launch
 Sizes = tuple[tuple[int, int, int], ...]
 """Rows (b, outer, inner) of n examples, laid out as [B, outer, n, inner, width] for each (B, outer, inner) in turn."""
 
-# Rows of the result, and of x by its dtype, that a tile has: fp32's products on sm_80 hold all of these in registers.
+# Rows of the result, and of x, that a tile has: the products of sm_80 hold all of these in registers.
 _MOST = 64
-_MOST_READ = {2: 64, 4: 32, 8: 32}
+_MOST_READ = 32
 
 CONFIGS = [triton.Config({"BLOCK": 64}, num_warps=4, num_stages=1)]
 """Larger tiles leave the registers of sm_80 where no size is a multiple of 16."""
@@ -99,7 +99,7 @@ def transform(
     out = x.new_empty(R * N * width)
     if out.numel():
         reads, writes = row_table(source, x.device), row_table(target, x.device)
-        sizes = (N, width, C, R, *matrix_RC.stride(), read_tile(C, x.dtype, width), tile(R))
+        sizes = (N, width, C, R, *matrix_RC.stride(), read_tile(C, width), tile(R))
         _transform[lambda meta: (triton.cdiv(N * width, meta["BLOCK"]) * triton.cdiv(R, tile(R)),)](
             x, matrix_RC, reads, writes, out, *sizes
         )
@@ -128,10 +128,10 @@ def tile(rows: int) -> int:
     return min(max(launch.next_power_of_2(rows), 16), _MOST)
 
 
-def read_tile(rows: int, dtype: torch.dtype, width: int) -> int:
-    """How many of so many rows, of this dtype and width, a tile reads at a time."""
+def read_tile(rows: int, width: int) -> int:
+    """Returns how many of so many rows of this width a tile reads at a time."""
     # In rows that begin anywhere, neighbours are not read together, and each element's address is in a register.
-    return min(tile(rows), _MOST_READ[dtype.itemsize] if width % 16 == 0 else 16)
+    return min(tile(rows), _MOST_READ if width % 16 == 0 else 16)
 
 
 @triton.jit
@@ -211,7 +211,7 @@ def builds() -> list[launch.Build]:
                 *((64, 16, "stride_c"), (64, 16, "stride_r")),
                 *((64, 1, "stride_c"), (64, 1, "stride_r"), (16, 16, "stride_c")),
             ):
-                constants = {unit: 1, "BLOCK_C": read_tile(rows, dtype, width), "BLOCK_R": rows}
+                constants = {unit: 1, "BLOCK_C": read_tile(rows, width), "BLOCK_R": rows}
                 divisible = ("width", "C", "R", *({"stride_r", "stride_c"} - {unit})) if width == 16 else ()
                 build = launch.Build.of(_transform, types, config, constants, divisible)
                 found.append(replace(build, tensor_cores=half))

@@ -16,15 +16,16 @@ LOWEST = tl.constexpr(-(2**31))
 def key_of(x):
     """int32 keys in the order of x: NaN highest, then +Inf; −0 as +0; −Inf lowest.
 
-    Sign and magnitude become a two's complement number. Integers, because float comparisons on GPUs may flush
-    denormals. For 16-bit floats the keys fit in 16 bits.
+    Sign and magnitude become a two's complement number, without a mask: (m ^ s) − s is m for s = 0 and −m for s = −1.
+    Integers, because float comparisons on GPUs may flush denormals. For 16-bit floats the keys fit in 16 bits.
     """
     wide: tl.constexpr = x.dtype == tl.float32
     highest: tl.constexpr = 0x7FFFFFFF if wide else 0x7FFF
     infinity: tl.constexpr = 0x7F800000 if wide else 0x7C00 if x.dtype == tl.float16 else 0x7F80
     bits = x.to(tl.int32 if wide else tl.int16, bitcast=True).to(tl.int32)
     magnitude = bits & highest
-    key = tl.where(bits < 0, -magnitude, magnitude)
+    sign = bits >> 31
+    key = (magnitude ^ sign) - sign
     return tl.where(magnitude > infinity, highest, key)
 
 

@@ -128,10 +128,10 @@ def _candidates(pre, entries, groups, best, L, bound, BLOCK: tl.constexpr, V: tl
     tl.debug_barrier()
     AT_ONCE: tl.constexpr = 512 if SLOTS < 512 else SLOTS
     lanes = tl.arange(0, AT_ONCE)
+    group = lanes % SLOTS
+    first = tl.load(groups + group, mask=group < n_groups, other=L).to(tl.int32) + (lanes // SLOTS) * BLOCK
     for start in range(0, L, BLOCK * (AT_ONCE // SLOTS)):
-        group = lanes % SLOTS
-        first = tl.load(groups + group, mask=group < n_groups, other=L).to(tl.int32)
-        columns = start + (lanes // SLOTS) * BLOCK + first
+        columns = start + first
         keys = row_keys(pre, columns, L)
         # What lies beyond the row has the key of −Inf; were that the bound, all groups would pass, too many for here.
         taken = keys >= bound

@@ -37,7 +37,6 @@ __all__ = ["builds", "forward", "unsupported"]
 
 # With four warps samples and addresses of a tile leave sm_90's registers, with 64 elements read at a time sm_80's.
 _CONFIGS = [triton.Config({"BLOCK": 64}, num_warps=8, num_stages=1)]
-_MOST_ELEMENTS = 32
 
 
 def unsupported(args: Args) -> str | None:
@@ -73,15 +72,11 @@ def _orbit_coefficients(
     out = maps.new_empty(R * N * D)
     if out.numel():
         target = row_table(acts_rows(plan), maps.device)
-        sizes = (N, P, table.pixels, D, G, R, table.index.shape[1], _element_tile(G, maps.dtype, D), tile(R))
+        sizes = (N, P, table.pixels, D, G, R, table.index.shape[1], read_tile(G, D), tile(R))
         _transform_maps[lambda meta: (N * triton.cdiv(D, meta["BLOCK"]) * triton.cdiv(R, tile(R)),)](
             maps, table.index, table.weight, plan.left, target, out, *sizes
         )
     return out
-
-
-def _element_tile(G: int, dtype: torch.dtype, D: int) -> int:
-    return min(read_tile(G, dtype, D), _MOST_ELEMENTS)
 
 
 @launch.tuned(_CONFIGS, key=["G", "R", "TAPS"])
@@ -123,8 +118,8 @@ def _transform_maps(
         tap = (n % P * G + g) * TAPS
         acts = tl.zeros((BLOCK, BLOCK_G), weight.dtype.element_ty)
         for t in range(TAPS):
-            share = tl.load(weight + tap + t, mask=g < G, other=0.0)
-            pixel = tl.load(index + tap + t, mask=g < G, other=0)
+            share = tl.load(weight + (tap + t), mask=g < G, other=0.0)
+            pixel = tl.load(index + (tap + t), mask=g < G, other=0)
             read = (share != 0.0)[None, :] & (d < D)[:, None]  # NaN in a pixel without a share does not spread
             value = tl.load(maps + ((image + pixel) * D)[None, :] + d[:, None], mask=read, other=0.0)
             acts += share[None, :] * value.to(acts.dtype)
@@ -151,7 +146,7 @@ def builds() -> list[launch.Build]:
         }
         for config in _CONFIGS:
             for rows, width, taps in ((64, 16, 4), (64, 16, 9), (64, 1, 4), (64, 1, 9), (16, 16, 4), (16, 1, 9)):
-                constants = {"TAPS": taps, "BLOCK_G": _element_tile(rows, dtype, width), "BLOCK_R": rows}
+                constants = {"TAPS": taps, "BLOCK_G": read_tile(rows, width), "BLOCK_R": rows}
                 divisible = ("D", "G", "R") if width == 16 else ()
                 build = launch.Build.of(_transform_maps, types, config, constants, divisible)
                 found.append(replace(build, tensor_cores=dtype.itemsize == 2))

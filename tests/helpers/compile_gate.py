@@ -47,7 +47,7 @@ GPUS = {
 }
 
 NAMED = ("3.6", "3.8")
-"""The versions that CI tries: Triton of PyTorch 2.10, the lowest that pyproject.toml admits, and of 2.14, the newest."""
+"""Versions that CI tries: Triton of PyTorch 2.10, the lowest that pyproject.toml admits, and of 2.14, the newest."""
 
 SPILL_BOUND = 64
 """Bytes a thread (on AMD: registers) that a kernel may spill under other versions of Triton."""

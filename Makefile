@@ -2,21 +2,27 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Workers side by side, each with its share of the processor (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 # What an editable install is made of: a change to any of them builds it again.
 BUILT := pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test test-backends snapshots check check-native check-wheel bench clean
+.PHONY: demo test test-fast test-backends snapshots check check-native check-wheel bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/groupcc demo --out runs/demo
 
 test: $(VENV)/dev.stamp $(VENV)/axe.stamp
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# While working: what a change breaks most often. Cases that take seconds are left out (`pytest -m slow` runs them).
+test-fast: $(VENV)/dev.stamp
+	$(PYTEST) -m "not slow"
 
 # The tests of single ops choose every backend themselves; the rest of the suite runs on each named one in turn.
 test-backends: $(VENV)/dev.stamp
 	for backend in cpp reference; do \
-	  GROUPCC_BACKEND=$$backend $(BIN)/python -m pytest --ignore=tests/ops || exit 1; \
+	  GROUPCC_BACKEND=$$backend $(PYTEST) --ignore=tests/ops || exit 1; \
 	done
 
 # Whether this tree computes the same bits as another commit, on this machine: make snapshots BASE=<commit>

@@ -1,11 +1,12 @@
 """`make check-wheel`: the wheel from a clean copy of the sources, in another environment with another PyTorch.
 
-    python tests/native/wheel.py                       # PyTorch 2.11; minutes, and it downloads
-    python tests/native/wheel.py --torch 2.10.0 --environment build/wheel/other
+    python tests/native/wheel.py                       # the lowest PyTorch that pyproject.toml admits; it downloads
+    python tests/native/wheel.py --torch 2.11.0 --environment build/wheel/other
 
 1. `pip wheel` in an isolated build of the files that git tracks; the wheel holds the extension and the package's data,
    no sources of it and no tests, was built without flags for this machine's CPU, and links nothing of PyTorch.
-2. Installed beside another PyTorch, it passes the ops' tests from a directory where the sources can't be imported.
+2. Installed beside another PyTorch and its Triton, it passes the ops' tests, the compile gate among them, from a
+   directory where the sources can't be imported.
 3. Without a compiler the same sources build a pure-Python wheel, which trains, and says once why it is slower.
 """
 
@@ -25,9 +26,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "wheel"
-# Triton 3.6, which belongs to PyTorch 2.11, has an interpreter that NumPy 2.4 breaks.
+# Triton 3.6, which belongs to PyTorch 2.10 and 2.11, has an interpreter that NumPy 2.4 breaks.
 TEST_PACKAGES = (
-    "pytest", "hypothesis", "numpy<2.4", "pillow", "safetensors", "jinja2", "tqdm", "scikit-image", "scikit-learn",
+    "pytest", "pytest-xdist", "hypothesis", "numpy<2.4", "pillow", "safetensors", "jinja2", "tqdm", "scikit-image", "scikit-learn",
 )  # fmt: skip
 
 TRAINS = """
@@ -116,6 +117,12 @@ def check_linking(wheel: Path, into: Path) -> None:
     print(f"   {extension} needs {', '.join(needed)}")
 
 
+def lowest_torch() -> str:
+    """Returns the lowest PyTorch that pyproject.toml admits, as pip takes it: "2.10.*"."""
+    (version,) = re.findall(r'"torch>=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return f"{version}.*"
+
+
 def environment(folder: Path, torch: str) -> Path:
     """Python of an environment with that PyTorch and what the tests need, made where there is none."""
     python = folder / "bin" / "python"
@@ -141,6 +148,7 @@ def check_ops(python: Path, wheel: Path, folder: Path) -> None:
         "-m",
         "pytest",
         "-q",
+        *("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal"),
         "-p",
         "no:cacheprovider",
         "-o",
@@ -166,7 +174,7 @@ def check_pure(python: Path, sources: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch", default="2.11.0")
+    parser.add_argument("--torch", default=lowest_torch())
     parser.add_argument("--environment", type=Path, default=None, help="kept there for the next time")
     args = parser.parse_args()
     started = time.monotonic()
@@ -180,7 +188,7 @@ def main() -> None:
     check_contents(wheel, printed)
     check_linking(wheel, WORK / "unpacked")
     say(f"an environment with PyTorch {args.torch}")
-    python = environment(args.environment or WORK / f"torch-{args.torch}", args.torch)
+    python = environment(args.environment or WORK / f"torch-{args.torch.rstrip('.*')}", args.torch)
     say("the ops' tests there")
     check_ops(python, wheel, WORK / "tests")
     say("without a compiler")

@@ -13,7 +13,7 @@ from groupcc.ops._single_blocks import single_blocks
 from groupcc.ops.group_encode_at.reference import Args, group_encode_at_reference
 from groupcc.ops.sparse_decode import sparse_decode
 
-__all__ = ["Args", "Backward", "group_encode_at", "sparse_gradient_pays"]
+__all__ = ["Args", "Backward", "group_encode_at"]
 
 SPARSE_UP_TO = 1.0
 """Chosen poses an example, for each base latent, up to which the sparse gradient costs less: at most a third of
@@ -79,13 +79,6 @@ class _GroupEncodeAt(Op[Args, torch.Tensor]):
 
 
 OP = _GroupEncodeAt()
-
-
-def sparse_gradient_pays(x: torch.Tensor, W_enc: torch.Tensor, k: int, group: Group) -> bool:
-    """Whether the gradient to W_enc of k chosen poses an example is cheaper by `group_encode_at` than by
-    `group_correlate`, on the backend in force."""
-    nothing = torch.empty(0, k, dtype=torch.int64, device=x.device)
-    return OP.has_kernels_for(Args(x, W_enc, x, nothing, nothing, None, group))
 
 
 def group_encode_at(

@@ -11,7 +11,8 @@ from groupcc.ops._checks import check_bias, check_blocks, check_poses, wrong
 from groupcc.ops._declare import Kernels, Op, Saved
 from groupcc.ops._single_blocks import single_blocks
 from groupcc.ops.group_encode_at.reference import Args, group_encode_at_reference
-from groupcc.ops.sparse_decode import sparse_decode
+from groupcc.ops.sparse_decode import OP as SPARSE_DECODE
+from groupcc.ops.sparse_decode import Args as DecodeArgs
 
 __all__ = ["Args", "Backward", "group_encode_at"]
 
@@ -71,7 +72,8 @@ class _GroupEncodeAt(Op[Args, torch.Tensor]):
         acts, x, W_enc, indices, poses, group = kept
         grad, grads = grad.masked_fill(acts <= 0, 0), dict[str, torch.Tensor | None]()
         if "x_NGD" in saved.needs:
-            grads["x_NGD"] = sparse_decode(*single_blocks(grad, indices, poses, W_enc, group)).view_as(x)
+            blocks = DecodeArgs(*single_blocks(grad, indices, poses, W_enc, group), None)
+            grads["x_NGD"] = SPARSE_DECODE.operator(blocks, saved.backend).view_as(x)
         if saved.needs - {"x_NGD"}:
             record = Backward(grad, x, indices, poses, len(W_enc), group)
             grads["W_enc_LGD"], grads["b_enc_L"] = self.backward(record, saved.backend)

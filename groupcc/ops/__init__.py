@@ -1,15 +1,16 @@
 """The ops as plain functions: torch tensors in, torch tensors out. One folder an op."""
 
 from groupcc.ops._dispatch import backend_status, current_backend, registered_ops, use_backend
+from groupcc.ops._encodings import group_encoding, orbit_encoding
 from groupcc.ops._single_blocks import single_blocks
 from groupcc.ops.batchtopk import batchtopk
 from groupcc.ops.decode_loss import decode_loss, decode_loss_maps
 from groupcc.ops.encode_topk import encode_topk
 from groupcc.ops.group_correlate import group_correlate
-from groupcc.ops.group_correlate_max import group_correlate_max, keeps_no_poses
+from groupcc.ops.group_correlate_max import group_correlate_max
 from groupcc.ops.group_decode_loss import group_decode_loss
-from groupcc.ops.group_encode_at import group_encode_at, sparse_gradient_pays
-from groupcc.ops.orbit_correlate import keeps_no_orbits, orbit_correlate, orbit_correlate_max
+from groupcc.ops.group_encode_at import group_encode_at
+from groupcc.ops.orbit_correlate import orbit_correlate, orbit_correlate_max
 from groupcc.ops.orbit_encode import orbit_encode
 from groupcc.ops.orbit_gather import orbit_gather
 from groupcc.ops.pose_maxima import pose_maxima
@@ -27,17 +28,16 @@ __all__ = [
     "group_correlate_max",
     "group_decode_loss",
     "group_encode_at",
-    "keeps_no_orbits",
-    "keeps_no_poses",
+    "group_encoding",
     "orbit_correlate",
     "orbit_correlate_max",
     "orbit_encode",
+    "orbit_encoding",
     "orbit_gather",
     "pose_maxima",
     "registered_ops",
     "single_blocks",
     "sparse_decode",
-    "sparse_gradient_pays",
     "topk",
     "use_backend",
 ]

@@ -106,10 +106,11 @@ def test_a_wrong_peer_is_never_timed(monkeypatch):
 def test_a_wrong_backend_is_never_timed(monkeypatch):
     case = cases.topk("wrong", torch.randn(8, 32), 3, {})
     calls = iter([lambda: torch.zeros(2), lambda: torch.ones(2)])
+    use_backend = ops.use_backend
     broken = cases.Case("topk", "wrong", torch.float32, lambda: next(calls), case.nbytes)
     monkeypatch.setattr("groupcc.bench._BACKENDS", {"cpu": ("reference", "reference ")})
     monkeypatch.setattr("groupcc.bench._with_backend", lambda backend, call: call())
-    monkeypatch.setattr("groupcc.bench.ops.use_backend", lambda name: ops.backend.use_backend("reference"))
+    monkeypatch.setattr("groupcc.bench.ops.use_backend", lambda name: use_backend("reference"))
     with pytest.raises(GroupccError, match="differs from the reference"):
         rows_of(broken)
 

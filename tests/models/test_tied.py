@@ -11,6 +11,7 @@ from groupcc.models import GroupCrosscoder
 from groupcc.models.forms.encodings import GroupEncoding
 from groupcc.models.forms.poses import autocorrelation, maxima, neighbours
 from groupcc.models.forms.tied import translates
+from groupcc.ops import _encodings
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
 from helpers.tied_samples import crosscoder, orbits
@@ -271,8 +272,8 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
         through_all.append(correlate(*args))
         return through_all[-1]
 
-    monkeypatch.setattr(groupcc.ops, "group_encode_at", lambda *a, **b: chosen.append(a[3]) or encode_at(*a, **b))
-    monkeypatch.setattr(groupcc.ops, "group_correlate", correlated)
+    monkeypatch.setattr(_encodings, "group_encode_at", lambda *a, **b: chosen.append(a[3]) or encode_at(*a, **b))
+    monkeypatch.setattr(_encodings, "group_correlate", correlated)
     for backend in ("auto", "reference"):
         settings = {"n_latents": 20, "k": 1, "dead_after": 5, "aux_k": 2, "aux_coefficient": 3.0, "pose_distance": 0.0}
         made = crosscoder(tied=kind, pose=pose, sparsity=sparsity, **settings).double().train(training)

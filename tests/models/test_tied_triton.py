@@ -7,6 +7,7 @@ import groupcc
 from groupcc import ops
 from groupcc.errors import ArgumentError
 from groupcc.models.forms.encodings import FormedEncoding
+from groupcc.ops import _encodings
 from helpers.backends import DEVICE
 from helpers.tied_samples import crosscoder, orbits
 
@@ -88,7 +89,7 @@ def test_encode_maps_forms_no_orbits(S, settings, monkeypatch):
         with groupcc.use_backend(backend), monkeypatch.context() as patch:
             if backend == "triton":
                 for op in ("orbit_gather", "group_correlate", "group_correlate_max"):
-                    patch.setattr(ops, op, None)
+                    patch.setattr(_encodings, op, None)
                 latents = made.encode_maps(leaf, points)
             else:
                 latents = made.encode(ops.orbit_gather(leaf, points, "bspline"))
@@ -98,15 +99,22 @@ def test_encode_maps_forms_no_orbits(S, settings, monkeypatch):
         torch.testing.assert_close(other.cpu(), one)
 
 
+@pytest.mark.parametrize("backend", ["reference", "triton"])
 @pytest.mark.parametrize("settings", [{}, {"pose": "nms"}, {"encoder": "identity"}], ids=str)
-def test_encode_maps_refuses_what_is_not_finite(settings):
+def test_encode_maps_refuses_what_is_not_finite(settings, backend):
+    """Infinite weights are not the maps' fault."""
     maps, points = torch.zeros(3, 1, 4, 4, 6), torch.ones(6, 3, 2)
     points[:, 1:] = 2
-    maps[1, 0, 2, 2, 3] = float("inf")
-    made = crosscoder(group="D3", **settings).to(DEVICE["triton"])
-    where = "row 4" if settings.get("encoder") else "image 1, position 1"
-    with groupcc.use_backend("triton"):
+    device = DEVICE.get(backend, "cpu")
+    made, maps = crosscoder(group="D3", **settings).to(device), maps.to(device)
+    with groupcc.use_backend(backend):
+        bad = maps.clone()
+        bad[1, 0, 2, 2, 3] = float("inf")
+        where = "row 4" if settings.get("encoder") else "image 1, position 1"
         with pytest.raises(ArgumentError, match=f"in 2 .*, .*first .*{where}"):
-            made.encode_maps(maps.to(DEVICE["triton"]), points, "bilinear")
+            made.encode_maps(bad, points, "bilinear")
         with pytest.raises(ArgumentError, match=r"points: expected \[G, P, 2\] with G = 6"):
-            made.encode_maps(maps.to(DEVICE["triton"]), points[:5], "bilinear")
+            made.encode_maps(maps, points[:5], "bilinear")
+        with torch.no_grad():
+            made.W_enc[0, 0, 0] = float("inf")
+        made.encode_maps(maps, points, "bilinear")

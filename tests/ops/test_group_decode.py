@@ -358,14 +358,26 @@ def test_torch_compile():
     torch.testing.assert_close(compiled.grad, leaf.grad)
 
 
-def test_auto_goes_by_cost(caplog):
-    """Many chosen poses for each base latent: through all pre-activations; few: to the chosen alone."""
+@pytest.mark.parametrize(
+    ("backend", "chosen", "through_all"),
+    [("auto", 2, False), ("auto", 20, True), ("auto", None, True), ("reference", 2, True), ("triton", 2, True)],
+)
+def test_auto_goes_by_cost(backend, chosen, through_all):
+    """Many chosen poses for each base latent: gradients go through all of z. Few: to the chosen entries alone."""
     pytest.importorskip("groupcc._C")
-    group = groupcc.group("D4")
-    x, W = torch.randn(3, 8, 5), torch.randn(4, 8, 5)
-    with ops.use_backend("auto"):
-        assert ops.sparse_gradient_pays(x, W, 2, group)
-        assert not ops.sparse_gradient_pays(x, W, 20, group)
-    for backend in ("reference", "triton"):
-        with ops.use_backend(backend):
-            assert not ops.sparse_gradient_pays(x, W, 2, group)
+    group, k = groupcc.group("D4"), chosen or 2
+    found = []
+    for name in ("reference", backend):
+        generator = torch.Generator().manual_seed(5)
+        shapes = (3, 8, 5), (4, 8, 5), (4,)
+        with ops.use_backend("auto") if name == "auto" else running(name, "group_correlate") as device:
+            given = [torch.randn(*shape, generator=generator).to(device or "cpu").requires_grad_() for shape in shapes]
+            encoding = ops.group_encoding(*given, group, chosen)
+            z = encoding.pre_acts()
+            assert z.requires_grad == (name == "reference" or through_all)
+            acts, at = torch.relu(z.flatten(1)).topk(k)
+            acts = encoding.with_gradients(at // 8, at % 8, acts)
+            acts.square().sum().backward()
+        found.append([acts.detach().cpu(), *(leaf.grad.cpu() for leaf in given)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)

@@ -66,7 +66,6 @@ def test_the_strongest_pose_out_of_the_cache(implementation, name, N, L, D, dtyp
     group, given = inputs(name, N, L, D, dtype)
     z = exact(given, group)
     with running(implementation, "group_correlate_max"), torch.no_grad():
-        assert ops.keeps_no_poses(*given, group)
         values, poses = ops.group_correlate_max(*given, group)
         pytorch = group_correlate_fourier(Args(*given[:2], group)) + given[2][:, None]
     allowed = 2 * float((pytorch - z).abs().max()) + 2 * torch.finfo(dtype).eps * float(z.abs().max())
@@ -89,17 +88,28 @@ def test_the_same_for_any_threads(threads):
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
-def test_poses_are_kept_for_gradients():
-    group, (acts, W, b) = inputs("D4", 4, 5, 6, torch.float32)
+def test_poses_are_kept_for_gradients(monkeypatch):
+    """Or where z is there already. Without gradients z is not formed: `group_correlate` is not called."""
+    group, given = inputs("D4", 4, 5, 6, torch.float32)
+    called, correlate = [], ops.group_correlate
+    monkeypatch.setattr("groupcc.ops._encodings.group_correlate", lambda *args: called.append(1) or correlate(*args))
     with ops.use_backend("cpp"):
-        assert ops.keeps_no_poses(acts, W, b, group)
-        W.requires_grad_()
-        assert not ops.keeps_no_poses(acts, W, b, group)
-        values, _ = ops.group_correlate_max(acts, W, b, group)
-        values.sum().backward()
-        assert float(W.grad.abs().max()) > 0
+        values, poses = ops.group_encoding(*given, group).strongest()
+        assert not called
+        given[1].requires_grad_()
         with torch.no_grad():
-            assert ops.keeps_no_poses(acts, W, b, group)
+            ops.group_encoding(*given, group).strongest()
+            assert not called
+        encoding = ops.group_encoding(*given, group)
+        kept, at = encoding.strongest()
+        assert len(called) == 1
+        torch.testing.assert_close(kept, values)
+        assert torch.equal(at, poses)
+        some, _ = encoding.strongest(torch.tensor([3, 1]))
+        assert torch.equal(some, kept[:, [3, 1]])
+        assert len(called) == 1
+        kept.sum().backward()
+        assert float(given[1].grad.abs().max()) > 0
 
 
 @pytest.mark.parametrize("implementation", COMPILED)

@@ -182,17 +182,55 @@ def kernels():
 def test_orbits_are_not_formed(kernels, monkeypatch):
     """Nor z where its maximum is asked for: neither is the result of any op called."""
     called = []
-    for op in ("orbit_gather", "group_correlate", "group_correlate_max"):
-        monkeypatch.setattr(ops.registered_ops()[op], "choose", lambda args, op=op: called.append(op))
     group = groupcc.group("D8")
     (maps, W, b), points = inputs(kernels, group)
-    assert ops.keeps_no_orbits(maps, points, W, b, group, "bilinear")
-    ops.orbit_correlate(maps, points, W, group)
-    ops.orbit_correlate_max(maps, points, W, b, group)
-    assert not called
+    results = []
+    with monkeypatch.context() as patch:
+        for op in ("orbit_gather", "group_correlate", "group_correlate_max"):
+            patch.setattr(ops.registered_ops()[op], "choose", lambda args, op=op: called.append(op))
+        ops.orbit_correlate(maps, points, W, group)
+        ops.orbit_correlate_max(maps, points, W, b, group)
+        encoding = ops.orbit_encoding(maps, points, W, b, group)
+        results.append([encoding.pre_acts(), *encoding.strongest()])
+        assert not called
     for backend in ("reference", "cpp") if ISAS else ("reference",):
         with ops.use_backend(backend):
-            assert not ops.keeps_no_orbits(maps.cpu(), points, W.cpu(), None, group, "bilinear")
+            encoding = ops.orbit_encoding(maps.cpu(), points, W.cpu(), b.cpu(), group)
+            results.append([encoding.pre_acts(), *encoding.strongest()])
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            torch.testing.assert_close(one.cpu(), two)
+
+
+def test_orbits_are_gathered_once(monkeypatch):
+    """Where no kernel reads maps: for z, for the strongest poses, and for those of some latents."""
+    group, called, gather = groupcc.group("D4"), [], ops.orbit_gather
+    (maps, W, b), points = inputs("cpu", group)
+    monkeypatch.setattr("groupcc.ops._encodings.orbit_gather", lambda *args: called.append(1) or gather(*args))
+    with ops.use_backend("reference"):
+        encoding = ops.orbit_encoding(maps, points, W, b, group)
+        (values, poses), z = encoding.strongest(), encoding.pre_acts()
+        some = encoding.strongest(torch.tensor([4, 2]))
+    assert len(called) == 1
+    assert torch.equal(values, z.amax(2))
+    assert all(torch.equal(one, other[:, [4, 2]]) for one, other in zip(some, (values, poses), strict=True))
+
+
+def test_an_encoding_computes_in_the_dtype_of_W():
+    """Maps are gathered in their own dtype and then converted."""
+    group = groupcc.group("D4")
+    (maps, W, b), points = inputs("cpu", group)
+    W, b = W.double(), b.double()
+    with ops.use_backend("reference"):
+        z = ops.orbit_encoding(maps, points, W, b, group).pre_acts()
+        acts = ops.orbit_gather(maps, points).double()
+        assert torch.equal(z, ops.group_correlate(acts, W, group) + b[:, None])
+    with pytest.raises(ArgumentError, match=r"^W: expected torch.float64 of shape \[L, G, D\] = \[L, 8, 13\]"):
+        ops.orbit_encoding(maps, points, W[:, :, 1:], b, group)
+    with pytest.raises(ArgumentError, match=r"^b: expected torch.float64 of shape \[L\] = \[5\]"):
+        ops.orbit_encoding(maps, points, W, b[1:], group)
+    with pytest.raises(ArgumentError, match=r"^points: expected \[G, P, 2\] with G = 8"):
+        ops.orbit_encoding(maps, points[1:], W, b, group)
 
 
 def test_a_sample_is_rounded_as_the_gather_rounds_it(kernels):

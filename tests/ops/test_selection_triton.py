@@ -84,15 +84,19 @@ def test_a_batchs_rows_are_written_within_their_bounds():
 
 
 def test_unsupported():
-    assert "float64" in triton_topk.unsupported(torch.zeros(2, 3, dtype=torch.float64), 1)
-    assert "k up to" in triton_topk.unsupported(torch.zeros(2, 3000, device=DEVICE), 1000)
-    assert triton_topk.unsupported(torch.zeros(2, 3, device=DEVICE), 1) is None
+    assert "float64" in triton_topk.unsupported(torch.float64, 3, 1)
+    assert "k up to" in triton_topk.unsupported(torch.float32, 3000, 1000)
+    assert triton_topk.unsupported(torch.float32, 3, 1) is None
     assert "float64" in triton_batchtopk.unsupported(BatchArgs(torch.zeros(2, 3, dtype=torch.float64), 1))
     W = torch.zeros(1, device=DEVICE).expand(1 << 23, 2)
     assert "rows of 8388608 elements" in triton_encode.unsupported(EncodeArgs(W[:, 0].expand(1, -1), W, W[0], 1))
     assert triton_encode.unsupported(EncodeArgs(W[:5, 0].expand(1, -1), W[:5], W[0], 1)) is None
+    many = W[:5, :1].expand(5, 1000)  # latents; what topk's kernel does not take, encode_topk does not take
+    assert "k up to" in triton_encode.unsupported(EncodeArgs(W[:5, 0].expand(1, -1), many, many[0], 1000))
+    x, W64, b = (t.double() for t in (W[:5, 0].expand(1, -1), W[:5], W[0]))
+    assert "float64" in triton_encode.unsupported(EncodeArgs(x, W64, b, 1))
     wide = torch.zeros(1, device=DEVICE).expand(1, 1 << 31)
-    assert "latents" in triton_topk.unsupported(wide, 1)
+    assert "latents" in triton_topk.unsupported(torch.float32, 1 << 31, 1)
     assert "latents" in triton_batchtopk.unsupported(BatchArgs(wide, 1))
 
 

@@ -74,12 +74,15 @@ class Tied(Form):
     def encoding(self, cc: Dictionary, acts_NGD: Tensor, *, gradients_later: bool) -> Encoding:
         """Returns the encoding of a batch. `gradients_later`: the caller asks for them by `with_gradients`."""
         if cc.config.encoder == "orbit":
-            sparse = gradients_later and self.sparsity.gradient_is_sparse
-            return GroupEncoding(cc, acts_NGD, cc.config.k if sparse else None)
+            return GroupEncoding(cc, acts_NGD, self.chosen(cc) if gradients_later else None)
         dtype = acts_NGD.dtype
         W_AD, b_L1 = cc.W_enc.to(dtype).flatten(0, 1), cc.b_enc.to(dtype)[:, None]
         z_NA = acts_NGD[:, 0] @ W_AD.t()
         return FormedEncoding(cc, acts_NGD, z_NA.view(-1, len(b_L1), cc.group.order) + b_L1)
+
+    def chosen(self, cc: Dictionary) -> int | None:
+        """Returns how many entries of z an example chooses, if only these need gradients, else None."""
+        return cc.config.k if self.sparsity.gradient_is_sparse else None
 
     def upright_decoders(self, cc: Dictionary) -> Tensor:
         """Returns the decoders of pose 0, [L, G, D]."""
@@ -88,8 +91,7 @@ class Tied(Form):
     def encode_maps(self, cc: Dictionary, maps: Tensor, points: Tensor, interpolation: str) -> SparseLatents:
         if cc.config.encoder != "orbit":
             return super().encode_maps(cc, maps, points, interpolation)
-        of_acts = partial(self.encoding, cc, gradients_later=True)
-        encoding = MapEncoding(cc, maps, points, interpolation, of_acts)
+        encoding = MapEncoding(cc, maps, points, interpolation, self.chosen(cc))
         reading = PoseReading(cc, self.selection, encoding, partial(self.upright_decoders, cc))
         return reading.encode().latents
 

@@ -27,7 +27,7 @@ class Untied(Form):
     def encode_maps(self, cc: Dictionary, maps: Tensor, points: Tensor, interpolation: str) -> SparseLatents:
         W_enc_GDL = cc.W_enc.to(maps.dtype).permute(1, 2, 0)
         pre = ops.orbit_encode(maps, points, W_enc_GDL, cc.b_enc.to(maps.dtype), interpolation)
-        refuse_maps_not_finite(pre, points.shape[1])
+        refuse_maps_not_finite(maps, pre, points.shape[1])
         return self.selection.select_columns(cc, pre).latents
 
 

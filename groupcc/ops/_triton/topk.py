@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from groupcc.ops._triton.keys import block_columns, count, entry_of, gather_row, row_keys, write_largest
-from groupcc.ops._triton.launch import Build, next_power_of_2, tuned, why_not
+from groupcc.ops._triton.launch import Build, next_power_of_2, tuned
 
 K_LIMIT = 512
 """The largest k: the sort of 2·k entries is held in registers."""
@@ -25,15 +25,15 @@ _CONFIGS = [
 ]
 
 
-def unsupported(pre_acts_NL: torch.Tensor, k: int) -> str | None:
-    """Why the kernel doesn't take these, or None."""
-    if pre_acts_NL.dtype == torch.float64:
+def unsupported(dtype: torch.dtype, L: int, k: int) -> str | None:
+    """Why the kernel takes no k of L latents of this dtype, or None."""
+    if dtype == torch.float64:
         return "the Triton kernels take float32, bfloat16 or float16, got torch.float64"
-    if pre_acts_NL.shape[1] >= 2**31:
-        return f"the Triton kernels number fewer than 2**31 latents, got {pre_acts_NL.shape[1]}"
+    if L >= 2**31:
+        return f"the Triton kernels number fewer than 2**31 latents, got {L}"
     if k > K_LIMIT:
         return f"the Triton kernel takes k up to {K_LIMIT}, got {k}"
-    return why_not((pre_acts_NL,))
+    return None
 
 
 def topk(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,14 +25,12 @@ import torch
 import triton
 import triton.language as tl
 
-from groupcc.ops._triton import topk as topk_kernel
+from groupcc.ops._triton import topk
 from groupcc.ops._triton.decode import decode
 from groupcc.ops._triton.keys import count, entry_of, key_of, key_of_entry, write_largest
 from groupcc.ops._triton.latent_sum import latent_sum, too_wide
 from groupcc.ops._triton.launch import Build, dot, fused, next_power_of_2, why_not
 from groupcc.ops.encode_topk import Args, Backward
-from groupcc.ops.topk import Args as TopkArgs
-from groupcc.ops.topk import topk_reference
 
 __all__ = ["backward", "builds", "forward", "unsupported"]
 
@@ -46,7 +44,8 @@ _OTHERS = triton.Config({"BLOCK_N": 128, "BLOCK_L": 128, "BLOCK_M": 32, "PARTS":
 
 
 def unsupported(args: Args) -> str | None:
-    return why_not(args) or too_wide(args.W_enc_ML.t())
+    x, W_enc, _, k = args
+    return topk.unsupported(x.dtype, W_enc.shape[1], k) or why_not(args) or too_wide(W_enc.t())
 
 
 def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,13 +75,6 @@ def pays(args: Args) -> bool:
     return x.dtype.itemsize == 2 and len(x) >= 64 and _sizes(args.k)[1] <= min(L // 8, _MOST_SLOTS)
 
 
-def _topk(pre_acts_NL: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """By the kernel where it takes these, else in PyTorch."""
-    if topk_kernel.unsupported(pre_acts_NL, k):
-        return topk_reference(TopkArgs(pre_acts_NL, k))
-    return topk_kernel.topk(pre_acts_NL, k)
-
-
 def _sizes(k: int) -> tuple[int, int]:
     """The rank in the sample that sets the threshold, and the length of a row's list.
 
@@ -101,7 +93,7 @@ def _dense(args: Args) -> tuple[torch.Tensor, torch.Tensor]:
     acts, indices = x_NM.new_empty(N, k), x_NM.new_empty(N, k, dtype=torch.int64)
     rows = max(_DENSE_BYTES // (L * x_NM.itemsize), 64)
     for block in (slice(start, start + rows) for start in range(0, N, rows)):
-        acts[block], indices[block] = _topk(torch.addmm(b_enc_L, x_NM[block], W_enc_ML), k)
+        acts[block], indices[block] = topk.topk(torch.addmm(b_enc_L, x_NM[block], W_enc_ML), k)
     return acts, indices
 
 
@@ -112,7 +104,7 @@ def _screened(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rank, SLOTS = _sizes(k)
     sample = torch.addmm(b[::SAMPLE], x, W_LM[::SAMPLE].t())
     S = sample.shape[1]
-    first = _topk(sample, rank)[1]
+    first = topk.topk(sample, rank)[1]
     entries = x.new_empty(N, SLOTS, dtype=torch.int64)
     counts = x.new_empty(N, dtype=torch.int32)
     thresholds = x.new_empty(N, dtype=torch.float32)

@@ -15,7 +15,7 @@ from groupcc.ops.group_correlate import OP as CORRELATE
 from groupcc.ops.group_correlate import Backward, check_correlate
 from groupcc.ops.group_correlate_max.reference import Args, group_correlate_max_reference
 
-__all__ = ["Args", "group_correlate_max", "keeps_no_poses"]
+__all__ = ["Args", "group_correlate_max"]
 
 
 class _GroupCorrelateMax(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
@@ -74,8 +74,3 @@ def group_correlate_max(
     check_correlate(acts, W, group)
     check_bias("b", b, acts, len(W), "One bias for each base latent, in the dtype of acts.")
     return OP(Args(acts, W, b, group, needs_gradient((acts, W, b))))
-
-
-def keeps_no_poses(acts: torch.Tensor, W: torch.Tensor, b: torch.Tensor, group: Group) -> bool:
-    """Whether `group_correlate_max` leaves z [N, L, G] out of memory; a caller with more use for z forms it if not."""
-    return OP.has_kernels_for(Args(acts, W, b, group, needs_gradient((acts, W, b))))

@@ -11,9 +11,10 @@ from groupcc.ops._checks import check_bias, check_blocks, check_poses, wrong
 from groupcc.ops._declare import Kernels, Op, Saved
 from groupcc.ops._single_blocks import single_blocks
 from groupcc.ops.group_encode_at.reference import Args, group_encode_at_reference
-from groupcc.ops.sparse_decode import sparse_decode
+from groupcc.ops.sparse_decode import OP as SPARSE_DECODE
+from groupcc.ops.sparse_decode import Args as DecodeArgs
 
-__all__ = ["Args", "Backward", "group_encode_at", "sparse_gradient_pays"]
+__all__ = ["Args", "Backward", "group_encode_at"]
 
 SPARSE_UP_TO = 1.0
 """Chosen poses an example, for each base latent, up to which the sparse gradient costs less: at most a third of
@@ -71,7 +72,8 @@ class _GroupEncodeAt(Op[Args, torch.Tensor]):
         acts, x, W_enc, indices, poses, group = kept
         grad, grads = grad.masked_fill(acts <= 0, 0), dict[str, torch.Tensor | None]()
         if "x_NGD" in saved.needs:
-            grads["x_NGD"] = sparse_decode(*single_blocks(grad, indices, poses, W_enc, group)).view_as(x)
+            blocks = DecodeArgs(*single_blocks(grad, indices, poses, W_enc, group), None)
+            grads["x_NGD"] = SPARSE_DECODE.operator(blocks, saved.backend).view_as(x)
         if saved.needs - {"x_NGD"}:
             record = Backward(grad, x, indices, poses, len(W_enc), group)
             grads["W_enc_LGD"], grads["b_enc_L"] = self.backward(record, saved.backend)
@@ -79,13 +81,6 @@ class _GroupEncodeAt(Op[Args, torch.Tensor]):
 
 
 OP = _GroupEncodeAt()
-
-
-def sparse_gradient_pays(x: torch.Tensor, W_enc: torch.Tensor, k: int, group: Group) -> bool:
-    """Whether the gradient to W_enc of k chosen poses an example is cheaper by `group_encode_at` than by
-    `group_correlate`, on the backend in force."""
-    nothing = torch.empty(0, k, dtype=torch.int64, device=x.device)
-    return OP.has_kernels_for(Args(x, W_enc, x, nothing, nothing, None, group))
 
 
 def group_encode_at(

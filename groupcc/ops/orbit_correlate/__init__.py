@@ -18,7 +18,7 @@ from groupcc.ops.orbit_gather import OP as GATHER
 from groupcc.ops.orbit_gather import Backward as GatherBackward
 from groupcc.ops.orbit_gather import check_gather
 
-__all__ = ["Args", "keeps_no_orbits", "orbit_correlate", "orbit_correlate_max"]
+__all__ = ["Args", "check_orbits", "orbit_correlate", "orbit_correlate_max"]
 
 
 class _Kept(NamedTuple):
@@ -125,15 +125,8 @@ def orbit_correlate_max(
     return values, poses
 
 
-def keeps_no_orbits(
-    maps: torch.Tensor, points: torch.Tensor, W: torch.Tensor, b: torch.Tensor | None, group: Group, interpolation: str
-) -> bool:
-    """Whether `orbit_correlate` (or with `b` `orbit_correlate_max`) leaves the orbits out of memory; a caller with more
-    use for them forms them if not."""
-    return OP.has_kernels_for(Args(maps, points, W, b, group, interpolation))
-
-
-def _check(maps: torch.Tensor, points: torch.Tensor, W: torch.Tensor, group: Group, interpolation: str) -> None:
+def check_orbits(maps: torch.Tensor, points: torch.Tensor, group: Group, interpolation: str) -> None:
+    """`maps` and `points` are as orbit_gather takes them, with a row of points for each element, or ArgumentError."""
     check_gather(maps, points, interpolation)
     if len(points) != group.order:
         raise argument_error(
@@ -142,4 +135,8 @@ def _check(maps: torch.Tensor, points: torch.Tensor, W: torch.Tensor, group: Gro
             got=f"shape {tuple(points.shape)}",
             remedy="One row of points for each element of the group.",
         )
+
+
+def _check(maps: torch.Tensor, points: torch.Tensor, W: torch.Tensor, group: Group, interpolation: str) -> None:
+    check_orbits(maps, points, group, interpolation)
     check_blocks("W", W, maps.new_empty(0, group.order, maps.shape[-1]), group)

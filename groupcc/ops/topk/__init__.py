@@ -10,7 +10,7 @@ from groupcc.ops._checks import check_selection
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops.topk.reference import Args, topk_reference
 
-__all__ = ["OP", "Args", "Backward", "topk", "topk_reference"]
+__all__ = ["OP", "Args", "Backward", "topk"]
 
 
 class Backward(NamedTuple):

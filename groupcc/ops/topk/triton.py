@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from groupcc.ops._triton import topk as kernel
+from groupcc.ops._triton.launch import why_not
 from groupcc.ops._triton.scatter import scatter_acts
 from groupcc.ops.topk import Args, Backward
 
@@ -12,7 +13,8 @@ __all__ = ["backward", "forward", "unsupported"]
 
 
 def unsupported(args: Args) -> str | None:
-    return kernel.unsupported(*args)
+    pre_acts_NL, k = args
+    return kernel.unsupported(pre_acts_NL.dtype, pre_acts_NL.shape[1], k) or why_not(args)
 
 
 def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor]:

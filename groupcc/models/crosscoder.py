@@ -159,7 +159,8 @@ class GroupCrosscoder(Dictionary):
             return form.decode_loss(self, others, decoder, target)[0]
 
         decode_error = partial(error_of, target=acts, decoder=decoder)
-        seen = ForwardPass(encoded, partial(form.rows, self, latents), W_dec, acts, left, decode_error, progress)
+        rows, mean = partial(form.rows, self, latents), losses["reconstruction"]
+        seen = ForwardPass(encoded, rows, W_dec, acts, left, mean, decode_error, progress)
         for name, (value, weight) in sparsity.losses(seen, self).items():
             losses[name] = value
             losses["total"] = losses["total"] + weight * value

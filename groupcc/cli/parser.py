@@ -160,7 +160,9 @@ def _harvest_seed(parser: argparse.ArgumentParser) -> None:
 def _crosscoder(parser: argparse.ArgumentParser) -> None:
     options = parser.add_argument_group("crosscoder")
     options.add_argument("--latents", type=int, default=1024, help="dictionary size")
-    options.add_argument("--k", type=int, default=_defaults.K, help="active latents per example (topk, batchtopk)")
+    options.add_argument(
+        "--k", type=int, default=_defaults.K, help="active latents per example, or their mean over a batch"
+    )
     options.add_argument(
         "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
     )

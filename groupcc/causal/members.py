@@ -21,44 +21,31 @@ class Member:
 
 
 class Writer:
-    """What the atoms of a crosscoder write into block e, the layer's map of the image at hand: `upright` [A, D].
+    """What the atoms of a crosscoder write into block e, the layer's map of the image at hand.
 
-    An atom is a latent, or of a tied crosscoder base latent l in pose h, the (l·|G| + h)-th, whose block e is block h
-    of W_dec[l].
+    `upright` [A, D] has the atoms in their form's order: latent l in pose h is atom l·H + h. `bias` [D] is b_dec's
+    block e.
     """
 
     def __init__(self, crosscoder: GroupCrosscoder) -> None:
         self.crosscoder, self.group = crosscoder, crosscoder.group
-        self.tied = bool(crosscoder.config.tied)
-        W_LGD = crosscoder.W_dec.detach().float()
-        if crosscoder.config.tied == "residual":
-            W_LGD = W_LGD + crosscoder.residual_W_dec.detach().float()[:, :, 0]
-        self.upright = W_LGD.flatten(0, 1) if self.tied else W_LGD[:, 0]
-        b_dec = crosscoder.b_dec.detach().float()[0]
-        self.bias = (
-            b_dec + crosscoder.residual_b_dec.detach().float()[0] if crosscoder.config.tied == "residual" else b_dec
-        )
+        self.upright, self.bias = crosscoder.form.upright(crosscoder)
 
     def encode(self, acts_NGD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Acts and atoms active in each example, [N, K] each; entries of act 0 are padding."""
+        """Returns acts and the atoms that are active in each example, [N, K] each. Entries of act 0 are padding."""
         latents: SparseLatents = self.crosscoder.encode(acts_NGD.to(self.upright))
-        atoms = latents.indices
-        if self.tied:
-            assert latents.poses is not None
-            atoms = atoms * self.group.order + latents.poses
-        return latents.acts.float(), atoms
+        return latents.acts.float(), self.crosscoder.form.atom_numbers(latents, self.group)
 
     def takes_over(self, member: Member, h: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """For each atom of the family, which of them is it in pose h; what to multiply the act by; and the cosine.
+        """Returns, for each atom of the family, the atom that is it in pose h, the factor on its act, and the cosine.
 
-        Tied: pose g goes to hg, at cosine 1. Untied: atom l goes to argmax_j cos(d_j, R_h d_l) over the family, the
-        lowest on ties, with the factor ‖d_l‖/‖d_j‖.
+        If the form gives the poses, pose g goes to hg, with factor and cosine 1. Otherwise atom l goes to
+        argmax_j cos(d_j, R_h d_l) over the family, the lowest of equals, with the factor ‖d_l‖/‖d_j‖.
         """
-        G = self.group.order
-        if self.tied:
-            moved = torch.from_numpy(self.group.cayley[h].copy()).to(member.atoms.device)
-            to = member.atoms.div(G, rounding_mode="floor") * G + moved[member.atoms % G]
-            return to, torch.ones_like(to, dtype=torch.float32), torch.ones_like(to, dtype=torch.float32)
+        moved = self.crosscoder.form.moved_atoms(member.atoms, h, self.group)
+        if moved is not None:
+            one = torch.ones_like(moved, dtype=torch.float32)
+            return moved, one, one
         d = self.crosscoder.W_dec.detach().float()[member.atoms]
         norms = d.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
         table = translation_table(self.group, d.device)
@@ -83,9 +70,7 @@ class Writer:
 
 
 def members_of(writer: Writer, latents: torch.Tensor) -> Member:
-    """The family with these latents, int64 [m] (of a tied crosscoder base latents, each in every pose)."""
-    atoms = latents.to(writer.upright.device)
-    if writer.tied:
-        atoms = (atoms[:, None] * writer.group.order + torch.arange(writer.group.order, device=atoms.device)).flatten()
+    """Returns the family with these latents, int64 [m]. If latents have poses, the family has each in every pose."""
+    atoms = writer.crosscoder.form.atoms_of(latents.to(writer.upright.device), writer.group)
     _, sizes, basis = torch.linalg.svd(writer.upright[atoms], full_matrices=False)
     return Member(atoms, basis[sizes > 1e-4 * sizes.amax().clamp_min(torch.finfo(torch.float32).tiny)])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from groupcc import _defaults
 from groupcc.errors import argument_error, check_choice, check_whole, is_real
 from groupcc.groups import group as parse_group
 from groupcc.models.forms import FORMS, POSES, form_kind, form_of
@@ -30,10 +31,12 @@ class CrosscoderConfig:
 
     - `group`: name of the group, or a Group; `"C1"` makes a standard sparse autoencoder.
     - `d_in`: activation width D. `n_latents`: dictionary size L.
-    - `k`: active latents per example ("topk"), or on average over a batch ("batchtopk"); unused by "l1".
+    - `k`: active latents per example ("topk"), or on average over a batch ("batchtopk", "matryoshka"). "l1" and
+      "jumprelu" have no use for k.
     - `encoder`: "identity" reads block 0 only, "orbit" reads all blocks.
-    - `sparsity`: how latents are chosen: "topk", "batchtopk", "l1" (ReLU and a penalty), or another kind of
-      `groupcc.models.sparsity`. `sparsity_options`: settings that a kind declares for itself, by name.
+    - `sparsity`: how latents are chosen: "topk", "batchtopk", "l1" (ReLU and a penalty), "jumprelu" (a learned
+      threshold a latent), "matryoshka" (batchtopk, and prefixes of the dictionary reconstruct alone), or another kind
+      of `groupcc.models.sparsity`. `sparsity_options`: settings that a kind declares for itself, by name.
     - `l1_coefficient`: λ of the penalty λ·Σ_l f_l·P(d_l); "l1" only, must then be positive.
     - `l1_penalty`: P(d) = Σ_g‖d_g‖ ("block_sum") or ‖d‖ over all blocks ("concat").
     - `aux_k`: dead latents that the auxiliary loss lets explain the residual (Gao et al. 2024); 0 is off; None is
@@ -58,7 +61,7 @@ class CrosscoderConfig:
     group: str
     d_in: int
     n_latents: int
-    k: int = 32
+    k: int = _defaults.K
     encoder: Encoder = "identity"
     sparsity: str = "topk"
     l1_coefficient: float = 0.0
@@ -66,7 +69,7 @@ class CrosscoderConfig:
     sparsity_options: Mapping[str, float | tuple[float, ...]] = Options({})
     aux_k: int | None = None
     aux_coefficient: float = 1 / 32
-    dead_after: int = 100_000
+    dead_after: int = _defaults.DEAD_AFTER
     decoder_norm: DecoderNorm | None = None
     tied: bool | str = False
     residual_penalty: float | None = None

@@ -51,8 +51,8 @@ class GroupCrosscoder(Dictionary):
     """pre_l = Σ_g ⟨a_g, W_enc[l, g]⟩ + b_enc[l]; f = sparsify(pre) ≥ 0; â_g = Σ_l f_l W_dec[l, g] + b_dec[g].
 
     With encoder "identity" the sum has block 0 alone. Parameters, all fp32: `W_enc` [L, G or 1, D], `b_enc` [L],
-    `W_dec` [L, G, D], `b_dec` [G, D]. Buffers: `threshold` [] ("batchtopk" at inference) and `since_fired` int64 [L]
-    (examples since each latent last fired, in training).
+    `W_dec` [L, G, D], `b_dec` [G, D]. Buffers: `threshold` [] (the sparsity says what for) and `since_fired` int64 [L]
+    (examples since each latent last fired, in training). A sparsity may have parameters of its own.
 
     With `tied`, W_enc, b_enc and W_dec are those of the base latents, W_dec[l] = d_l and its atoms R_h d_l, in the same
     shapes; W_enc has all |G| blocks whatever the encoder, pre-activations are [N, L, G] (every latent in every pose:
@@ -159,7 +159,8 @@ class GroupCrosscoder(Dictionary):
             return form.decode_loss(self, others, decoder, target)[0]
 
         decode_error = partial(error_of, target=acts, decoder=decoder)
-        seen = ForwardPass(encoded, partial(form.rows, self, latents), W_dec, acts, left, decode_error, progress)
+        rows, mean = partial(form.rows, self, latents), losses["reconstruction"]
+        seen = ForwardPass(encoded, rows, W_dec, acts, left, mean, decode_error, progress)
         for name, (value, weight) in sparsity.losses(seen, self).items():
             losses[name] = value
             losses["total"] = losses["total"] + weight * value

@@ -13,8 +13,8 @@ import groupcc
 ROOT = Path(groupcc.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
-# Each part with those it may import from. Anything may import errors, files, devices, lazy names, the extension, and
-# the version.
+# Each part with those it may import from. Anything may import errors, files, devices, defaults, lazy names, the
+# extension and the version.
 ALLOWED = {
     "groups": set(),
     "ops": {"groups"},
@@ -65,7 +65,7 @@ def test_imports_run_one_way(path):
     if len(relative.parts) == 1:
         return
     part = relative.parts[0]
-    allowed = ALLOWED[part] | {part, "errors", "files", "devices", "__version__", "_C", "_lazy"}
+    allowed = ALLOWED[part] | {part, "errors", "files", "devices", "__version__", "_C", "_defaults", "_lazy"}
     for name, deferred in imported_parts(path):
         if name not in allowed:
             assert deferred, f"{relative} imports groupcc.{name}"

@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "wheel"
 # Triton 3.6, which belongs to PyTorch 2.10 and 2.11, has an interpreter that NumPy 2.4 breaks.
 TEST_PACKAGES = (
-    "pytest", "pytest-xdist", "hypothesis", "numpy<2.4", "pillow", "safetensors", "jinja2", "tqdm", "scikit-image", "scikit-learn",
+    "pytest", "pytest-xdist", "hypothesis",
+    "numpy<2.4", "pillow", "safetensors", "jinja2", "tqdm", "scikit-image", "scikit-learn",
 )  # fmt: skip
 
 TRAINS = """

@@ -17,6 +17,7 @@ SPARSITIES = {
     "batchtopk": "BatchTopK",
     "l1": "L1",
     "jumprelu": "JumpReLU",
+    "matryoshka": "Matryoshka",
 }
 """Each kind's name, which is also that of its file, and its class there."""
 

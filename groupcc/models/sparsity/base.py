@@ -25,6 +25,7 @@ class ForwardPass:
     - `rows()` int64 [N, K]: which row of `W_dec` each entry of the latents writes.
     - `W_dec` [R, G, D]: the decoders of all rows, in the parameters' dtype.
     - `acts` [N, G, D]: the activations. `residual` [N, G, D]: â − a.
+    - `reconstruction`: the mean of (â − a)², a scalar, with gradients.
     - `decode_error(latents)`: Σ (â − a)², a scalar, of other latents of the same examples, with gradients.
     - `progress`: the share of training that is done, for weights that rise over training.
     """
@@ -34,6 +35,7 @@ class ForwardPass:
     W_dec: Tensor
     acts: Tensor
     residual: Tensor
+    reconstruction: Tensor
     decode_error: Callable[[SparseLatents], Tensor]
     progress: float
 

@@ -1,7 +1,11 @@
-"""The extension's functions refuse tensors of another shape, type, order or device, and name the argument."""
+"""The extension's functions refuse tensors of another shape, type, order or device, and name the argument.
+
+The table in groupcc/ops/README.md says which of them each op calls, and where its kernels are.
+"""
 
 import ast
 import gc
+import re
 import sys
 import weakref
 from pathlib import Path
@@ -42,10 +46,10 @@ FUNCTIONS |= {
 
 
 class Recorder:
-    """In place of groupcc._C: keeps, of each function that takes tensors, a call that ran."""
+    """In place of groupcc._C: keeps, of each function that takes tensors, a call that ran, and which op called it."""
 
     def __init__(self):
-        self.calls = {}
+        self.calls, self.of_op, self.op = {}, {}, None
 
     def __getattr__(self, name):
         real = getattr(_C, name)
@@ -57,6 +61,7 @@ class Recorder:
         args = [arg.made if isinstance(arg, Recorded) else arg for arg in args]
         result = real(*args)
         self.calls[name] = (real, args)
+        self.of_op.setdefault(self.op, set()).add(name.split(".")[0])
         return result
 
 
@@ -72,7 +77,7 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def calls():
+def recorder():
     from groupcc.ops._cpp import group_transform
     from groupcc.ops.encode_topk import cpp
 
@@ -82,19 +87,30 @@ def calls():
         for name, module in list(sys.modules.items()):
             if name.startswith("groupcc.ops.") and getattr(module, "_C", None) is _C:
                 patch.setattr(module, "_C", recorder)
-        for function in kept:  # or what they keep would be of the recorder, or from before it
-            function.cache_clear()
         with ops.use_backend("cpp"):
             for name in OF_OP:
+                recorder.op = OF_OP[name]
+                for function in kept:
+                    function.cache_clear()
                 outputs_and_gradients(getattr(ops, name), inputs(name))
+            recorder.op = "group_correlate_max"
+            for function in kept:
+                function.cache_clear()
             with torch.no_grad():  # the kernel has no gradients
                 ops.group_correlate_max(*inputs("group_correlate_max"))
+            recorder.op = "encode_topk"
             patch.setattr(cpp, "pays", lambda *_: True)
             x, W, b, k = inputs("encode_topk")
             ops.encode_topk(x, W.t().contiguous().t(), b, k)
+        recorder.op = None
         take_scaled(torch.randn(5, 2, 3), torch.tensor([1, 0]), 2.0)
-        for function in kept:
+        for function in kept:  # or what they keep would be of the recorder
             function.cache_clear()
+    return recorder
+
+
+@pytest.fixture
+def calls(recorder):
     return recorder.calls
 
 
@@ -158,3 +174,68 @@ def test_what_is_kept_keeps_its_tensors():
     del chosen
     gc.collect()
     assert here() is None
+
+
+OPS_FOLDER = Path(ops.__file__).parent
+CSRC = OPS_FOLDER.parents[1] / "csrc"
+
+
+def table():
+    """The rows of groupcc/ops/README.md: op → its other cells, each a list of what stands in backticks."""
+    lines = (OPS_FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    return {first.strip("`"): cells for first, *cells in rows}
+
+
+def quoted(cell):
+    return re.findall(r"`(.+?)`", cell)
+
+
+def bound_in():
+    """Each function and class of the extension → the file in csrc/ that adds it."""
+    pattern = re.compile(r'(?:\bm\.def\(|py(?:bind11)?::class_<[^>]*>\(m, )"(\w+)"')
+    return {name: path.name for path in CSRC.glob("*.cpp") for name in pattern.findall(path.read_text("utf-8"))}
+
+
+def kernel_files(path, seen):
+    """Adds to `seen` a module in groupcc/ops and what it imports of _triton; true for those that build kernels."""
+    if path in seen:
+        return
+    seen[path] = False
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        seen[path] |= isinstance(node, ast.FunctionDef) and node.name == "builds"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("groupcc.ops._triton"):
+            *folders, name = node.module.split(".")[2:]
+            files = [name] if folders else [alias.name for alias in node.names]
+            for file in files:
+                kernel_files(OPS_FOLDER / "_triton" / f"{file}.py", seen)
+
+
+def test_the_table_has_every_op():
+    assert list(table()) == sorted(ops.registered_ops())
+
+
+@pytest.mark.parametrize("name", sorted(ops.registered_ops()))
+def test_the_table_names_files_and_bindings(name, recorder):
+    op, (folder, files, bindings, kernels, reference) = ops.registered_ops()[name], table()[name]
+    assert quoted(folder) == [f"{name}/"]
+    assert quoted(reference) == [f"{name}/reference.py"]
+    assert all((OPS_FOLDER / path).exists() for path in quoted(folder) + quoted(reference))
+    own = recorder.of_op.get(name, set())
+    if "cpp" in op.backends:
+        where = bound_in()
+        assert quoted(bindings) == sorted(own)
+        assert quoted(files) == sorted({where[binding] for binding in own})
+    else:
+        assert (files, bindings) == (by(op.composed["cpp"]), "")
+    if "triton" in op.backends:
+        seen = {}
+        kernel_files(OPS_FOLDER / name / "triton.py", seen)
+        found = sorted(path.relative_to(OPS_FOLDER).as_posix() for path, has in seen.items() if has)
+        assert quoted(kernels) == found
+    else:
+        assert kernels == by(op.composed["triton"])
+
+
+def by(parts):
+    return f"by {', '.join(parts)}"

@@ -123,8 +123,11 @@ def test_views_need_not_be_contiguous(device):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [{"B": 0}, {"G": 0}, {"P": 0}, {"D": 0}, {"L": 0}], ids=str)
 @pytest.mark.parametrize("S", [1, 3])
-def test_empty(device, S, shape, dtype):
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_empty(device, channels_first, S, shape, dtype):
     maps, points, W_enc, b_enc = inputs(device, dtype, S=S if "G" not in shape else S // 3, **shape)
+    if channels_first:  # in memory; an encoder of no blocks reads none of the maps
+        maps = maps.permute(4, 3, 2, 1, 0).contiguous().permute(4, 3, 2, 1, 0)
     leaves = [tensor.requires_grad_() for tensor in (maps, W_enc, b_enc)]
     out = ops.orbit_encode(maps, points, W_enc, b_enc, "bspline", True)
     assert out.shape == (maps.shape[0] * points.shape[1], b_enc.shape[0])

@@ -14,8 +14,10 @@ def as_points(points_GP2: torch.Tensor) -> torch.Tensor:
 
 
 def with_channels_inside(maps_BSHWD: torch.Tensor) -> torch.Tensor:
-    """The maps with their channels contiguous, as the kernels read them; a copy where they lie otherwise."""
-    return maps_BSHWD if maps_BSHWD.stride(4) == 1 or maps_BSHWD.shape[4] == 1 else maps_BSHWD.contiguous()
+    """Returns the maps with stride 1 along their channels, as the kernels read them; a copy if they have another."""
+    if maps_BSHWD.stride(4) == 1 or maps_BSHWD.shape[4] == 1:
+        return maps_BSHWD
+    return maps_BSHWD.clone(memory_format=torch.contiguous_format)  # `contiguous` keeps the strides of no elements
 
 
 def gather(

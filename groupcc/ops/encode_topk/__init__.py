@@ -62,11 +62,15 @@ OP = _EncodeTopk()
 def encode_topk(x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k largest of each row of x @ W_enc + b_enc, then ReLU: [N, M], [M, L], [L] → acts [N, k], int64 [N, k].
 
-    As [`topk`][groupcc.ops.topk] of the pre-activations, in its order and with its treatment of ties, NaN and the
-    ReLU's mask, but the [N, L] pre-activations never lie in memory whole. Equal to the reference up to the rounding
-    of the products, so two latents closer than that may change places. All of one floating dtype. Gradients: acts'
-    where positive, to `x`, `W_enc` and `b_enc`. Any strides; W_enc is read, and its gradient laid out, fastest as
-    the transpose of a contiguous [L, M]. Deterministic.
+    Order, ties, NaN and the ReLU's mask are those of [`topk`][groupcc.ops.topk] of the pre-activations. The kernels
+    never have the pre-activations [N, L] in memory whole; the reference has. Kernels and reference differ by the
+    rounding of the products, so two latents closer than that may change places.
+
+    - `x`, `W_enc` and `b_enc` have one floating dtype, any strides. W_enc is read fastest if it is the transpose of a
+      contiguous [L, M]; its gradient is laid out so.
+    - Gradients: those of acts that are positive, to `x`, `W_enc` and `b_enc`.
+    - "triton" takes k up to 512, and no float64.
+    - Deterministic.
 
     ArgumentError for shapes, dtypes, or k outside 1 to L.
     """

@@ -63,11 +63,13 @@ def group_correlate_max(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """max_h and argmax_h of z[n, l, h] + b[l], z = group_correlate(acts, W, group): values, int64 poses, both [N, L].
 
-    `acts` [N, G, D], `W` [L, G, D], `b` [L], in one floating dtype, which is that of the values. Of equal values the
-    lower element; NaN is the largest. "triton" keeps z in registers, adds in fp32 and rounds once; "cpp" keeps z in the
-    cache where no gradient is asked for; elsewhere z [N, L, G] is formed and its maximum taken, so poses whose values
-    differ by less than z's rounding may change places between backends. Gradients: a value's goes to its pose, in
-    `acts`, `W` and `b`; kernels differentiate once. Deterministic on the CPU.
+    - `acts` [N, G, D], `W` [L, G, D], `b` [L]: one floating dtype, which is that of the values.
+    - Of equal values the lower element counts. NaN is the largest.
+    - "triton" keeps z in registers, adds in fp32 and rounds once. "cpp" keeps z in the cache unless a gradient is asked
+      for. Otherwise z [N, L, G] is formed and its maximum taken. So poses whose values differ by less than the rounding
+      of z may change places between backends.
+    - Gradients: that of a value goes to its pose, in `acts`, `W` and `b`. The kernels differentiate once.
+    - Deterministic on the CPU.
 
     ArgumentError for shapes and dtypes.
     """

@@ -17,8 +17,8 @@ from groupcc.ops.sparse_decode import Args as DecodeArgs
 __all__ = ["Args", "Backward", "group_encode_at"]
 
 SPARSE_UP_TO = 1.0
-"""Chosen poses an example, for each base latent, up to which the sparse gradient costs less: at most a third of
-group_correlate forward and backward under D8 to D32 (`groupcc bench --only group_encode_at`)."""
+"""The sparse gradient costs less up to so many chosen poses an example for each base latent. There it takes at most a
+third of the time of group_correlate, forward and backward, under D8 to D32 (`groupcc bench --only group_encode_at`)."""
 
 
 class Backward(NamedTuple):
@@ -96,14 +96,16 @@ def group_encode_at(
     """acts[n, k] = max(0, Σ_g ⟨W_enc[l, gh], x[n, g]⟩ + b_enc[l]) for l = indices[n, k], h = poses[n, k].
 
     - `x` [N, G, D], `W_enc` [L, G, D] (base latents), `b_enc` [L]: one floating dtype; `indices`, `poses` int64 [N, K].
-    - `known` [N, K]: the acts, where the caller has them already (`group_correlate` without gradient, and a choice);
-      then only gradients are left to compute. Where it is 0 the act is 0, whatever index and pose stand there.
+    - `known` [N, K]: the acts, if the caller has computed and chosen them already. Then only their gradients are
+      computed. Where `known` is 0 the act is 0, whatever index and pose stand there.
     - Returns acts [N, K] in the dtype of `x`.
+    - Gradients to `x`, `W_enc` and `b_enc`, 0 where an act is 0. That to W_enc takes N·K·G·D multiplications; through
+      `group_correlate` it takes Σ_ρ d³·N·L·D, whatever is chosen. `auto` takes the cheaper. "reference", "triton" and
+      other devices choose from `group_correlate`. Gradients of kernels can't be differentiated again.
+    - Deterministic on the CPU.
 
-    Gradients to `x`, `W_enc` and `b_enc`, 0 where an act is 0: N·K·G·D multiplications for W_enc, where
-    `group_correlate`'s take Σ_ρ d³·N·L·D whatever is chosen. `auto` takes the cheaper; "reference" and other devices
-    choose from `group_correlate`. The kernels' can't be differentiated again. Deterministic on the CPU. ArgumentError
-    for shapes and dtypes; for an index or pose that does not exist IndexError in C++, RuntimeError in PyTorch.
+    ArgumentError for shapes and dtypes. For an index or pose that does not exist: IndexError in C++, RuntimeError in
+    PyTorch.
     """
     check_poses(poses, indices)
     if x.dim() != 3 or x.shape[1] != group.order or not x.is_floating_point() or len(x) != len(indices):

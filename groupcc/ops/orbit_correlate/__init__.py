@@ -89,12 +89,13 @@ def orbit_correlate(
     - `W` [L, G, D], the base latents, as in [`group_correlate`][groupcc.ops.group_correlate], in the dtype of `maps`,
       which is the result's.
 
-    "triton" samples the maps inside the Fourier transform, so that the orbits [B·P, G, D] are never stored, and
-    differentiates once. Elsewhere, and under `auto` for groups too small to gain by the transform, `orbit_gather` and
-    `group_correlate` run one after the other: on CPUs the gather is 4 to 30 % of the time, and in blocks small
-    enough for the cache the products lose more than the memory's traffic costs (measured: 1.1 to 1.6 times slower).
-    Both are equal up to roundings. Gradients to `maps` and `W`. Deterministic on the CPU. Strides of the result are not
-    fixed.
+    - "triton" samples the maps inside the Fourier transform. So the orbits [B·P, G, D] are never stored. Its gradients
+      can't be differentiated again.
+    - Other backends run `orbit_gather` and then `group_correlate`. So does `auto` if the group is too small to gain by
+      the transform. On CPUs the gather is 4 to 30 % of the time. In blocks small enough for the cache, the products
+      lose more than the traffic to memory costs (measured: 1.1 to 1.6 times slower).
+    - Both ways are equal up to roundings. Gradients to `maps` and `W`. Deterministic on the CPU. Strides of the result
+      are not fixed.
 
     ArgumentError for shapes, dtypes, or points outside the map.
     """

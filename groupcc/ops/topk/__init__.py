@@ -55,11 +55,14 @@ OP = _Topk()
 def topk(pre_acts: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k largest of each row, then ReLU: pre_acts [N, L] → acts [N, k], indices int64 [N, k].
 
-    acts has the dtype of `pre_acts`: float32, float64, bfloat16 or float16. Rows are sorted by falling pre-activation;
-    ties go to the lower index. NaN stands above infinity, −0 equals +0, and the ReLU leaves NaN as it is: nothing here
-    looks for NaN, `GroupCrosscoder` checks its input. ArgumentError where k is not 1 to L. Gradient: that of acts,
-    scattered to the chosen entries whose act is positive; where fewer than k of a row are, the rest pass none.
-    Deterministic, and the same to the bit on every backend. Gao et al. 2024 (arXiv:2406.04093), section 2.3.
+    - acts has the dtype of `pre_acts`: float32, float64, bfloat16 or float16.
+    - Rows are sorted by falling pre-activation. Ties go to the lower index. NaN is larger than infinity, −0 equals +0,
+      and the ReLU leaves NaN as it is. NaN is no error here: `GroupCrosscoder` checks its input.
+    - Gradient: that of acts, scattered to the chosen entries whose act is positive. Other chosen entries pass none.
+    - ArgumentError if k is not 1 to L. "triton" takes k up to 512, and no float64.
+    - Deterministic, and the same to the bit on every backend.
+
+    Gao et al. 2024 (arXiv:2406.04093), section 2.3.
     """
     check_selection(pre_acts, k)
     return OP(Args(pre_acts, k))

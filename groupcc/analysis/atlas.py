@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from groupcc.analysis.activity import TopExamples
-from groupcc.analysis.contribution import Contribution
-from groupcc.analysis.coverage import Coverage, read_coverage
-from groupcc.analysis.dial import Dial, read_dial
-from groupcc.analysis.embedding import Embedding
-from groupcc.analysis.evidence import Evidence
-from groupcc.analysis.families import Families
-from groupcc.analysis.scaling import Scaling
-from groupcc.analysis.stabilizers import KINDS, Stabilizer
-from groupcc.analysis.tables import write_rows
-from groupcc.analysis.tuning import Tuning
+from groupcc.analysis.evidence.activity import TopExamples
+from groupcc.analysis.evidence.contribution import Contribution
+from groupcc.analysis.evidence.evidence import Evidence
+from groupcc.analysis.evidence.scaling import Scaling
+from groupcc.analysis.evidence.tuning import Tuning
+from groupcc.analysis.families.coverage import Coverage, read_coverage
+from groupcc.analysis.families.dial import Dial, read_dial
+from groupcc.analysis.families.families import Families
+from groupcc.analysis.families.family_map import Embedding
+from groupcc.analysis.rows import write_rows
+from groupcc.analysis.symmetry.stabilizers import KINDS, Stabilizer
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 
@@ -281,13 +281,13 @@ class Atlas:
 
         ArgumentError where it holds other files than an atlas and its tables: they would be lost.
         """
-        from groupcc.analysis.atlas_file import save_atlas
+        from groupcc.analysis.files import save_atlas
 
         return save_atlas(self, Path(directory))
 
     @classmethod
     def load(cls, directory: str | Path) -> Atlas:
         """Reads what `save` wrote. DataError where something is missing, damaged or of another version."""
-        from groupcc.analysis.atlas_file import load_atlas
+        from groupcc.analysis.files import load_atlas
 
         return load_atlas(Path(directory))

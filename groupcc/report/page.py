@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from groupcc import __version__
-from groupcc.analysis.moved import FEWEST_FIRINGS
+from groupcc.analysis.evidence.moved_activations import FEWEST_FIRINGS
 from groupcc.errors import argument_error, is_whole
 from groupcc.files import atomic_write
 from groupcc.groups.algebra import format_degrees

@@ -16,7 +16,7 @@ from helpers.report_samples import shape_blocks
 
 import groupcc
 from groupcc.analysis import KINDS
-from groupcc.analysis.comparison import KIND_WORDS
+from groupcc.analysis.compare.atlases import KIND_WORDS
 from groupcc.cli import main
 from groupcc.errors import ArgumentError
 from groupcc.groups import group

@@ -10,10 +10,10 @@ import torch
 from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 from groupcc.analysis import analyze, find_families, find_mirrors, find_neighbours, find_stabilizers
-from groupcc.analysis.interpolation import interpolate
-from groupcc.analysis.mirrors import PAIR_UPSAMPLING, mirror_floor
-from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, Correlations
-from groupcc.analysis.translation import autocorrelation
+from groupcc.analysis.families.mirrors import PAIR_UPSAMPLING, mirror_floor
+from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, Correlations
+from groupcc.analysis.symmetry.autocorrelation import autocorrelation
+from groupcc.analysis.symmetry.interpolation import interpolate
 from groupcc.groups import group
 from groupcc.groups.tables import translation_table
 
@@ -67,7 +67,7 @@ def test_partners_are_those_of_a_search_over_all_pairs(threshold):
 
 @pytest.mark.parametrize("most", [1, 1 << 20])
 def test_of_equal_partners_the_lower_index_of_those_alive(monkeypatch, most):
-    monkeypatch.setattr("groupcc.analysis.similarity.MAX_BLOCK_NUMBERS", most)
+    monkeypatch.setattr("groupcc.analysis.symmetry.blocks.MAX_BLOCK_NUMBERS", most)
     W = torch.stack([shape("D8", CHIRAL), *[shape("D8", CHIRAL, mirrored=True, turn=45.0)] * 3])
     dead = torch.zeros(4, dtype=torch.bool)
     assert mirrors_of(W, dead, 0.75).partner.tolist() == [1, 0, 0, 0]

@@ -13,7 +13,7 @@ from helpers.stores import SETTINGS
 from PIL import Image
 
 import groupcc
-from groupcc.analysis.places import PlacedOrbits, SharedPlaces, shared_places
+from groupcc.analysis.compare.shared_places import PlacedOrbits, SharedPlaces, shared_places
 from groupcc.data.orbits import TensorOrbits
 from groupcc.errors import ArgumentError
 from groupcc.harvesting import OrbitStore

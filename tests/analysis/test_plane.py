@@ -12,8 +12,8 @@ from helpers.browser import CHROMIUM, ask
 from helpers.report_samples import drawn, page_data, tied_atlas
 
 from groupcc.analysis import analyze, translate
-from groupcc.analysis import plane as module
-from groupcc.analysis.plane import SPACING, plane
+from groupcc.analysis.families import likeness_plane as module
+from groupcc.analysis.families.likeness_plane import SPACING, plane
 from groupcc.groups import group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.report import write_report

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from groupcc.analysis import VERDICTS, Atlas, analyze, measure_scaling, scaling
+from groupcc.analysis import VERDICTS, Atlas, analyze, measure_scaling
+from groupcc.analysis.evidence import scaling
 from groupcc.errors import ArgumentError
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder

@@ -13,7 +13,7 @@ from helpers.browser import CHROMIUM, ask
 from helpers.report_samples import PictureStore, drawn, page_data, shape_atlas
 
 from groupcc.analysis.atlas import PARTS
-from groupcc.analysis.held_out import Seen
+from groupcc.analysis.evidence.measured_on import Seen
 from groupcc.report import write_report
 from groupcc.report.cards import choices
 from groupcc.report.notes import MEASURED_ON, differing, estimates, family_notes, latent_notes, overview_notes

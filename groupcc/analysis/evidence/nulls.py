@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from groupcc.analysis.interpolation import coset_values
-from groupcc.analysis.stabilizers import Stabilizer, subgroup_scores
-from groupcc.analysis.translation import autocorrelation
+from groupcc.analysis.symmetry.autocorrelation import autocorrelation
+from groupcc.analysis.symmetry.interpolation import coset_values
+from groupcc.analysis.symmetry.stabilizers import Stabilizer, subgroup_scores
 from groupcc.data import as_orbits
 from groupcc.groups import Group
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.analysis.stabilizers import subgroup_scores
+from groupcc.analysis.symmetry.stabilizers import subgroup_scores
 from groupcc.groups import Group
 
 __all__ = ["TOLERANCE_BOUNDS", "calibrate_tolerance", "deficits"]

@@ -8,10 +8,10 @@ from functools import partial
 
 import torch
 
-from groupcc.analysis.broken import SUPPORT
-from groupcc.analysis.products import latent_products, of_latents
-from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS
-from groupcc.analysis.stabilizers import best_types, subgroup_scores, subgroup_types
+from groupcc.analysis.evidence.latent_products import latent_products, of_latents
+from groupcc.analysis.symmetry.blocks import MAX_BLOCK_NUMBERS
+from groupcc.analysis.symmetry.broken import SUPPORT
+from groupcc.analysis.symmetry.stabilizers import best_types, subgroup_scores, subgroup_types
 from groupcc.data import Orbits
 from groupcc.data.splits import parts_by_image
 from groupcc.groups import Group

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from groupcc.analysis.dial import read_dial
-from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
-from groupcc.analysis.neighbours import Correlations, NeighbourGraph, find_neighbours, live_latents
-from groupcc.analysis.similarity import latent_step
-from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.analysis.families.dial import read_dial
+from groupcc.analysis.families.neighbours import Correlations, NeighbourGraph, find_neighbours, live_latents
+from groupcc.analysis.symmetry.blocks import latent_step
+from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
+from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.groups import Group
 
 __all__ = ["CHIRALITIES", "Chirality", "Mirrors", "find_mirrors", "mirror_floor"]

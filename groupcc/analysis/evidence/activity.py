@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from groupcc.analysis.contribution import Contribution, ContributionSums
+from groupcc.analysis.evidence.contribution import Contribution, ContributionSums
 from groupcc.data import Orbits, as_orbits
 from groupcc.models import GroupCrosscoder
 from groupcc.models.metrics import MetricSums, batch_starts

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from groupcc.analysis.clustering import FamilyMethod, check_family_method, cluster, stars
-from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, Correlations, NeighbourGraph, live_latents
-from groupcc.analysis.poses import best_equivalent, consistent, turn
-from groupcc.analysis.similarity import latent_step
-from groupcc.analysis.stabilizers import Stabilizer
-from groupcc.analysis.synchronisation import synchronise
-from groupcc.analysis.translation import autocorrelation
+from groupcc.analysis.families.clustering import FamilyMethod, check_family_method, cluster, stars
+from groupcc.analysis.families.member_poses import best_equivalent, consistent, turn
+from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, Correlations, NeighbourGraph, live_latents
+from groupcc.analysis.families.synchronisation import synchronise
+from groupcc.analysis.symmetry.autocorrelation import autocorrelation
+from groupcc.analysis.symmetry.blocks import latent_step
+from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.analysis.similarity import latent_step
+from groupcc.analysis.symmetry.blocks import latent_step
 from groupcc.groups import Group
 
 __all__ = ["autocorrelation", "translate"]

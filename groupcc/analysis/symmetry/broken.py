@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from groupcc.analysis.similarity import block_norms, latent_step
-from groupcc.analysis.stabilizers import Stabilizer, find_stabilizers
-from groupcc.analysis.tolerance import calibrate_tolerance
+from groupcc.analysis.symmetry.blocks import block_norms, latent_step
+from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers
+from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray
 

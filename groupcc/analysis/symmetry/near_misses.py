@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate
-from groupcc.analysis.stabilizers import Stabilizer, SubgroupScores, subgroup_scores, subgroup_types
+from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate
+from groupcc.analysis.symmetry.stabilizers import Stabilizer, SubgroupScores, subgroup_scores, subgroup_types
 from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 
 from groupcc.analysis.atlas import Atlas
-from groupcc.analysis.fourier import GroupFourier
-from groupcc.analysis.similarity import MAX_BLOCK_NUMBERS, latent_step
+from groupcc.analysis.families.group_fourier import GroupFourier
+from groupcc.analysis.symmetry.blocks import MAX_BLOCK_NUMBERS, latent_step
 from groupcc.data import Orbits
 from groupcc.groups import Group
 from groupcc.groups.tables import translation_table

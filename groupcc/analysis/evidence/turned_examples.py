@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.analysis.activity import TopExamples
-from groupcc.analysis.similarity import latent_step
+from groupcc.analysis.evidence.activity import TopExamples
+from groupcc.analysis.symmetry.blocks import latent_step
 from groupcc.data import Orbits
 from groupcc.models import GroupCrosscoder
 from groupcc.models.moved_pre_acts import moved_pre_acts

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from groupcc.analysis.fourier import GroupFourier
-from groupcc.analysis.similarity import latent_step
+from groupcc.analysis.families.group_fourier import GroupFourier
+from groupcc.analysis.symmetry.blocks import latent_step
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray
 

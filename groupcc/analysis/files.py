@@ -9,16 +9,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from groupcc.analysis.activity import TopExamples
 from groupcc.analysis.atlas import PARTS, Atlas
-from groupcc.analysis.clustering import FAMILY_METHODS
-from groupcc.analysis.contribution import Contribution
-from groupcc.analysis.embedding import Embedding
-from groupcc.analysis.evidence import Evidence
-from groupcc.analysis.families import Families, given_families
-from groupcc.analysis.scaling import Scaling
-from groupcc.analysis.stabilizers import restore_stabilizer
-from groupcc.analysis.tuning import Tuning
+from groupcc.analysis.evidence.activity import TopExamples
+from groupcc.analysis.evidence.contribution import Contribution
+from groupcc.analysis.evidence.evidence import Evidence
+from groupcc.analysis.evidence.scaling import Scaling
+from groupcc.analysis.evidence.tuning import Tuning
+from groupcc.analysis.families.clustering import FAMILY_METHODS
+from groupcc.analysis.families.families import Families, given_families
+from groupcc.analysis.families.family_map import Embedding
+from groupcc.analysis.symmetry.stabilizers import restore_stabilizer
 from groupcc.errors import DataError
 from groupcc.files import atomic_directory, read_json, save_tensors, sha256_file, write_json
 from groupcc.groups import group

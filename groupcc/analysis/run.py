@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from groupcc.analysis.activity import measure_activity
 from groupcc.analysis.atlas import Atlas
-from groupcc.analysis.broken import find_broken
-from groupcc.analysis.clustering import FamilyMethod, check_family_method
-from groupcc.analysis.embedding import EmbeddingMethod, check_embedding, embed
-from groupcc.analysis.evidence import EVIDENCE_EXAMPLES, measure_evidence
-from groupcc.analysis.families import FAMILY_THRESHOLD, find_families, given_families
-from groupcc.analysis.mirrors import mirror_floor
-from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, find_neighbours
-from groupcc.analysis.power import spectrum
-from groupcc.analysis.scaling import measure_scaling
-from groupcc.analysis.similarity import block_norms, block_similarity, check_decoder, check_weights, latent_step
-from groupcc.analysis.stabilizers import find_stabilizers
-from groupcc.analysis.tolerance import calibrate_tolerance
-from groupcc.analysis.translation import autocorrelation
-from groupcc.analysis.tuning import measure_tuning
+from groupcc.analysis.evidence.activity import measure_activity
+from groupcc.analysis.evidence.evidence import EVIDENCE_EXAMPLES, measure_evidence
+from groupcc.analysis.evidence.scaling import measure_scaling
+from groupcc.analysis.evidence.tuning import measure_tuning
+from groupcc.analysis.families.clustering import FamilyMethod, check_family_method
+from groupcc.analysis.families.families import FAMILY_THRESHOLD, find_families, given_families
+from groupcc.analysis.families.family_map import EmbeddingMethod, check_embedding, embed
+from groupcc.analysis.families.mirrors import mirror_floor
+from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, find_neighbours
+from groupcc.analysis.symmetry.autocorrelation import autocorrelation
+from groupcc.analysis.symmetry.blocks import block_norms, block_similarity, check_decoder, check_weights, latent_step
+from groupcc.analysis.symmetry.broken import find_broken
+from groupcc.analysis.symmetry.spectrum import spectrum
+from groupcc.analysis.symmetry.stabilizers import find_stabilizers
+from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
 from groupcc.data import as_orbits
 from groupcc.errors import argument_error, is_whole
 

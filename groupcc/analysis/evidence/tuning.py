@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from groupcc.analysis.activity import TopExamples
-from groupcc.analysis.interpolation import UPSAMPLING, interpolate, refine
-from groupcc.analysis.mirrors import CHIRALITIES, Chirality, Mirrors, find_mirrors
-from groupcc.analysis.neighbours import NeighbourGraph
-from groupcc.analysis.responses import measure_responses
-from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.analysis.evidence.activity import TopExamples
+from groupcc.analysis.evidence.turned_examples import measure_responses
+from groupcc.analysis.families.mirrors import CHIRALITIES, Chirality, Mirrors, find_mirrors
+from groupcc.analysis.families.neighbours import NeighbourGraph
+from groupcc.analysis.symmetry.interpolation import UPSAMPLING, interpolate, refine
+from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.groups import Group
 
 if TYPE_CHECKING:

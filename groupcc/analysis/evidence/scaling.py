@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from groupcc.analysis.products import latent_products, of_latents
-from groupcc.analysis.similarity import check_decoder
+from groupcc.analysis.evidence.latent_products import latent_products, of_latents
+from groupcc.analysis.symmetry.blocks import check_decoder
 from groupcc.data import Orbits, as_orbits
 from groupcc.data.splits import parts_by_image
 from groupcc.errors import argument_error

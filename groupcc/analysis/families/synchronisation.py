@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from groupcc.analysis.neighbours import NeighbourGraph
-from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.analysis.families.neighbours import NeighbourGraph
+from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.groups import Group
 from groupcc.groups.algebra import BoolArray, FloatArray, IntArray
 

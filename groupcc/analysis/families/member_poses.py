@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from groupcc.analysis.interpolation import UPSAMPLING, interpolate, refine
-from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.analysis.symmetry.interpolation import UPSAMPLING, interpolate, refine
+from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray
 

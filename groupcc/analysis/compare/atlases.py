@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 
 from groupcc.analysis.atlas import Atlas
-from groupcc.analysis.families import FAMILY_THRESHOLD
-from groupcc.analysis.firing import FEWEST_PLACES, Likeness, compare_firing, family_firing, most_places
-from groupcc.analysis.neighbours import find_neighbours
-from groupcc.analysis.places import SharedPlaces, shared_places
-from groupcc.analysis.stabilizers import KINDS
-from groupcc.analysis.tables import write_rows
+from groupcc.analysis.compare.firing import FEWEST_PLACES, Likeness, compare_firing, family_firing, most_places
+from groupcc.analysis.compare.shared_places import SharedPlaces, shared_places
+from groupcc.analysis.families.families import FAMILY_THRESHOLD
+from groupcc.analysis.families.neighbours import find_neighbours
+from groupcc.analysis.rows import write_rows
+from groupcc.analysis.symmetry.stabilizers import KINDS
 from groupcc.data import Orbits, as_orbits
 from groupcc.errors import argument_error, check_choice
 

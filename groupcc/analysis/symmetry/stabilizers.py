@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from groupcc.analysis.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
+from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
 from groupcc.groups import Group, Subgroup
 from groupcc.groups.algebra import BoolArray
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from groupcc.analysis.neighbours import Correlations
+from groupcc.analysis.families.neighbours import Correlations
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray
 

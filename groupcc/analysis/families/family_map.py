@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from groupcc.analysis.families import Families
-from groupcc.analysis.fourier import GroupFourier, units
-from groupcc.analysis.neighbours import NeighbourGraph
-from groupcc.analysis.plane import plane
-from groupcc.analysis.similarity import latent_step
-from groupcc.analysis.stabilizers import Stabilizer
+from groupcc.analysis.families.families import Families
+from groupcc.analysis.families.group_fourier import GroupFourier, units
+from groupcc.analysis.families.likeness_plane import plane
+from groupcc.analysis.families.neighbours import NeighbourGraph
+from groupcc.analysis.symmetry.blocks import latent_step
+from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.errors import argument_error, check_choice
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray

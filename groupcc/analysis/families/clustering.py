@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from groupcc.analysis.neighbours import NeighbourGraph
+from groupcc.analysis.families.neighbours import NeighbourGraph
 from groupcc.errors import check_choice
 from groupcc.groups.algebra import IntArray
 

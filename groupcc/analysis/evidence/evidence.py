@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from groupcc.analysis.broken import Broken, find_broken, present_autocorrelation
-from groupcc.analysis.held_out import MeasuredOn, choose_examples
-from groupcc.analysis.misses import NearMiss, limits, near_misses
-from groupcc.analysis.moved import measure_moved
-from groupcc.analysis.null import Null, measure_null
-from groupcc.analysis.resampling import measure_data
-from groupcc.analysis.stabilizers import Stabilizer, find_stabilizers, subgroup_scores, subgroup_types
-from groupcc.analysis.tolerance import calibrate_tolerance
-from groupcc.analysis.translation import autocorrelation
+from groupcc.analysis.evidence.measured_on import MeasuredOn, choose_examples
+from groupcc.analysis.evidence.moved_activations import measure_moved
+from groupcc.analysis.evidence.nulls import Null, measure_null
+from groupcc.analysis.evidence.resampling import measure_data
+from groupcc.analysis.symmetry.autocorrelation import autocorrelation
+from groupcc.analysis.symmetry.broken import Broken, find_broken, present_autocorrelation
+from groupcc.analysis.symmetry.near_misses import NearMiss, limits, near_misses
+from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers, subgroup_scores, subgroup_types
+from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
 from groupcc.data import as_orbits
 from groupcc.groups import Group
 from groupcc.models import GroupCrosscoder

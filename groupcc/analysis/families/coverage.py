@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from groupcc.analysis.dial import DialRing, Rings, pose_rings
+from groupcc.analysis.families.dial import DialRing, Rings, pose_rings
 from groupcc.groups import Group
 from groupcc.groups.algebra import BoolArray, IntArray
 

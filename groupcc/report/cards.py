@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from groupcc.report.numbers import array
+from groupcc.analysis.numbers import array
 from groupcc.report.svg import LEVELS, level, ring_rims, ring_sectors
 from groupcc.report.views import LatentView, Reader, select_latents
 from groupcc.report.words import KIND_KEYS

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from groupcc.analysis import GAP_ERROR, GAP_RATE, Dial, DialRing
 from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
-from groupcc.report.numbers import array, count_noun, percent
+from groupcc.analysis.numbers import array, count_noun, percent
 from groupcc.report.svg import pose_dial, pose_dial_figure
 
 __all__ = [

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from groupcc.errors import argument_error, check_choice, is_whole
 from groupcc.files import atomic_write
-from groupcc.report.numbers import array, count_noun, percent, two_decimals
+from groupcc.analysis.numbers import array, count_noun, percent, two_decimals
 from groupcc.report.pictures import PatchBook, heat_map
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE, bar_paths, ring
 from groupcc.report.views import FamilyView, Reader

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from groupcc.analysis import Coverage
 from groupcc.groups.algebra import format_degrees
-from groupcc.report.numbers import count_noun, percent, two_decimals
+from groupcc.analysis.numbers import count_noun, percent, two_decimals
 
 __all__ = ["differing", "estimates", "family_notes", "latent_notes", "overview_notes"]
 

@@ -25,7 +25,7 @@ from groupcc.report.cards import choices, data_block, page_order, sorts
 from groupcc.report.dials import gap_rule
 from groupcc.report.guide import annotated_ring, guide_group, guide_shapes
 from groupcc.report.notes import overview_notes
-from groupcc.report.numbers import count_noun, number, percent, shown, two_decimals
+from groupcc.analysis.numbers import count_noun, number, percent, shown, two_decimals
 from groupcc.report.pictures import PatchBook
 from groupcc.report.svg import block_plot, scale_css
 from groupcc.report.used import Setting, used_by_family, used_overview

@@ -13,7 +13,7 @@ from PIL import Image
 
 from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
-from groupcc.report.numbers import array, number
+from groupcc.analysis.numbers import array, number
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE
 
 __all__ = ["PATCH_SIDE", "Patch", "PatchBook", "element_words", "heat_map", "telling_elements"]

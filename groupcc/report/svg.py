@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from groupcc.analysis import Dial
 from groupcc.groups import Group
-from groupcc.report.numbers import number
+from groupcc.analysis.numbers import number
 
 __all__ = [
     "LEVELS",

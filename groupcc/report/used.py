@@ -8,7 +8,7 @@ from typing import Any
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.report.numbers import count_noun, percent, two_decimals
+from groupcc.analysis.numbers import count_noun, percent, two_decimals
 from groupcc.report.pictures import element_words
 
 __all__ = ["Setting", "Used", "used_by_family", "used_overview"]

@@ -13,7 +13,7 @@ from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.dials import DialView, dial_view
 from groupcc.report.notes import differing, estimates, family_notes, latent_notes
-from groupcc.report.numbers import array, number, percent, two_decimals
+from groupcc.analysis.numbers import array, number, percent, two_decimals
 from groupcc.report.pictures import Patch, PatchBook, element_words, heat_map, telling_elements
 from groupcc.report.svg import dial, dial_cells, level, level_class, ring_figure
 from groupcc.report.used import Used

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from groupcc.errors import argument_error
-from groupcc.report.numbers import array, number
+from groupcc.analysis.numbers import array, number
 from groupcc.report.pictures import Patch, PatchBook
 
 __all__ = ["Visualized", "visualized"]

@@ -12,7 +12,7 @@ import numpy as np
 from groupcc.groups import Group
 from groupcc.groups.algebra import format_degrees
 from groupcc.report.dials import dial_kinds, dials_words, tied_sentences
-from groupcc.report.numbers import array, count_noun, number, percent
+from groupcc.analysis.numbers import array, count_noun, number, percent
 
 __all__ = [
     "EDGE_LIMIT",

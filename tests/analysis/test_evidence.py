@@ -9,7 +9,7 @@ from helpers.dictionaries import reader, without_blocks
 
 from groupcc import CrosscoderConfig, GroupCrosscoder
 from groupcc.analysis import Atlas, analyze, find_stabilizers, translate
-from groupcc.analysis.evidence.moved_activations import Responses
+from groupcc.analysis.evidence.moved_activations import MovedActivations
 from groupcc.analysis.evidence.nulls import chance_scores, control_error, interpolation_error
 from groupcc.analysis.evidence.resampling import measure_data
 from groupcc.analysis.symmetry.near_misses import limits, near_misses
@@ -95,7 +95,7 @@ def test_responses_by_hand(settings):
     made, acts = random_reader(settings)
     with torch.no_grad():
         latents = made.encode(acts)
-    responses = Responses(made)
+    responses = MovedActivations(made)
     for rows in (slice(0, 4), slice(4, 90)):
         responses.add(acts[rows], type(latents)(*(None if x is None else x[rows] for x in latents)))
     found, known = responses.autocorrelation()

@@ -76,7 +76,7 @@ def test_autocorrelation_of_extreme_scales_and_in_blocks(monkeypatch):
     expected = autocorrelation(W, G)
     for scale in (1e-30, 1e30):
         torch.testing.assert_close(autocorrelation(W * scale, G), expected)
-    monkeypatch.setattr("groupcc.analysis.symmetry.blocks.MAX_BLOCK_NUMBERS", 8 * 8 * 3)
+    monkeypatch.setattr("groupcc.groups.autocorrelation.MAX_BLOCK_NUMBERS", 8 * 8 * 3)
     torch.testing.assert_close(autocorrelation(W, G), expected)
     assert torch.equal(autocorrelation(torch.zeros(2, 8, 5), G), torch.zeros(2, 8))
 

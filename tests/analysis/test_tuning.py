@@ -187,7 +187,7 @@ def test_the_best_partner_wins_in_any_order_and_any_blocks(monkeypatch):
     whole = analyze(crosscoder, tolerance=0.1).tuning.mirrors
     assert {latent: int(whole.partner[latent]) for latent in expected} == expected
     monkeypatch.setattr("groupcc.analysis.families.neighbours.MAX_PAIR_NUMBERS", 16 * 4)
-    monkeypatch.setattr("groupcc.analysis.symmetry.blocks.MAX_BLOCK_NUMBERS", 16 * 64)
+    monkeypatch.setattr("groupcc.groups.autocorrelation.MAX_BLOCK_NUMBERS", 16 * 64)
     blocked = analyze(crosscoder, tolerance=0.1).tuning.mirrors
     assert torch.equal(whole.partner, blocked.partner)
     torch.testing.assert_close(whole.turn, blocked.turn)

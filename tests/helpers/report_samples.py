@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from groupcc.analysis import Families, analyze
-from groupcc.analysis.atlas import PARTS, Atlas
+from groupcc.analysis import Atlas, Families, TopExamples, analyze
+from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.causal import FamilyEffect
 from groupcc.groups import Group, group
@@ -99,7 +99,7 @@ def repeated_atlas(times: int) -> Atlas:
         stabilizers=one.stabilizers * times,
         families=families,
         top_examples=None,
-        **dict.fromkeys(PARTS),
+        parts={},
         **{name: repeat(getattr(one, name)) for name in fields},
     )
 

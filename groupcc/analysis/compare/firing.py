@@ -1,4 +1,4 @@
-"""Families by what they fire for: how strongly, at which places and in which poses, and how alike two of them are."""
+"""Families by what they fire for: how strongly, where and in which poses, and how alike two families are by that."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.families.group_fourier import GroupFourier
-from groupcc.analysis.symmetry.blocks import MAX_BLOCK_NUMBERS, latent_step
+from groupcc.analysis.forms import n_poses, translates_exactly
 from groupcc.data import Orbits
 from groupcc.groups import Group
+from groupcc.groups.autocorrelation import MAX_BLOCK_NUMBERS, latent_step
 from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder
 from groupcc.models.metrics import batch_starts
@@ -20,19 +21,19 @@ from groupcc.models.metrics import batch_starts
 __all__ = ["BY_CHANCE", "FEWEST_PLACES", "Likeness", "compare_firing", "family_firing", "most_places"]
 
 FEWEST_PLACES = 10
-"""A family that fires at fewer of the places, under any transform, is not compared."""
+"""Places at which a family must fire, under any transform, to be compared."""
 
 SHIFTS = 20
-"""Wrong pairings of the places that chance is read off."""
+"""Wrong pairings of the places, by which chance is measured."""
 
 BY_CHANCE = 0.05
-"""Share of the matches that chance accounts for, at most."""
+"""Largest share of the matches that may be chance."""
 
 MOST_ENCODED = 1 << 16
-"""Examples that are encoded: places times transforms."""
+"""Examples that are encoded at most: places times transforms."""
 
 MOST_FIRING = 1 << 28
-"""Numbers of `family_firing` of both dictionaries together (1 GiB); comparing takes three times that."""
+"""Numbers of `family_firing` of both dictionaries together, at most (1 GiB). Comparing takes three times that."""
 
 MAX_PAIR_NUMBERS = 1 << 22
 """Correlations held at once: families × families × |G|."""
@@ -41,7 +42,7 @@ Firing = npt.NDArray[np.float32]
 
 
 def most_places(group: Group, families: int) -> int:
-    """At how many places two dictionaries with so many families together are compared."""
+    """Returns at how many places two dictionaries with so many families together are compared."""
     return max(1, min(MOST_ENCODED, MOST_FIRING // max(1, families)) // group.order)
 
 
@@ -49,15 +50,17 @@ def most_places(group: Group, families: int) -> int:
 def family_firing(
     atlas: Atlas, crosscoder: GroupCrosscoder, orbits: Orbits, examples: torch.Tensor, *, progress: bool = False
 ) -> torch.Tensor:
-    """How strongly each family's shape is found in each pose at each place: fp32 [families, G, N], CPU.
+    """Returns how strongly each family's shape is found in each pose at each place: fp32 [families, G, N], CPU.
 
         F[f, r, n] = Σ_m ‖d_m‖ act_m(R_{p_m r} a_n)
 
     over the members m of family f, d_m ≈ R_{p_m} d_reference, act_m after the choice of the active latents. Every
-    member is moved to the reference's pose, so a family of one member and one with a detector for every orientation
-    say the same. A tied crosscoder's members are a base latent's atoms; of the equal poses of its stabilizer H it
-    reports one, so F is summed over H. `examples` int64 [N] of `orbits`: each is encoded under every transform, but
-    once where the crosscoder is tied, since its activations then just change pose. Deterministic on the CPU.
+    member is moved to the reference's pose. So a family of one member says the same as one with a detector for every
+    orientation.
+
+    If latents have poses, the members are a latent's atoms. An encoder reports one of the equal poses of its stabilizer
+    H, so F is summed over H. `examples` int64 [N] of `orbits`: each is encoded under every transform, or once if that
+    changes the poses alone. Deterministic on the CPU.
     """
     group, config = crosscoder.group, crosscoder.config
     G, N, device = group.order, len(examples), crosscoder.W_dec.device
@@ -65,7 +68,7 @@ def family_firing(
     norms = crosscoder.W_dec.float().flatten(1).norm(dim=1)
     cayley, inverse = (torch.from_numpy(table.copy()).to(device) for table in (group.cayley, group.inverse))
     translations = translation_table(group, device)
-    width = max(config.d_in * G, config.n_latents * (G if config.tied else 1))
+    width = max(config.d_in * G, config.n_latents * n_poses(crosscoder))
     step = max(1, MAX_BLOCK_NUMBERS // width)
     firing = torch.zeros(len(atlas.families), G, N, device=device)
     was_training = crosscoder.training
@@ -73,7 +76,7 @@ def family_firing(
     try:
         for start in batch_starts(N, step, "compare", progress):
             acts = orbits.take(examples[start : start + step]).to(device)
-            for h in [group.identity] if config.tied is True else range(G):
+            for h in [group.identity] if translates_exactly(crosscoder) else range(G):
                 latents = crosscoder.encode(acts[:, translations[h]])
                 row, column = ((latents.acts > 0) & (labels[latents.indices] >= 0)).nonzero().unbind(1)
                 which = latents.indices[row, column]
@@ -84,7 +87,7 @@ def family_firing(
     finally:
         crosscoder.train(was_training)
     firing = firing.cpu()
-    if config.tied:
+    if atlas.has_poses:
         for family, reference in enumerate(atlas.families.references):
             equal = torch.from_numpy(group.cayley[atlas.stabilizers[reference].mask])
             firing[family] = firing[family][equal].sum(0)
@@ -93,13 +96,13 @@ def family_firing(
 
 @dataclass(frozen=True, eq=False)
 class Likeness:
-    """What `compare_firing` found.
+    """What `compare_firing` returns.
 
-    - `similarity` float32 [families of a, families of b]; 0 where one of the two fires at too few places.
-    - `own_a`, `own_b` float32: the same of each family with the nearest other one of its own dictionary: what a
-      different shape reaches that occurs together with it.
-    - `places_a`, `places_b`: at how many places each family fires.
-    - `threshold`: what chance is beaten by.
+    - `similarity` float32 [families of a, families of b]; 0 if one of the two fires at too few places.
+    - `own_a`, `own_b` float32: the similarity of each family with the nearest other one of its own dictionary. So much
+      is reached by a different shape that occurs together with it.
+    - `places_a`, `places_b`: the number of places at which each family fires.
+    - `threshold`: the similarity that chance seldom reaches.
     """
 
     similarity: Firing
@@ -110,36 +113,36 @@ class Likeness:
     threshold: float
 
     def matches(self, threshold: float) -> list[tuple[int, int]]:
-        """Families each of which is the other's nearest of all, at least so much alike."""
+        """Returns pairs of families that are each other's nearest of all, and at least so much alike."""
         return _nearest_both_ways(self.similarity, threshold)
 
     def nearest(self, threshold: float) -> tuple[list[int | None], list[int | None]]:
-        """Of each family of a and of b the nearest of the other dictionary, if it is at least so much alike, and more
-        than any other family of its own dictionary; else None."""
-        told = []
+        """Returns for each family of a and of b the nearest one of the other dictionary, if it is at least so much
+        alike, and more alike than any family of the own dictionary; else None."""
+        nearest: list[list[int | None]] = []
         for likeness, own in ((self.similarity, self.own_a), (self.similarity.T, self.own_b)):
             best = likeness.max(1, initial=0.0)
             near = (best >= threshold) & (best > own)
-            told.append([int(likeness[i].argmax()) if found else None for i, found in enumerate(near.tolist())])
-        return told[0], told[1]
+            nearest.append([int(likeness[i].argmax()) if is_near else None for i, is_near in enumerate(near.tolist())])
+        return nearest[0], nearest[1]
 
 
 def compare_firing(a_FGN: torch.Tensor, b_FGN: torch.Tensor, group: Group) -> Likeness:
-    """The families of two dictionaries by their `family_firing` at the same places, image after image.
+    """Compares the families of two dictionaries by their `family_firing` at the same places, image after image.
 
         similarity[i, j] = max_k corr_{r, n}(a[i, r, n], b[j, kr, n])
 
-    Pearson's correlation over transforms and places; k is free, since each family is posed by a reference of its own.
+    Pearson's correlation over transforms and places. k is free, since each family is posed by a reference of its own.
 
-    What chance does is measured on wrong pairings: b's places shifted along the images by N·s/21, s = 1 … 20, which
+    What chance does is measured on wrong pairings: b's places are shifted along the images by N·s/21, s = 1 … 20, which
     leaves neighbouring places neighbours. `threshold` is the least similarity t for which
 
         (1 + matches ≥ t in all wrong pairings) / (20 · matches ≥ t in the right one) ≤ 0.05
 
-    (the rate of false discoveries as decoys estimate it; Elias & Gygi 2007, with one added as in Barber & Candès
-    2015): at most one match in twenty is expected to be chance. 1 where nothing beats chance. Families that differ and
-    yet occur together are alike beyond chance, which is why a match must be the nearest from both sides
-    (benchmarks/compare_families.py measures it).
+    So at most one match in twenty is expected to be chance: the rate of false discoveries as decoys estimate it (Elias
+    & Gygi 2007, with one added as in Barber & Candès 2015). Example: 99 matches at t in the wrong pairings and 100 in
+    the right one give 100/2000. It is 1 if nothing beats chance. Families that differ and yet occur together are alike
+    beyond chance. That is why a match must be the nearest from both sides (benchmarks/compare_families.py measures it).
 
     22 times all pairs, Σ_ρ d_ρ³ · N multiplications each: 1,000 families with 1,000 under D32 at 1,024 places take 48
     seconds on one CPU core. Deterministic on the CPU.
@@ -174,7 +177,7 @@ def _values(similarity: Firing) -> Firing:
 
 
 class _Side:
-    """The families of one dictionary, centred, as Fourier coefficients; those that fire too seldom left out."""
+    """The families of one dictionary that fire often enough, centred, as Fourier coefficients."""
 
     def __init__(self, firing_FGN: torch.Tensor, group: Group) -> None:
         self.places: npt.NDArray[np.int64] = (firing_FGN.amax(1) > 0).sum(1).numpy()
@@ -189,16 +192,17 @@ class _Side:
         self._coefficients = self._fourier.forward_units(moved, torch.from_numpy(self.live), step)
 
     def nearest_other(self) -> Firing:
-        """The largest correlation of each family with another one of this dictionary; 0 for those left out."""
+        """Returns the largest correlation of each family with another one of this dictionary; 0 for those left out."""
         alike = self.against(self)
         np.fill_diagonal(alike, 0.0)
-        found = np.zeros(len(self.places), dtype=np.float32)
-        found[self.live] = alike.max(1, initial=0.0)
-        return found
+        nearest = np.zeros(len(self.places), dtype=np.float32)
+        nearest[self.live] = alike.max(1, initial=0.0)
+        return nearest
 
     def against(self, other: _Side, shift: int = 0) -> Firing:
-        """The largest correlation over the group of each live family with each of the other, its places shifted."""
-        found = np.zeros((len(self.live), len(other.live)), dtype=np.float32)
+        """Returns the largest correlation over the group of each live family with each of the other dictionary, whose
+        places are shifted."""
+        largest = np.zeros((len(self.live), len(other.live)), dtype=np.float32)
         step = max(1, int((MAX_PAIR_NUMBERS / self._group.order) ** 0.5))
         for second in range(0, len(other.live), step):
             theirs = self._fourier.rows(other._coefficients, second, second + step)
@@ -206,5 +210,5 @@ class _Side:
             for first in range(0, len(self.live), step):
                 ours = self._fourier.rows(self._coefficients, first, first + step)
                 best = self._fourier.correlate(ours, theirs).amax(2)
-                found[first : first + step, second : second + step] = best.numpy()
-        return found
+                largest[first : first + step, second : second + step] = best.numpy()
+        return largest

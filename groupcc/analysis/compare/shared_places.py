@@ -1,4 +1,4 @@
-"""The same places of the same images in two stores of orbits: what two layers can be compared at."""
+"""The same places of the same images in two stores of orbits, at which two layers can be compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from groupcc.errors import argument_error
 __all__ = ["SharedPlaces", "shared_places"]
 
 THUMBNAIL = 16
-"""Side of the small pictures by which two images of one name are told to be one."""
+"""Side of the small pictures by which two images of one name are compared."""
 
 SAME_PICTURE = 5.0
 """Largest mean difference of two such pictures, of 255 levels. scikit-image's photographs and their quarters at 89 to
@@ -42,9 +42,11 @@ class PlacedOrbits(Orbits, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SharedPlaces:
-    """Pairs of examples that show one place: `a`, `b` int64 [N], examples of the two stores, image after image;
-    `images`: how many images they are of; `same_name`: how many have one name in both stores, and how many of these
-    look `different`."""
+    """Pairs of examples that show one place: `a`, `b` int64 [N], examples of the two stores, image after image.
+
+    `images`: how many images they are of. `same_name`: how many images have one name in both stores, of which so many
+    look `different`.
+    """
 
     a: torch.Tensor
     b: torch.Tensor
@@ -54,12 +56,12 @@ class SharedPlaces:
 
 
 def shared_places(a: Orbits, b: Orbits, most: int) -> SharedPlaces:
-    """Up to `most` places that two stores both have, spread evenly over the images that both have.
+    """Returns up to `most` places that both stores have, spread evenly over the images that both have.
 
-    Images are the same where they have the same name (relative to the folder they came from) and look alike, whatever
-    size each store has them in. A place of the store with the coarser lattice is paired with the nearest of the finer
-    one, if that lies in its cell: within half the coarser stride along both axes. Orbits without positions, such as
-    two tensors [M, G, D], are paired example by example. Deterministic.
+    Two images are the same if they have the same name (relative to their folder) and look alike, in whatever sizes the
+    stores have them. A place of the store with the coarser lattice is paired with the nearest place of the other store
+    if that lies in its cell: within half the coarser stride along both axes. Orbits without positions, such as two
+    tensors [M, G, D], are paired example by example. Deterministic.
 
     Raises:
         ArgumentError: only one has positions; or none has, and they differ in length.
@@ -97,19 +99,19 @@ def _paired(a: Any, b: Any, most: int) -> SharedPlaces:
         first, second = _nearest(*points, *cells)
         starts = [image * orbits.positions_per_image for orbits, image in zip((a, b), shared[i], strict=True)]
         examples.append(np.stack([first + starts[0], second + starts[1]], axis=1))
-    found = torch.from_numpy(np.concatenate(examples))
-    found = found[_spread(len(found), most)]
-    images = len(a.image_ids[found[:, 0]].unique())
-    return SharedPlaces(found[:, 0], found[:, 1], images, len(shared), different)
+    pairs = torch.from_numpy(np.concatenate(examples))
+    pairs = pairs[_spread(len(pairs), most)]
+    images = len(a.image_ids[pairs[:, 0]].unique())
+    return SharedPlaces(pairs[:, 0], pairs[:, 1], images, len(shared), different)
 
 
 def _spread(n: int, most: int) -> torch.Tensor:
-    """Up to `most` of n indices, evenly spread, int64, ascending."""
+    """Returns up to `most` of n indices, evenly spread, int64, ascending."""
     return torch.arange(n) if n <= most else (torch.arange(most, dtype=torch.float64) * (n / most)).long()
 
 
 def _keys(names: list[str]) -> list[tuple[str, int]]:
-    """Each name with how often it has come before: names need not be unique."""
+    """Returns each name with how often it has come before: names need not be unique."""
     seen: Counter[str] = Counter()
     keys = []
     for name in names:
@@ -119,7 +121,7 @@ def _keys(names: list[str]) -> list[tuple[str, int]]:
 
 
 def _difference(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
-    """Mean difference of two pictures of any sizes, both made small."""
+    """Returns the mean difference of two pictures of any sizes, both made small."""
     side = (THUMBNAIL, THUMBNAIL)
     small = [np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BOX), dtype=np.float64) for x in (a, b)]
     return float(np.abs(small[0] - small[1]).mean())
@@ -131,7 +133,8 @@ def _nearest(
     cell_a: npt.NDArray[np.float64],
     cell_b: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which of the points a [P, 2] and b [Q, 2] are one place, by the larger of the two cells; each at most once."""
+    """Returns which of the points a [P, 2] and b [Q, 2] are one place, by the larger of the two cells, each at most
+    once."""
     if (cell_b > cell_a).any():
         second, first = _nearest(b, a, cell_b, cell_a)
         return first, second

@@ -9,7 +9,7 @@ import torch
 
 from groupcc.analysis.evidence.contribution import Contribution, ContributionSums
 from groupcc.data import Orbits, as_orbits
-from groupcc.models import GroupCrosscoder
+from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import MetricSums, batch_starts
 
 __all__ = ["Activity", "TopExamples", "measure_activity"]
@@ -20,9 +20,9 @@ CANDIDATES = 8
 
 @dataclass(frozen=True, eq=False)
 class TopExamples:
-    """The most activating examples of each latent: `indices` int64 [L, T] (−1 where there are fewer), `acts` [L, T].
+    """The most activating examples of each latent: `indices` int64 [L, T] (−1 if there are fewer), `acts` [L, T].
 
-    `poses` int64 [L, T]: of a tied crosscoder the pose in which the base latent is present there; else None.
+    `poses` int64 [L, T]: if latents have poses, the pose in which the latent is active there; else None.
     """
 
     indices: torch.Tensor
@@ -32,11 +32,11 @@ class TopExamples:
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """What `measure_activity` found.
+    """What `measure_activity` returns.
 
     - `frequency` [L]: share of examples in which a latent is active. `mean_act` [L]: its mean act where active, else 0.
-    - `contribution`: what each latent explains where it fires, and which are spare.
-    - `pose_counts` int64 [L, G]: how often each base latent of a tied crosscoder fired in each pose; else None.
+    - `contribution`: what each latent explains where it fires, and which latents are spare.
+    - `pose_counts` int64 [L, G]: if latents have poses, how often each fired in each pose; else None.
     - `metrics` over these examples: fvu, fvu_per_block, explained_variance, l0, dead_fraction, n_examples.
     """
 
@@ -60,18 +60,15 @@ def measure_activity(
 ) -> Activity:
     """One pass over `orbits` (a store, or a tensor [M, G, D]) in inference mode.
 
-    Of the top examples of a latent no two come from one image closer than `min_distance` map pixels (Euclidean); None
-    is half the layer's receptive field. Without positions (a tensor) every example stands for itself; `image_ids`
-    without positions: one example an image. Ties go to the lower example. Sums in fp64, deterministic on the CPU.
+    No two top examples of a latent come from one image closer than `min_distance` map pixels (Euclidean); None is half
+    the layer's receptive field. Orbits that know images but no positions give one example an image. In a tensor every
+    example stands for itself. Ties go to the lower example. Sums in fp64, deterministic on the CPU.
     """
     L, G = crosscoder.config.n_latents, crosscoder.group.order
     source = as_orbits(orbits, G, crosscoder.config.d_in)
     everything = torch.arange(len(source))
     sums, contributions = MetricSums(source, everything, L), ContributionSums(crosscoder)
-    total_act = torch.zeros(L, dtype=torch.float64)
-    present = torch.zeros(L, dtype=torch.int64)
-    pose_counts = torch.zeros(L * G, dtype=torch.int64) if crosscoder.config.tied else None
-    best = _Candidates(L, CANDIDATES * top)
+    firings, best = _Firings(L, G), _Candidates(L, CANDIDATES * top)
     was_training = crosscoder.training
     crosscoder.eval()
     try:
@@ -81,32 +78,51 @@ def measure_activity(
             reconstruction = crosscoder.decode(latents)
             sums.add(acts, reconstruction, latents)
             contributions.add(acts, reconstruction, latents)
-            active = latents.acts > 0
-            which = latents.indices[active].cpu()
-            strength = latents.acts[active].float().cpu()
-            total_act.index_add_(0, which, strength.double())
-            rows = active.nonzero()[:, 0].cpu()
-            poses = torch.zeros_like(which)
-            if pose_counts is not None:
-                assert latents.poses is not None
-                poses = latents.poses[active].cpu()
-                pose_counts += torch.bincount(which * G + poses, minlength=L * G)
-                # A base latent may be active in several poses of one example.
-                present += torch.bincount((rows * L + which).unique() % L, minlength=L)
-            best.add(which, strength, start + rows, poses)
+            firings.add(start, latents, best)
     finally:
         crosscoder.train(was_training)
     fired = sums.fired_L
-    mean_act = torch.where(fired > 0, total_act / fired.clamp_min(1), 0.0)
-    frequency = (fired if pose_counts is None else present).double() / len(source)
+    mean_act = torch.where(fired > 0, firings.total_act / fired.clamp_min(1), 0.0)
+    has_poses = firings.pose_counts is not None
+    frequency = (firings.present if has_poses else fired).double() / len(source)
     return Activity(
         frequency.float(),
         mean_act.float(),
-        best.spread_out(source, top, min_distance, with_poses=pose_counts is not None),
+        best.spread_out(source, top, min_distance, with_poses=has_poses),
         sums.metrics(),
         contributions.result(),
-        None if pose_counts is None else pose_counts.view(L, G),
+        firings.pose_counts,
     )
+
+
+class _Firings:
+    """Sums over the active latents of batches, on the CPU.
+
+    `total_act` [L]: the sum of the acts. If latents have poses: `pose_counts` [L, G], and `present` [L], the number of
+    examples in which a latent is active, in one pose or several.
+    """
+
+    def __init__(self, L: int, G: int) -> None:
+        self.L, self.G = L, G
+        self.total_act = torch.zeros(L, dtype=torch.float64)
+        self.present = torch.zeros(L, dtype=torch.int64)
+        self.pose_counts: torch.Tensor | None = None
+
+    def add(self, start: int, latents: SparseLatents, best: _Candidates) -> None:
+        """One batch, whose first example is the `start`-th. Its firings are candidates for the `best`."""
+        active = latents.acts > 0
+        which = latents.indices[active].cpu()
+        strength = latents.acts[active].float().cpu()
+        self.total_act.index_add_(0, which, strength.double())
+        rows = active.nonzero()[:, 0].cpu()
+        poses = torch.zeros_like(which)
+        if latents.poses is not None:
+            L, G = self.L, self.G
+            poses = latents.poses[active].cpu()
+            counts = torch.bincount(which * G + poses, minlength=L * G).view(L, G)
+            self.pose_counts = counts if self.pose_counts is None else self.pose_counts + counts
+            self.present += torch.bincount((rows * L + which).unique() % L, minlength=L)
+        best.add(which, strength, start + rows, poses)
 
 
 class _Candidates:

@@ -1,4 +1,4 @@
-"""Sums over examples of latent acts times activations, the raw material of estimates from data."""
+"""Sums over examples of latent acts times activations, from which estimates from data are made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["latent_products", "of_latents"]
 
 
 def of_latents(latents: SparseLatents, wanted: range) -> SparseLatents:
-    """Those entries that are of the `wanted` latents, numbered from 0; in fewer columns where these are few."""
+    """Returns the entries of the `wanted` latents, numbered from 0, in as many columns as one example needs."""
     inside = (latents.indices >= wanted.start) & (latents.indices < wanted.stop) & (latents.acts > 0)
     columns = max(int(inside.sum(1).max()), 1)
     order = inside.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :columns]
@@ -28,9 +28,9 @@ def of_latents(latents: SparseLatents, wanted: range) -> SparseLatents:
 def latent_products(
     latents: SparseLatents, target_NGD: torch.Tensor, W_LGD: torch.Tensor, group: Group
 ) -> torch.Tensor:
-    """Σ_n f_l(x_n) y_n, [L, G, D]: the gradient of ⟨what the latents write, y⟩ in their decoder, whatever that is.
+    """Returns Σ_n f_l(x_n) y_n, [L, G, D]: the gradient in the decoder of ⟨what the latents write, y⟩.
 
-    With poses each y is aligned: block b of a latent in pose h takes that of a_g with gh = b.
+    With poses each y is aligned: block b of a latent in pose h takes block g of y with gh = b.
     """
     with torch.enable_grad():
         W = W_LGD.detach().to(target_NGD.dtype).requires_grad_()

@@ -1,4 +1,4 @@
-"""What a latent's activation is measured on: images that training has not seen, wherever they are known."""
+"""What latents' activations are measured on: images that training has not seen, if they are known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
+from groupcc.analysis.numbers import count_noun
 from groupcc.data import Orbits, as_orbits
 from groupcc.data.splits import held_out_examples
 from groupcc.errors import argument_error
@@ -19,9 +20,9 @@ Seen = Literal["held-out", "training", "unknown"]
 
 @dataclass(frozen=True)
 class MeasuredOn:
-    """On what an estimate was measured: `images` of them, in `examples` orbits.
+    """On what an estimate was measured: so many `images`, in `examples` orbits.
 
-    `seen`: "held-out" images, none of which training saw; "training" images, as it held out none; "unknown".
+    `seen`: "held-out" (training saw none of the images), "training" (it held out none), "unknown".
     """
 
     seen: Seen
@@ -29,17 +30,16 @@ class MeasuredOn:
     examples: int
 
     def __str__(self) -> str:
-        told = {"held-out": "held out from training", "training": "all seen in training"}
-        count = "1 image" if self.images == 1 else f"{self.images:,} images"
-        return f"{count}, {told.get(self.seen, 'seen in training or not: unknown')}"
+        words = {"held-out": "held out from training", "training": "all seen in training"}
+        return f"{count_noun(self.images, 'image')}, {words.get(self.seen, 'seen in training or not: unknown')}"
 
     def tensor(self) -> torch.Tensor:
-        """int64 [3]: the place of `seen` among its values, `images`, `examples`."""
+        """Returns int64 [3]: the place of `seen` among its values, `images`, `examples`."""
         return torch.tensor([get_args(Seen).index(self.seen), self.images, self.examples])
 
     @classmethod
     def from_tensor(cls, values: torch.Tensor) -> MeasuredOn:
-        """From what `tensor` returned."""
+        """Returns what `tensor` was made from."""
         seen, images, examples = values.tolist()
         return cls(get_args(Seen)[seen], images, examples)
 
@@ -47,12 +47,14 @@ class MeasuredOn:
 def choose_examples(
     crosscoder: GroupCrosscoder, orbits: Orbits, held_out: Any, most: int
 ) -> tuple[Orbits, torch.Tensor, MeasuredOn]:
-    """The orbits to measure activations on, which of their examples (int64, at most `most`, in random order), and what
-    they are.
+    """Returns the orbits to measure activations on, which of their examples (int64, at most `most`), and what they are.
 
-    `held_out`: orbits, or indices of examples of `orbits`, that training has not seen; None: those that the
-    crosscoder's provenance says were held out (`held_out_examples`), else all. Random order, as neighbouring examples
-    are often of one image; fixed by nothing but their number. ArgumentError for indices that are none.
+    `held_out`: orbits, or indices of examples of `orbits`, that training has not seen. None takes the examples that the
+    crosscoder's provenance says were held out (`held_out_examples`), or all if it doesn't say. They come in random
+    order, since neighbouring examples are often of one image. The order depends on their number alone.
+
+    Raises:
+        ArgumentError: indices that are none.
     """
     seen: Seen = "held-out"
     if held_out is None:

@@ -1,4 +1,4 @@
-"""What an autocorrelation would be without a symmetry, and how far interpolation alone takes it from one."""
+"""Nulls: the autocorrelation that chance gives without a symmetry, and what interpolation alone takes from C."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from groupcc.analysis.symmetry.autocorrelation import autocorrelation
 from groupcc.analysis.symmetry.interpolation import coset_values
 from groupcc.analysis.symmetry.stabilizers import Stabilizer, subgroup_scores
 from groupcc.data import as_orbits
 from groupcc.groups import Group
+from groupcc.groups.autocorrelation import autocorrelation
 
 __all__ = ["Null", "chance_scores", "control_error", "interpolation_error", "measure_null"]
 
@@ -19,23 +19,23 @@ CHANCE = 0.01
 """Share of latents made of unrelated blocks that score above `Null.chance`."""
 
 SURROGATES = 1000
-"""How many of them are made."""
+"""Latents that are made of unrelated blocks."""
 
 FEWEST = 10
-"""With fewer live latents there are none to take unrelated blocks from."""
+"""Live latents that are needed to take unrelated blocks from."""
 
 CONTROLS = 1024
-"""Most orbits of an isotropic control that are read."""
+"""Orbits of an isotropic control that are read, at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """What is computed in place of guessed: see `measure_null`.
+    """What interpolation and chance do by themselves: see `measure_null`.
 
-    - `interpolation`: C lost to interpolation, from the dictionary itself; `control`: from an isotropic control. None
-      where there is nothing to measure it on.
-    - `chance` float64 [types]: the score that each type of subgroup (`subgroup_types`) has by chance; −1 where not
-      measured.
+    - `interpolation`: C lost to interpolation, measured on the dictionary itself (`interpolation_error`). `control`:
+      the same on an isotropic control (`control_error`). None if there is nothing to measure it on.
+    - `chance` float64 [types]: the score that each type of subgroup (`subgroup_types`) has by chance (`chance_scores`);
+      −1 if it was not measured.
     """
 
     interpolation: float | None
@@ -44,14 +44,14 @@ class Null:
 
     @property
     def error(self) -> float:
-        """The larger of `interpolation` and `control`; 0 where neither is known."""
+        """The larger of `interpolation` and `control`; 0 if neither is known."""
         return max(self.interpolation or 0.0, self.control or 0.0)
 
 
 def measure_null(
     W_LGD: torch.Tensor, C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], control: Any = None
 ) -> Null:
-    """The null of a dictionary; `control`: orbits of isotropic images, see `control_error`."""
+    """Returns the null of a dictionary. `control`: orbits of isotropic images, see `control_error`."""
     alive = torch.tensor([stabilizer.kind != "dead" for stabilizer in stabilizers], dtype=torch.bool)
     invariant = torch.tensor([s.kind == "invariant" and not s.broken for s in stabilizers], dtype=torch.bool)
     return Null(
@@ -62,12 +62,12 @@ def measure_null(
 
 
 def interpolation_error(C_LG: torch.Tensor, group: Group) -> float | None:
-    """How much lower C is at elements that interpolate than at those that are exact, over invariant latents.
+    """Returns how much lower C is at elements that interpolate than at elements that are exact, over invariant latents.
 
-    An invariant latent has one C for all elements but the identity, whatever its noise; multiples of 90 degrees map
-    the pixel lattice onto itself and the others interpolate, so a difference is interpolation's. The median over the
-    latents of mean C at the exact elements less mean C at the others, cosets apart, at least 0. None without latents,
-    and for groups of exact elements only.
+    An invariant latent has one C for all elements but the identity, whatever its noise. Multiples of 90 degrees map the
+    pixel lattice onto itself and the other elements interpolate, so a difference is interpolation's. It is the median
+    over the latents of mean C at the exact elements less mean C at the others, cosets apart, at least 0. None without
+    latents, and if all elements of the group are exact.
     """
     exact, others = torch.from_numpy(group.exact.copy()), torch.from_numpy(~group.exact)
     differences = []
@@ -85,10 +85,10 @@ def interpolation_error(C_LG: torch.Tensor, group: Group) -> float | None:
 
 
 def control_error(control: Any, group: Group, d_in: int) -> float:
-    """1 − C of orbits whose blocks would be equal but for interpolation: 95 % quantile over them of the largest.
+    """Returns the largest 1 − C of orbits whose blocks would be equal but for interpolation: 95 % quantile over orbits.
 
     `control`: a store or a tensor [M, G, D] of images that look the same at every angle, such as rings, harvested at
-    the position of their centre; the first `CONTROLS` are read. C is that of the orbit itself.
+    the position of their centre. The first `CONTROLS` are read. C is that of the orbit itself.
     """
     source = as_orbits(control, group.order, d_in)
     orbits = source.take(torch.arange(min(len(source), CONTROLS)))
@@ -97,10 +97,10 @@ def control_error(control: Any, group: Group, d_in: int) -> float:
 
 
 def chance_scores(W_LGD: torch.Tensor, group: Group, seed: int = 0) -> torch.Tensor:
-    """The score of each type of subgroup that only a share `CHANCE` of unrelated latents exceeds, float64 [types].
+    """Returns the score of each type of subgroup that a share `CHANCE` of unrelated latents exceeds, float64 [types].
 
-    `SURROGATES` latents are made by drawing each block from any block of any latent, scaled to norm 1: what the
-    dictionary's blocks have in common is in them, and no symmetry. The score 1 of C1 comes first. −1 for fewer than
+    `SURROGATES` latents are made of blocks drawn from all blocks of all latents, each latent scaled to norm 1. They
+    have what the dictionary's blocks have in common, and no symmetry. The score 1 of C1 comes first. −1 for fewer than
     `FEWEST` latents. Deterministic in `seed`.
     """
     types = subgroup_scores(torch.ones(1, group.order), group).values.shape[0]

@@ -1,20 +1,20 @@
-"""Decoder blocks estimated anew from data, and how they would vary with other images: noise, measured."""
+"""Decoder blocks estimated anew from data, and how they vary between resamples of the images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from groupcc.analysis.evidence.latent_products import latent_products, of_latents
-from groupcc.analysis.symmetry.blocks import MAX_BLOCK_NUMBERS
+from groupcc.analysis.forms import n_poses
 from groupcc.analysis.symmetry.broken import SUPPORT
 from groupcc.analysis.symmetry.stabilizers import best_types, subgroup_scores, subgroup_types
 from groupcc.data import Orbits
 from groupcc.data.splits import parts_by_image
 from groupcc.groups import Group
+from groupcc.groups.autocorrelation import MAX_BLOCK_NUMBERS, translated_sums
 from groupcc.groups.tables import translation_table
 from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import batch_starts
@@ -22,29 +22,29 @@ from groupcc.models.metrics import batch_starts
 __all__ = ["PARTS_OF_DATA", "REPLICATES", "DataSums", "measure_data"]
 
 PARTS_OF_DATA = 10
-"""Parts of the images that are resampled."""
+"""Parts into which the images are dealt out, to be resampled."""
 
 FEWEST_PARTS = 5
-"""A latent that fires in fewer is not told from noise."""
+"""Parts in which a latent must fire to be told from noise."""
 
 REPLICATES = 100
-"""Resamples that a confidence is the share of."""
+"""Resamples. A confidence is a share of them."""
 
 MAX_TEMPLATES = 1 << 28
-"""Numbers of templates in fp32 held at once (1 GiB); more latents take further passes over the data."""
+"""Numbers of templates held at once, in fp32 (1 GiB). More latents take further passes over the data."""
 
 SEEN = 3.0
-"""Standard errors that the squared length of a latent's template must be above 0."""
+"""The squared length of a latent's template must be above 0 by this many standard errors."""
 
 
 @dataclass(frozen=True, eq=False)
 class DataSums:
-    """What `measure_data` found.
+    """What `measure_data` returns: sums over pairs of parts of the images.
 
-    - `products`, `powers` float64 [S, L, G]: of each part s of the images Σ_g ⟨u_s[g], u_t[gh]⟩ and
+    - `products`, `powers` float64 [S, L, G]: for each part s Σ_g ⟨u_s[g], u_t[gh]⟩ and
       ½Σ_g (⟨u_s[g], u_t[g]⟩ + ⟨u_s[gh], u_t[gh]⟩), u_t the template from all other parts.
     - `weights` float64 [S, L]: v_s·Σ_{t≠s} v_t, so that Σ_s powers / Σ_s weights is the template's squared length.
-    - `parts` int64 [L]: in how many of them a latent fires.
+    - `parts` int64 [L]: the number of parts in which a latent fires.
     """
 
     group: Group
@@ -55,7 +55,7 @@ class DataSums:
 
     @property
     def seen(self) -> torch.Tensor:
-        """Which latents the data tell of: they fire in `FEWEST_PARTS`, and what they write is there; bool [L]."""
+        """Latents of which the data say something, bool [L]: they fire in `FEWEST_PARTS`, and not at random."""
         power, weight = self.powers[:, :, 0], self.weights
         left = (power.sum(0) - 2 * power) / (weight.sum(0) - 2 * weight)  # squared length without each part
         S = len(left)
@@ -63,20 +63,22 @@ class DataSums:
         return (self.parts >= FEWEST_PARTS) & (power.sum(0) / weight.sum(0) > SEEN * error)
 
     def autocorrelation(self, weights_S: torch.Tensor | None = None) -> torch.Tensor:
-        """C of the templates, [L, G] in [−1, 1], the parts weighted; 0 where nothing is known. Noise does not lower it,
-        as it would C of one template, since only different parts are multiplied."""
+        """Returns C of the templates, [L, G] in [−1, 1], the parts weighted; 0 if nothing is known.
+
+        Noise would lower the C of one template. It does not lower this one, since only different parts are multiplied.
+        """
         if weights_S is None:
             weights_S = torch.ones(len(self.products))
         products, powers = (torch.einsum("s,slg->lg", weights_S.double(), x) for x in (self.products, self.powers))
-        told = powers > SUPPORT * powers[:, :1].clamp_min(0.0)
-        return torch.where(told, products / torch.where(told, powers, 1.0), 0.0).clamp(-1.0, 1.0)
+        known = powers > SUPPORT * powers[:, :1].clamp_min(0.0)
+        return torch.where(known, products / torch.where(known, powers, 1.0), 0.0).clamp(-1.0, 1.0)
 
     def shares(self, tolerance: float, seed: int = 0) -> torch.Tensor:
-        """In which share of `REPLICATES` resamples of the parts each type of subgroup is found, fp32 [L, types].
+        """Returns the share of `REPLICATES` resamples of the parts that give each type of subgroup, fp32 [L, types].
 
-        Bootstrap: part s is drawn m_s times of S. C, a ratio of sums over pairs of parts, is taken to first order in
-        m: each part's sums count 2·m_s − 1 times. NaN for latents that the data do not tell of (`seen`).
-        Deterministic in `seed`.
+        Bootstrap: of S draws part s is drawn m_s times. C, a ratio of sums over pairs of parts, is taken to first order
+        in m: each part's sums count 2·m_s − 1 times. Example: a part that is drawn 0, 1, 2 times counts −1, 1, 3 times.
+        NaN for latents that are not `seen`. Deterministic in `seed`.
         """
         S, L = self.products.shape[:2]
         seen = self.seen
@@ -105,15 +107,15 @@ def measure_data(
     batch_size: int,
     progress: bool = False,
 ) -> DataSums:
-    """Templates of all latents from up to `examples` orbits, spread evenly over `source`; see `DataSums`.
+    """Estimates the templates of all latents from up to `examples` orbits, spread evenly over `source`.
 
     A latent's template is the decoder that the data ask for (`measure_scaling`),
-    u[l, g] = W[l, g] + Cov(f_l, a_g − â_g) / Var(f_l): what changes with its act and no other latent explains. Blocks
-    not in `present_LG` are left out. Images are dealt out to S = `PARTS_OF_DATA` parts, u = Σ_s U_s / Σ_s v_s with
-    U_s = Σ_n (f − f̄)(residual − r̄) + v_s W and v_s = Σ_n (f − f̄)² over part s, and only the products of the two
-    |G|-block templates of a part and of the rest are kept: 2·S·|G| numbers a latent.
+    u[l, g] = W[l, g] + Cov(f_l, a_g − â_g) / Var(f_l): what changes with its act, and no other latent explains. Blocks
+    not in `present_LG` are left out. Images are dealt out to S = `PARTS_OF_DATA` parts: u = Σ_s U_s / Σ_s v_s, with
+    U_s = Σ_n (f − f̄)(residual − r̄) + v_s W and v_s = Σ_n (f − f̄)² over part s. Only the products of a part's template
+    with that of the other parts are kept: 2·S·|G| numbers a latent.
 
-    Reads the data three times (once to encode); [L, G, D] is held once, at most `MAX_TEMPLATES` numbers, and chunks of
+    Reads the data three times (once to encode). Holds [L, G, D] once, at most `MAX_TEMPLATES` numbers, and chunks of
     it. Sums of a part in fp32. Deterministic on the CPU. The crosscoder's mode is restored.
     """
     chosen = torch.arange(len(source))
@@ -137,19 +139,40 @@ class _Templates:
         self.crosscoder, self.source, self.W_LGD = crosscoder, source, W_LGD
         self.group, self.device = crosscoder.group, W_LGD.device
         self.present_LG = present_LG.to(self.device)
-        self.H = self.group.order if crosscoder.config.tied else 1
-        G = self.group.order
+        self.H, G = n_poses(crosscoder), self.group.order
         # Block b of a latent in pose h stands at g with gh = b.
         self.stands_at = translation_table(self.group, self.device).argsort(1)[: self.H]
-        self.index = torch.tensor(self.group.cayley, device=self.device)  # [g, h] -> gh
+        self.cayley = torch.tensor(self.group.cayley, device=self.device)  # [g, h] -> gh
         self.inverse = torch.tensor(self.group.inverse, device=self.device)
         self.step = max(1, min(len(W_LGD), 2 * MAX_BLOCK_NUMBERS // (G * max(G, W_LGD.shape[2]))))
         self.batches: list[list[tuple[torch.Tensor, SparseLatents]]] = []
 
     def measure(self, parts: list[torch.Tensor], batch_size: int, progress: bool) -> DataSums:
         S, (L, G, D) = len(parts), self.W_LGD.shape
-        zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
-        self.acts, self.squares, self.residuals = zeros((S, L, self.H)), zeros((S, L)), zeros((S, G, D))
+        fired = self._encode(parts, batch_size, progress)
+        products, powers = self._zeros((S, L, G)), self._zeros((S, L, G))
+        width = max(1, MAX_TEMPLATES // (G * D))
+        for first in range(0, L, width):
+            wanted = range(first, min(first + width, L))
+            template = torch.zeros(len(wanted), G, D, device=self.device)
+            for s in range(S):
+                for at, U in self._of_part(s, wanted):
+                    template[at.start - first : at.stop - first] += U
+            for s in range(S):
+                for at, U in self._of_part(s, wanted):
+                    rest = template[at.start - first : at.stop - first] - U
+                    products[s, at], powers[s, at] = self._compare(U, rest, self.present_LG[at])
+        weights = self.variation * (self.variation.sum(0) - self.variation)
+        return DataSums(self.group, products.cpu(), powers.cpu(), weights.cpu(), fired.sum(0).cpu())
+
+    def _zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.float64, device=self.device)
+
+    def _encode(self, parts: list[torch.Tensor], batch_size: int, progress: bool) -> torch.Tensor:
+        """Sums over every part, its latents kept. Returns which latents fire in each, bool [S, L]."""
+        S, (L, G, D) = len(parts), self.W_LGD.shape
+        self.acts, self.squares = self._zeros((S, L, self.H)), self._zeros((S, L))
+        self.residuals = self._zeros((S, G, D))
         self.examples = torch.tensor([len(part) for part in parts], dtype=torch.float64, device=self.device)
         fired = torch.zeros(S, L, dtype=torch.bool, device=self.device)
         for s, examples in enumerate(parts):
@@ -165,20 +188,7 @@ class _Templates:
         self.mean_r = self.residuals.sum(0) / self.examples.sum()
         variation = self.squares - 2 * (self.acts * self.mean_f).sum(2)
         self.variation = variation + self.examples[:, None] * self.mean_f.square().sum(1)
-        products, powers = zeros((S, L, G)), zeros((S, L, G))
-        width = max(1, MAX_TEMPLATES // (G * D))
-        for first in range(0, L, width):
-            wanted = range(first, min(first + width, L))
-            template = torch.zeros(len(wanted), G, D, device=self.device)
-            for s in range(S):
-                for at, U in self._of_part(s, wanted):
-                    template[at.start - first : at.stop - first] += U
-            for s in range(S):
-                for at, U in self._of_part(s, wanted):
-                    rest = template[at.start - first : at.stop - first] - U
-                    products[s, at], powers[s, at] = self._compare(U, rest, self.present_LG[at])
-        weights = self.variation * (self.variation.sum(0) - self.variation)
-        return DataSums(self.group, products.cpu(), powers.cpu(), weights.cpu(), fired.sum(0).cpu())
+        return fired
 
     def _take(self, examples: torch.Tensor) -> torch.Tensor:
         return self.source.take(examples).to(self.device)
@@ -191,7 +201,7 @@ class _Templates:
         fired_L[which[f > 0]] = True
 
     def _of_part(self, s: int, wanted: range) -> Iterator[tuple[slice, torch.Tensor]]:
-        """U_s of the wanted latents, some at a time: [C, G, D]."""
+        """Yields U_s of the wanted latents, [C, G, D], some at a time."""
         residuals = []
         for examples, latents in self.batches[s]:
             acts = self._take(examples)
@@ -212,13 +222,13 @@ class _Templates:
     def _compare(
         self, U_CGD: torch.Tensor, rest_CGD: torch.Tensor, present_CG: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`products` and `powers` of one part, [C, G]."""
+        """Returns `products` and `powers` of one part, [C, G] each."""
         gram = (U_CGD @ rest_CGD.mT).double()
         gram *= present_CG[:, :, None] & present_CG[:, None]
-        products = gram.gather(2, self.index.expand(len(gram), -1, -1)).sum(1)
+        products = translated_sums(gram, self.group)
         square = gram.diagonal(dim1=1, dim2=2)
         powers = square.sum(1, keepdim=True).repeat(1, square.shape[1])
         some = (~present_CG).any(1)
-        both = present_CG[some][:, self.index] & present_CG[some][:, :, None]  # [c, g, h]
-        powers[some] = (0.5 * (square[some][:, self.index] + square[some][:, :, None]) * both).sum(1)
+        both = present_CG[some][:, self.cayley] & present_CG[some][:, :, None]  # [c, g, h]
+        powers[some] = (0.5 * (square[some][:, self.cayley] + square[some][:, :, None]) * both).sum(1)
         return 0.5 * (products + products[:, self.inverse]), powers

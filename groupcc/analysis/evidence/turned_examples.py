@@ -1,12 +1,12 @@
-"""How a latent responds when what it responds to most is turned: its tuning curve measured on orbits."""
+"""How a latent responds if its strongest examples are turned: its tuning curve measured on orbits."""
 
 from __future__ import annotations
 
 import torch
 
 from groupcc.analysis.evidence.activity import TopExamples
-from groupcc.analysis.symmetry.blocks import latent_step
 from groupcc.data import Orbits
+from groupcc.groups.autocorrelation import latent_step
 from groupcc.models import GroupCrosscoder
 from groupcc.models.moved_pre_acts import moved_pre_acts
 
@@ -20,13 +20,13 @@ def measure_responses(crosscoder: GroupCrosscoder, orbits: Orbits, examples: Top
         response[l, r] = mean over top examples a of ReLU(pre_l(R_r a)),
         pre_l(R_r a) = Σ_g ⟨W_enc[g, l], a_{gr}⟩ + b_l
 
-    for encoder "orbit", and ⟨W_enc[0, l], a_r⟩ + b_l for "identity". R_r a is the orbit of the image turned by r, so no
-    further run of the network is needed. The response is the one before k latents are selected: that others win is no
-    property of this latent. Of a tied crosscoder the atom in the pose that it has in the example responds. NaN for a
-    latent without examples.
+    for encoder "orbit", and ⟨W_enc[0, l], a_r⟩ + b_l for "identity". R_r a is the orbit of the image turned by r, so
+    the network need not run again. The response is taken before k latents are selected: that others win is no property
+    of this latent. If latents have poses, the atom in the pose of the example responds. NaN for a latent without
+    examples.
 
-    Top examples are those with the largest response at r = 0, so even a latent that responds alike to every angle shows
-    some peak there, as large as the noise. Reads each example once a latent, in bounded blocks.
+    The top examples are those with the largest response at r = 0. So even a latent that responds alike to every angle
+    shows some peak there, as large as the noise. Reads each example once a latent, in bounded blocks.
     """
     group, config = crosscoder.group, crosscoder.config
     n, device = group.n, crosscoder.W_enc.device

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 
 from groupcc.analysis.families.neighbours import NeighbourGraph
-from groupcc.errors import check_choice
+from groupcc.analysis.options import FamilyMethod
 from groupcc.groups.algebra import IntArray
 
-__all__ = ["FAMILY_METHODS", "FamilyMethod", "check_family_method", "cluster"]
-
-FamilyMethod = Literal["star", "hdbscan", "threshold"]
-FAMILY_METHODS: tuple[FamilyMethod, ...] = get_args(FamilyMethod)
-"""Every way to cluster, the default first."""
-
-
-def check_family_method(method: object) -> None:
-    """ArgumentError for what is not one of `FAMILY_METHODS`."""
-    check_choice("family_method", method, FAMILY_METHODS, '"star" suits most dictionaries.')
+__all__ = ["cluster", "stars"]
 
 
 def cluster(graph: NeighbourGraph, threshold: float, method: FamilyMethod) -> IntArray:
-    """The reference of each latent, itself where it is one; int64 [L].
+    """Returns the reference of each latent, int64 [L]. A reference is its own.
 
-    Only pairs with a similarity ≥ threshold are looked at, and a latent without any is alone.
+    Only pairs with a similarity ≥ threshold are looked at. A latent without such a pair is alone.
 
     - "star" (Aslam, Pelekhov and Rus 2004): of the latents not yet in a family, the one with the largest sum of
-      similarities becomes the next reference, and its neighbours join it; a latent near several references belongs to
+      similarities becomes the next reference, and its neighbours join it. A latent near several references belongs to
       the most similar. Every member is like its reference.
     - "threshold": connected components (`scipy.sparse.csgraph.connected_components`). A chain of similar latents is
       one family, though its ends may have nothing in common.
-    - "hdbscan" (Campello, Moulavi and Sander 2013; `sklearn.cluster.HDBSCAN`) on the distances 1 − similarity, 1 where
-      there is no pair: families of at least two, as dense as they come, so that chains break where they are thin. What
-      it calls noise is alone.
+    - "hdbscan" (Campello, Moulavi and Sander 2013; `sklearn.cluster.HDBSCAN`) on the distances 1 − similarity, and 1
+      for latents that are no pair. Families have at least two members, and chains break where they are thin. A latent
+      that it calls noise is alone.
 
-    Of the last two the reference is the member with the largest sum of similarities to the others. Ties go to the
-    lower index.
+    With "threshold" and "hdbscan" the reference is the member with the largest sum of similarities to the others. Ties
+    go to the lower index.
     """
     near = graph.subgraph(graph.similarity >= np.float32(threshold))
     if method == "star":
@@ -47,7 +36,7 @@ def cluster(graph: NeighbourGraph, threshold: float, method: FamilyMethod) -> In
 
 
 def stars(graph: NeighbourGraph) -> IntArray:
-    """Star clustering of all pairs of a graph: the reference of each latent."""
+    """Returns the reference of each latent by star clustering of all pairs of a graph."""
     strength = _strength(graph)
     head = np.arange(len(graph))
     best = np.full(len(graph), -1.0)
@@ -65,7 +54,7 @@ def stars(graph: NeighbourGraph) -> IntArray:
 
 
 def _strength(graph: NeighbourGraph, keep: np.ndarray | None = None) -> np.ndarray:
-    """The sum of each latent's similarities to others, float64 [L], of the entries where `keep`."""
+    """Returns the sum of each latent's similarities to others, float64 [L]. `keep` bool [E]: the entries that count."""
     weights = graph.similarity if keep is None else np.where(keep, graph.similarity, 0.0)
     return np.bincount(graph.rows(), weights, minlength=len(graph))
 
@@ -80,7 +69,7 @@ def _hdbscan(graph: NeighbourGraph) -> IntArray:
     from scipy.sparse import coo_array
     from sklearn.cluster import HDBSCAN
 
-    # Those without a pair are alone in any case, and would only be linked at random.
+    # Latents without a pair are alone in any case, and would only be linked at random.
     linked = np.flatnonzero(np.diff(graph.starts))
     labels = np.arange(len(graph)) + len(graph)
     if len(linked) == 0:
@@ -107,13 +96,13 @@ def _hdbscan(graph: NeighbourGraph) -> IntArray:
     search = HDBSCAN(
         min_cluster_size=2, min_samples=1, metric="precomputed", allow_single_cluster=len(heads) == 1, copy=False
     )
-    found = search.fit(matrix).labels_
-    labels[linked[found >= 0]] = found[found >= 0]
+    clusters = search.fit(matrix).labels_
+    labels[linked[clusters >= 0]] = clusters[clusters >= 0]
     return labels
 
 
 def _best_connected(graph: NeighbourGraph, labels: IntArray) -> IntArray:
-    """The reference of each latent: of its label the latent with the largest sum of similarities within."""
+    """Returns the reference of each latent: of its label the latent with the largest sum of similarities within."""
     labels = np.unique(labels, return_inverse=True)[1]
     strength = _strength(graph, labels[graph.rows()] == labels[graph.neighbours])
     order = np.lexsort((np.arange(len(graph)), -strength, labels))

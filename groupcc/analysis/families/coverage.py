@@ -17,7 +17,7 @@ __all__ = ["Coverage", "read_coverage"]
 class Coverage(Rings):
     """Which of the distinct poses of a family's shape have a detector: what `read_coverage` returns.
 
-    - `turned`, `mirrored`: see `Rings`. Their `counts` are members in that pose, their `gaps` the poses without a
+    - `turned`, `mirrored`: see `Rings`. Their `counts` are the members in each pose, their `gaps` the poses without a
       detector.
     """
 
@@ -28,9 +28,9 @@ class Coverage(Rings):
 
     @property
     def gaps(self) -> list[tuple[bool, float, float]]:
-        """(mirrored, first turn, last turn) in degrees of each run of missing detectors, both ends missing too.
+        """(mirrored, first turn, last turn) in degrees of each run of poses without a detector, both ends included.
 
-        The last is below the first where the run passes 0.
+        The last is below the first if the run passes 0.
         """
         return [
             (ring is self.mirrored, first * ring.step, (first + length - 1) % len(ring.counts) * ring.step)
@@ -38,26 +38,16 @@ class Coverage(Rings):
             for first, length in ring.runs
         ]
 
-    def columns(self) -> dict[str, float | None]:
-        """What `Atlas.table` says of it."""
-        mirrored = self.mirrored
-        return {
-            "covered": round(self.turned.covered, 5),
-            "largest_gap_degrees": round(self.turned.largest_gap, 2),
-            "covered_mirrored": round(mirrored.covered, 5) if mirrored else None,
-            "largest_gap_degrees_mirrored": round(mirrored.largest_gap, 2) if mirrored else None,
-        }
-
 
 def read_coverage(covered_G: BoolArray, poses: IntArray, group: Group, stabilizer: BoolArray) -> Coverage:
-    """The coverage of a family whose reference has stabilizer H (bool [G]).
+    """Returns the coverage of a family whose reference has stabilizer H (bool [G]).
 
-    `covered_G` says which transforms h of the reference's shape have a detector (`Families.covered`), `poses` int64
-    [members] where the members are. Equivalent poses hH count as one, with a detector where any of them has one.
+    `covered_G`: which transforms h of the reference's shape have a detector (`Families.covered`). `poses` int64
+    [members]: those of the members. Equivalent poses hH count as one, which has a detector if any of them has one.
     """
-    there = np.bincount(poses, minlength=group.order)
+    members = np.bincount(poses, minlength=group.order)
     rings = [
-        DialRing(there[coset].sum(1), np.asarray(~covered_G[coset].any(1)), 360.0 / group.n)
+        DialRing(members[coset].sum(1), np.asarray(~covered_G[coset].any(1)), 360.0 / group.n)
         for coset in pose_rings(group, stabilizer.tobytes())
     ]
     return Coverage(rings[0], rings[1] if len(rings) > 1 else None)

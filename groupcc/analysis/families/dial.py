@@ -17,10 +17,10 @@ from groupcc.groups.algebra import BoolArray, IntArray
 __all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "Rings", "pose_rings", "read_dial"]
 
 GAP_RATE = 0.25
-"""In a gap a latent fires less often than this, as a multiple of its mean rate."""
+"""In a gap a latent fires less often than this multiple of its mean rate."""
 
 GAP_ERROR = 0.01
-"""Most that the probability of a gap by chance may be, for all runs of poses of one latent together."""
+"""Largest probability of a gap by chance, for all runs of poses of one latent together."""
 
 DialKind = Literal["even", "uneven", "gaps", "few", "one"]
 DIAL_KINDS: tuple[DialKind, ...] = ("even", "uneven", "gaps", "few", "one")
@@ -31,8 +31,8 @@ DIAL_KINDS: tuple[DialKind, ...] = ("even", "uneven", "gaps", "few", "one")
 class DialRing:
     """The unmirrored or the mirrored poses of one latent, by rising turn.
 
-    - `counts` int64 [m]: firings (in a `Coverage`: members) in the pose turned by 0, `step`, 2·`step`, … degrees,
-      which comes round after m of them. `gaps` bool [m]: which lie in a gap.
+    - `counts` int64 [m]: firings (in a `Coverage`: members) in the pose turned by 0, `step`, 2·`step`, … degrees. The
+      m-th is the first again. `gaps` bool [m]: which poses lie in a gap.
     - `step`: 360°/n.
     """
 
@@ -47,12 +47,12 @@ class DialRing:
 
     @property
     def runs(self) -> list[tuple[int, int]]:
-        """(first pose, number of poses) of each gap; one that passes 0 starts before it. Sorted by the first."""
+        """(first pose, number of poses) of each gap, by the first pose. A gap that passes 0 starts before it."""
         return _runs(self.gaps)
 
     @property
     def largest_gap(self) -> float:
-        """Degrees of turn in the largest gap, 0 where there is none; at most m·`step`."""
+        """Degrees of turn in the largest gap, 0 if there is none; at most m·`step`."""
         return self.step * max((length for _, length in self.runs), default=0)
 
 
@@ -60,8 +60,8 @@ class DialRing:
 class Rings:
     """The distinct poses of a shape with stabilizer H.
 
-    - `turned`: the poses that are rotations. `mirrored`: the others; None where each equals a rotation (C_n, and
-      where the shape has a mirror).
+    - `turned`: the poses that are rotations. `mirrored`: the other poses; None if each equals a rotation (in C_n, and
+      if the shape has a mirror).
     """
 
     turned: DialRing
@@ -69,13 +69,24 @@ class Rings:
 
     @property
     def rings(self) -> tuple[DialRing, ...]:
-        """The ring of rotations, and that of the mirrored poses where there is one."""
+        """The ring of rotations, and that of the mirrored poses if there is one."""
         return (self.turned,) if self.mirrored is None else (self.turned, self.mirrored)
 
     @property
     def n_poses(self) -> int:
         """|G|/|H|, the number of distinct poses."""
         return sum(len(ring.counts) for ring in self.rings)
+
+    @staticmethod
+    def columns(rings: Rings | None) -> dict[str, float | None]:
+        """Returns what the atlas's table says of the rings; None throughout without them."""
+        turned, mirrored = (None, None) if rings is None else (rings.turned, rings.mirrored)
+        return {
+            "covered": round(turned.covered, 5) if turned else None,
+            "largest_gap_degrees": round(turned.largest_gap, 2) if turned else None,
+            "covered_mirrored": round(mirrored.covered, 5) if mirrored else None,
+            "largest_gap_degrees_mirrored": round(mirrored.largest_gap, 2) if mirrored else None,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +95,9 @@ class Dial(Rings):
 
     - `turned`, `mirrored`: see `Rings`.
     - `p_even`: probability under even firing of counts as uneven as these (Pearson's X²); 1 for a single pose.
-    - `visible_gap`: degrees of the smallest gap that this many firings could show, were it empty; None where they
-      could show none.
-    - `kind`: "one" (a single pose, nothing to compare), "few" (too few firings to show any gap), "gaps", "even"
-      (`p_even` above `GAP_ERROR`, or what was given), "uneven" (no gap that this many firings could show, and no
-      evenness).
+    - `visible_gap`: degrees of the smallest empty gap that this many firings could show; None if they could show none.
+    - `kind`: "one" (a single pose, nothing to compare), "few" (too few firings to show any gap), "gaps", "even" (no
+      gap, and `p_even` above `GAP_ERROR` or the `error` given), "uneven" (no gap, and not even).
     """
 
     p_even: float
@@ -109,21 +118,22 @@ def read_dial(
     rate: float = GAP_RATE,
     error: float = GAP_ERROR,
 ) -> Dial:
-    """The dial of a latent with stabilizer H (bool [G]) that fired `counts_G`[h] times in pose h, int64 [G].
+    """Returns the dial of a latent with stabilizer H (bool [G]) that fired `counts_G`[h] times in pose h, int64 [G].
 
     Poses h and hk look the same for every k in H, and which of them an encoder reports is chance. So the counts of a
-    coset hH are added: |G|/|H| distinct poses, the rotations by 0 … m − 1 steps of 360°/n (m = n over the rotations in
-    H), and as many mirrored ones where H has no mirror. A mirror axis between two elements makes this folding
-    approximate by half a step.
+    coset hH are added, which leaves |G|/|H| distinct poses: the rotations by 0 … m − 1 steps of 360°/n (m is n over the
+    number of rotations in H), and as many mirrored ones if H has no mirror. A mirror axis between two elements makes
+    this folding approximate by half a step. Example C_4 with H = {0°, 180°}: counts [5, 1, 3, 0] become [8, 1].
 
-    A gap is a run of neighbouring poses of one ring, each counted less than `rate`·μ times (μ the mean over all
-    distinct poses), that together hold so few firings, c in w poses, that P(Poisson(rate·w·μ) ≤ c) ≤ error/T; runs
-    that overlap or touch are one gap. T is the number of runs there are, and all are tested: m(m − 1) a ring, and the
-    whole ring where there are two. So a latent whose every pose
-    fires at `rate` times its mean or more is given a gap with probability at most `error` (Bonferroni; given the
-    total, a count is binomial, whose lower tail is below Poisson's: Anderson and Samuels 1967). That holds for
-    independent firings: neighbouring positions of one image are not independent, and a gap says what these examples
-    hold, not what the world does.
+    A gap is a run of neighbouring poses of one ring with two properties. Each pose is counted less than `rate`·μ times,
+    μ the mean over all distinct poses. And the w poses together hold so few firings c that
+    P(Poisson(rate·w·μ) ≤ c) ≤ error/T. Runs that overlap or touch are one gap. T is the number of runs, all of which
+    are tested: m(m − 1) a ring, and the whole ring if there are two.
+
+    So if every pose of a latent fires at `rate` times its mean or more, it is given a gap with probability at most
+    `error` (Bonferroni; given the total, a count is binomial, with a lower tail below Poisson's: Anderson and Samuels
+    1967). That holds for independent firings. Neighbouring positions of one image are not independent, and a gap says
+    what these examples hold, not what the world does.
 
     Deterministic. ArgumentError for a `rate` or an `error` outside (0, 1).
     """
@@ -156,7 +166,7 @@ def read_dial(
 
 @lru_cache(maxsize=1024)
 def pose_rings(group: Group, stabilizer: bytes) -> list[IntArray]:
-    """The elements of each distinct pose, by ring: [m, |H|] each."""
+    """Returns the elements of each distinct pose, by ring: [m, |H|] each."""
     mask = np.frombuffer(stabilizer, dtype=np.bool_)
     elements = np.flatnonzero(mask)
     mirror = bool((mask & group.reflections).any())
@@ -166,11 +176,11 @@ def pose_rings(group: Group, stabilizer: bytes) -> list[IntArray]:
 
 
 def _gaps(counts: IntArray, least: float, error: float) -> BoolArray:
-    """The poses of every run of counts below `least` that holds so few with probability at most `error`; bool [m]."""
+    """Returns the poses, bool [m], of runs of counts below `least` that hold so few with probability ≤ `error`."""
     if (counts >= least).all():
         return np.zeros(len(counts), dtype=np.bool_)
-    # Row w − 1, column s: the run of w poses from s on. Not the longest run alone: few firings beside none make one
-    # that chance could explain, and the empty part of it is a gap all the same.
+    # Row w − 1, column s: the run of w poses from s on. Shorter runs are tested too: chance may explain a run of poses
+    # with few firings beside empty ones, and the empty ones by themselves are a gap all the same.
     offsets = np.arange(len(counts))
     poses_WS = (offsets[:, None] + offsets) % len(counts)
     low_WS = np.logical_and.accumulate((counts < least)[poses_WS], axis=0)
@@ -186,7 +196,7 @@ def _gaps(counts: IntArray, least: float, error: float) -> BoolArray:
 
 
 def _runs(mask: BoolArray) -> list[tuple[int, int]]:
-    """(first, length) of each maximal run of True around the circle, sorted."""
+    """Returns (first, length) of each maximal run of True around the circle, sorted."""
     if mask.all():
         return [(0, len(mask))]
     starts = np.flatnonzero(mask & ~np.roll(mask, 1))

@@ -9,24 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from groupcc.analysis.families.clustering import FamilyMethod, check_family_method, cluster, stars
+from groupcc.analysis.families.clustering import cluster, stars
 from groupcc.analysis.families.member_poses import best_equivalent, consistent, turn
 from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, Correlations, NeighbourGraph, live_latents
-from groupcc.analysis.families.synchronisation import synchronise
-from groupcc.analysis.symmetry.autocorrelation import autocorrelation
-from groupcc.analysis.symmetry.blocks import latent_step
+from groupcc.analysis.families.synchronisation import Synchronised, synchronise
+from groupcc.analysis.options import FAMILY_THRESHOLD, FamilyMethod, check_family_method
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups.autocorrelation import autocorrelation, latent_step
 
-__all__ = ["DUPLICATE_SIMILARITY", "FAMILY_THRESHOLD", "Families", "find_families", "given_families"]
-
-FAMILY_THRESHOLD = 0.75
-"""Default least similarity of a family's members to its reference: two copies, each learned at cosine 0.87."""
+__all__ = ["DUPLICATE_SIMILARITY", "Families", "find_families", "given_families"]
 
 DUPLICATE_SIMILARITY = 0.95
 """Least similarity of two latents in one pose that are one detector learned twice."""
-
 
 FILE_NAMES = {
     "family_labels": "labels",
@@ -46,29 +42,29 @@ REQUIRED = ("labels", "poses", "turns", "mirrored", "similarity_to_reference")
 class Families:
     """Latents grouped into families, the largest first (ties: by lowest reference).
 
-    - `labels` int64 [L]: family of each latent; a latent alike to no other is a family of one; −1 for dead and spare
-      ones, which are left out.
-    - `references`: one latent for each family, its best connected one; the others are posed relative to it.
+    - `labels` int64 [L]: family of each latent. A latent unlike all others is a family of one. −1 for dead and spare
+      latents, which are left out.
+    - `references`: one latent for each family, its best connected one. The others are posed relative to it.
     - `poses` int64 [L]: h with d_l ≈ R_h d_reference, so member l looks like the reference's shape transformed by h.
-      Of the equivalent elements hH (H the reference's stabilizer) the most similar, the smallest where several are;
-      always a rotation where the reference has a mirror of its own. Consistent around the family: where what the
-      other members say outweighs what was measured against the reference, theirs (see `synchronise`).
+      Of the equivalent elements hH (H the reference's stabilizer) it is the most similar, the smallest on ties, and
+      always a rotation if the reference has a mirror of its own. Poses are consistent around the family: if what the
+      other members say outweighs what was measured against the reference, theirs counts (see `synchronise`).
     - `turns` float32 [L]: the pose as an angle in degrees, counter-clockwise as seen, by which the reference's shape
-      is turned (after mirroring x → −x where `mirrored` bool [L]). Interpolated between the elements, so within about
-      a degree for smooth shapes. In [0, 360/m) where the reference's stabilizer has m rotations; 0 where it has all.
-    - `similarity_to_reference` float32 [L]: max_h cos(d_l, R_h d_reference); 0 for those left out. Never below
-      `threshold` where `method` is "star".
-    - `method`: how they were found, one of `FAMILY_METHODS`.
+      is turned, after mirroring x → −x if `mirrored` (bool [L]). Interpolated between the elements, so within about a
+      degree for smooth shapes. In [0, 360/m) if the reference's stabilizer has m rotations; 0 if it has all.
+    - `similarity_to_reference` float32 [L]: max_h cos(d_l, R_h d_reference); 0 for latents that are left out. At least
+      `threshold` if `method` is "star".
+    - `method`: how they were clustered, one of `FAMILY_METHODS`.
     - `cycle_error`, `cycle_degrees` float32 [families]: share of the pairs of a family whose own relative pose differs
-      from that of their `poses` by more than a step of 360°/n, and the mean difference; NaN where nothing can differ.
+      from that of their `poses` by more than a step of 360°/n, and the mean difference. NaN if nothing can differ.
     - `covered` bool [families, G]: whether the reference's shape, transformed by h, has a detector: a member whose
       cosine with R_h d_reference reaches `threshold`, or whose pose it is. See `Atlas.coverage`.
     - `duplicate_of` int64 [L]: the latent that has the same shape in the same pose (similarity at least
-      `DUPLICATE_SIMILARITY` at an element of its stabilizer), so that one of the two is not needed; −1 where none.
+      `DUPLICATE_SIMILARITY` at an element of its stabilizer), so that one of the two is not needed; −1 if none has.
       Rotated copies are no duplicates.
-    - `neighbours`: the graph that they were found in; not kept in an atlas's file.
-    - `atoms` int64 [L]: of a tied crosscoder the distinct poses |G|/|H| that each base latent stands for, 0 for dead
-      ones; None where a latent stands for itself.
+    - `neighbours`: the graph that was clustered; not kept in an atlas's file.
+    - `atoms` int64 [L]: if latents have poses, the distinct poses |G|/|H| that each latent stands for, 0 for dead ones.
+      None if a latent stands for itself.
     """
 
     labels: torch.Tensor
@@ -90,43 +86,43 @@ class Families:
         return len(self.references)
 
     def members(self, family: int) -> list[int]:
-        """Latents of a family in pose order: by rising turn, mirrored ones after the others; ties by index."""
-        found = (self.labels == family).nonzero()[:, 0].tolist()
-        return sorted(found, key=lambda latent: (bool(self.mirrored[latent]), float(self.turns[latent]), latent))
+        """Returns the latents of a family by rising turn, mirrored ones after the others, ties by index."""
+        members = (self.labels == family).nonzero()[:, 0].tolist()
+        return sorted(members, key=lambda latent: (bool(self.mirrored[latent]), float(self.turns[latent]), latent))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What was found, by the names that an atlas saves it under."""
-        found = {file: getattr(self, name) for file, name in FILE_NAMES.items()}
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
+        """Returns the tensors that are there, by the names that an atlas saves them under."""
+        fields = {file: getattr(self, name) for file, name in FILE_NAMES.items()}
+        return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
     @classmethod
     def from_tensors(
         cls, tensors: dict[str, torch.Tensor], references: list[int], threshold: float, method: FamilyMethod
     ) -> Families:
-        """From what `tensors` returned, among others, and what has no tensor."""
-        found: dict[str, Any] = {name: tensors.get(file) for file, name in FILE_NAMES.items()}
-        missing = [file for file, name in FILE_NAMES.items() if name in REQUIRED and found[name] is None]
+        """Returns families from what `tensors` returned, among other tensors, and from what has no tensor."""
+        fields: dict[str, Any] = {name: tensors.get(file) for file, name in FILE_NAMES.items()}
+        missing = [file for file, name in FILE_NAMES.items() if name in REQUIRED and fields[name] is None]
         if missing:
             raise KeyError(missing[0])
-        return cls(references=references, threshold=threshold, method=method, **found)
+        return cls(references=references, threshold=threshold, method=method, **fields)
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of which latent is in which family: equal families in equal order, equal fingerprints."""
+        """Returns a hex SHA-256 of which latent is in which family. Equal families in equal order have equal ones."""
         return hashlib.sha256(self.labels.numpy().astype("<i8").tobytes()).hexdigest()
 
     @property
     def sizes(self) -> list[int]:
-        """Number of members of each family; of atoms, where they are given."""
+        """Number of members of each family; of atoms, if latents have poses."""
         live = self.labels >= 0
         weights = None if self.atoms is None else self.atoms[live].double()
         return torch.bincount(self.labels[live], weights, minlength=len(self.references)).long().tolist()
 
 
 def given_families(group: Group, stabilizers: list[Stabilizer], threshold: float) -> Families:
-    """The families of a tied crosscoder, which need no search: each live base latent with all its poses.
+    """Returns the families of latents that have poses, which need no search: each live latent with all its poses.
 
-    Its atoms R_h d are alike for h in one coset of its stabilizer H, so |G|/|H| are distinct. The largest come first,
-    ties by base latent. `threshold` is noted: whether two base latents have one shape is another question, which
+    Its atoms R_h d are equal for h in one coset of its stabilizer H, so |G|/|H| are distinct. The largest family comes
+    first, ties by latent. `threshold` is only noted: whether two latents have one shape is another question, which
     `find_families` answers.
     """
     latents = len(stabilizers)
@@ -159,16 +155,18 @@ def find_families(
 ) -> Families:
     """Groups latents by the similarity max_h cos(d_i, R_h d_j), and says in which pose each is.
 
-    All pairs are compared once (`find_neighbours`); those with a similarity of `NEIGHBOUR_FLOOR` (or `threshold`, where
-    that is lower) make a graph, which all else is read off. `method` says how it is clustered, see `cluster`. By
-    default stars, in which every member is like its reference: connected components chain, on a trained net they
-    joined edges to others with a cosine of 0.06.
+    All pairs are compared once (`find_neighbours`). Those with a similarity of at least `NEIGHBOUR_FLOOR`, or
+    `threshold` if that is lower, make a graph, off which all else is read. `method` says how it is clustered, see
+    `cluster`: by default in stars, so that every member is like its reference. Connected components chain: on a trained
+    net they joined edges to others with a cosine of 0.06.
 
     Each member's pose is measured against its reference, and made consistent around the family (`synchronise`).
-    Those in `dead` [L] are left out. `stabilizers` (one a latent) tell which poses are equivalent; without them every
-    latent counts as C1. `graph`: of these latents or more, at that floor or a lower one (`find_neighbours`), if it is
-    there already. Memory is one more copy of the decoder, the graph, and bounded blocks. Deterministic on the CPU.
-    ArgumentError for another method.
+    Latents in `dead` [L] are left out. `stabilizers` (one a latent) tell which poses are equivalent; None takes every
+    latent for C1. `graph`: the neighbours of these latents or more, at that floor or a lower one, if it is there
+    already. Memory is one more copy of the decoder, the graph, and bounded blocks. Deterministic on the CPU.
+
+    Raises:
+        ArgumentError: another method.
     """
     check_family_method(method)
     live = live_latents(W_dec_LGD, dead)
@@ -181,31 +179,13 @@ def find_families(
         left_out[live.cpu().numpy()] = False
         graph = graph.among(floor, left_out)
     labels, references = _largest_first(cluster(graph, threshold, method), live.cpu().numpy())
-    of_reference = np.append(references, -1)[labels]
-
     cosine_LG = _cosines(correlations, W_dec_LGD, labels, references)
-    reference_stabilizer = [stabilizers[i] if stabilizers and i >= 0 else None for i in of_reference.tolist()]
-    measured = np.zeros(len(labels), dtype=np.int64)
-    others = np.flatnonzero((labels >= 0) & (of_reference != np.arange(len(labels))))
-    for latent in others.tolist():
-        measured[latent] = best_equivalent(group, cosine_LG[latent], reference_stabilizer[latent])
-    found = synchronise(graph, labels, references, group, stabilizers, measured)
-
-    poses, turns = measured.copy(), np.zeros(len(labels))
-    for latent in others.tolist():
-        cosine, stabilizer = cosine_LG[latent], reference_stabilizer[latent]
-        agreed = int(found.poses[latent])
-        if agreed >= 0 and cosine.max() < graph.floor:
-            # Too unlike its reference for anything to be read off: what its neighbours say is all there is.
-            poses[latent], turns[latent] = agreed, 360.0 * (agreed % group.n) / group.n
-            continue
-        if agreed >= 0:
-            poses[latent] = consistent(group, cosine, int(measured[latent]), agreed, stabilizer)
-        turns[latent] = turn(group, cosine, int(poses[latent]), stabilizer)
+    poses, turns, agreed = _poses(graph, labels, references, cosine_LG, group, stabilizers)
     covered = np.zeros((len(references), group.order), dtype=np.bool_)
     near = (cosine_LG >= threshold) | (np.arange(group.order) == poses[:, None])
     np.logical_or.at(covered, labels[labels >= 0], near[labels >= 0])
-    similarity = np.where(labels >= 0, np.where(of_reference == np.arange(len(labels)), 1.0, cosine_LG.max(1)), 0.0)
+    is_reference = np.append(references, -1)[labels] == np.arange(len(labels))
+    similarity = np.where(labels >= 0, np.where(is_reference, 1.0, cosine_LG.max(1)), 0.0)
     return Families(
         labels=torch.from_numpy(labels),
         poses=torch.from_numpy(poses),
@@ -215,16 +195,45 @@ def find_families(
         references=references.tolist(),
         threshold=threshold,
         method=method,
-        cycle_error=torch.from_numpy(found.cycle_error).float(),
-        cycle_degrees=torch.from_numpy(found.cycle_degrees).float(),
+        cycle_error=torch.from_numpy(agreed.cycle_error).float(),
+        cycle_degrees=torch.from_numpy(agreed.cycle_degrees).float(),
         covered=torch.from_numpy(covered),
         duplicate_of=torch.from_numpy(_duplicates(graph, stabilizers, group)),
         neighbours=graph,
     )
 
 
+def _poses(
+    graph: NeighbourGraph,
+    labels: IntArray,
+    references: IntArray,
+    cosine_LG: FloatArray,
+    group: Group,
+    stabilizers: list[Stabilizer] | None,
+) -> tuple[IntArray, FloatArray, Synchronised]:
+    """Returns each latent's pose and turn relative to its reference, and what its neighbours agree on."""
+    of_reference = np.append(references, -1)[labels]
+    reference_stabilizer = [stabilizers[i] if stabilizers and i >= 0 else None for i in of_reference.tolist()]
+    poses, turns = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels))
+    others = np.flatnonzero((labels >= 0) & (of_reference != np.arange(len(labels)))).tolist()
+    for latent in others:
+        poses[latent] = best_equivalent(group, cosine_LG[latent], reference_stabilizer[latent])
+    synchronised = synchronise(graph, labels, references, group, stabilizers, poses.copy())
+    for latent in others:
+        cosine, stabilizer = cosine_LG[latent], reference_stabilizer[latent]
+        agreed = int(synchronised.poses[latent])
+        if agreed >= 0 and cosine.max() < graph.floor:
+            # Too unlike its reference for anything to be read off: what its neighbours say is all there is.
+            poses[latent], turns[latent] = agreed, 360.0 * (agreed % group.n) / group.n
+            continue
+        if agreed >= 0:
+            poses[latent] = consistent(group, cosine, int(poses[latent]), agreed, stabilizer)
+        turns[latent] = turn(group, cosine, int(poses[latent]), stabilizer)
+    return poses, turns, synchronised
+
+
 def _largest_first(head: IntArray, live: IntArray) -> tuple[IntArray, IntArray]:
-    """Labels (−1 for those not live) and references, families by falling size, ties by reference."""
+    """Returns labels (−1 for latents not live) and references, families by falling size, ties by reference."""
     heads, size = np.unique(head[live], return_counts=True)
     references = heads[np.argsort(-size, kind="stable")]
     rank = np.full(len(head), -1)
@@ -235,7 +244,7 @@ def _largest_first(head: IntArray, live: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _cosines(correlations: Correlations, W_dec_LGD: torch.Tensor, labels: IntArray, references: IntArray) -> FloatArray:
-    """cos(d_l, R_h d_reference) of each live latent, float64 [L, G]."""
+    """Returns cos(d_l, R_h d_reference) of each live latent, float64 [L, G]."""
     group = correlations.group
     cosine_LG = np.zeros((len(labels), group.order))
     by_family = np.argsort(labels, kind="stable")
@@ -251,7 +260,7 @@ def _cosines(correlations: Correlations, W_dec_LGD: torch.Tensor, labels: IntArr
 
 
 def _duplicates(graph: NeighbourGraph, stabilizers: list[Stabilizer] | None, group: Group) -> IntArray:
-    """`Families.duplicate_of`, by stars of the pairs that are in one pose."""
+    """Returns `Families.duplicate_of`: stars of the pairs that are in one pose."""
     same = np.eye(1, group.order, dtype=np.bool_).repeat(len(graph), 0)
     if stabilizers and len(graph):
         same = np.stack([stabilizer.mask for stabilizer in stabilizers])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,30 +12,29 @@ from groupcc.analysis.families.families import Families
 from groupcc.analysis.families.group_fourier import GroupFourier, units
 from groupcc.analysis.families.likeness_plane import plane
 from groupcc.analysis.families.neighbours import NeighbourGraph
-from groupcc.analysis.symmetry.blocks import latent_step
+from groupcc.analysis.options import EMBEDDING_METHODS, EmbeddingMethod, Options, check_embedding
+from groupcc.analysis.part import Part
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
-from groupcc.errors import argument_error, check_choice
+from groupcc.analysis.symmetry.symmetries import Symmetries
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups.autocorrelation import latent_step
 
-__all__ = ["EMBEDDING_METHODS", "Embedding", "EmbeddingMethod", "check_embedding", "embed"]
-
-EmbeddingMethod = Literal["pca", "umap"]
-EMBEDDING_METHODS: tuple[EmbeddingMethod, ...] = get_args(EmbeddingMethod)
-"""Every way to draw the map, the default first."""
+__all__ = ["Embedding", "embed"]
 
 UMAP_NEIGHBOURS = 15
-"""UMAP's own default, the latent itself among them."""
+"""UMAP's own default. The latent itself is one of them."""
 
 RINGS = (0.8, 0.45)
-"""Radius of the ring of a family's members, and of that of its mirrored members, as a share of its disc's."""
+"""Radius of the ring of a family's members, and of the ring of its mirrored members, as shares of its disc's radius."""
 
 GAP = 0.15
-"""Room around each disc, so that what is drawn around its members does not touch the next; a single latent's is 0.5."""
+"""Room around each disc, so that what is drawn around its members does not touch the next disc. The radius of a single
+latent's disc is 0.5."""
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
+class Embedding(Part):
     """Places in the plane: what `embed` returns.
 
     - `points` float32 [L, 2]: x and y in [0, 1], NaN for latents in no family.
@@ -46,34 +44,25 @@ class Embedding:
     points: torch.Tensor
     method: EmbeddingMethod
 
+    @classmethod
+    def measure(cls, symmetries: Symmetries, families: Families, searched: Families, options: Options) -> Embedding:
+        given = families.atoms is not None
+        S = symmetries
+        return embed(S.W_dec_LGD, S.group, searched, S.stabilizers, options.embedding, by_likeness=given)
+
     def columns(self, latent: int) -> dict[str, Any]:
-        """What `Atlas.table` says of a latent."""
         x, y = self.points[latent].tolist()
         return dict.fromkeys(("map_x", "map_y")) if x != x else {"map_x": round(x, 5), "map_y": round(y, 5)}
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Its fields by the names that an atlas saves them under."""
         code = torch.tensor(EMBEDDING_METHODS.index(self.method), dtype=torch.int8)
         return {"embedding_points": self.points, "embedding_method": code}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Embedding | None:
-        """From what `tensors` returned, among others; None where it is not there."""
         if "embedding_points" not in tensors:
             return None
         return cls(tensors["embedding_points"], EMBEDDING_METHODS[int(tensors["embedding_method"])])
-
-
-def check_embedding(method: object) -> None:
-    """ArgumentError for what is not one of `EMBEDDING_METHODS`, and for "umap" where it is not installed."""
-    check_choice("embedding", method, EMBEDDING_METHODS, '"pca" needs nothing more to be installed.')
-    if method == "umap" and importlib.util.find_spec("umap") is None:
-        raise argument_error(
-            "embedding",
-            expected="umap-learn to be installed",
-            got="no such package",
-            remedy="pip install 'groupcc[umap]', or leave it out: \"pca\" needs nothing more.",
-        )
 
 
 def embed(
@@ -83,25 +72,25 @@ def embed(
     stabilizers: list[Stabilizer],
     method: EmbeddingMethod = "pca",
     *,
-    tied: bool = False,
+    by_likeness: bool = False,
 ) -> Embedding:
     """Draws the map of `families`, as `find_families` returned them, with their `neighbours`.
 
-    - "pca": every family is a disc with an area in proportion to its members, which sit on its rim at the angle of
-      their pose (m·`turn`, m the rotations in the reference's stabilizer, so that all of its poses go round once),
-      mirrored ones on a ring within. Discs that are near are alike: they lie on shelves in the order of the two
-      leading principal components of √(power) in each irrep and channel of the reference, which no R_h changes.
-      Nothing covers anything else, so distances say no more than that. Spectral embedding of the graph would not do:
-      similarity is a maximum over poses, so that a family has no shape in it, and the families are its components.
-      `tied`: `families` are base latents with one shape, few of them more than one, so that discs would say nothing.
-      There places are by similarity itself, see `plane`.
-    - "umap" (McInnes, Healy and Melville 2018; the extra `groupcc[umap]`): of the neighbour graph, from the map above
-      on. Latents without a neighbour keep their places in a strip below.
+    - "pca": every family is a disc with an area in proportion to its members. They sit on its rim at the angle of their
+      pose, mirrored ones on a ring within. The angle is m·`turn` with m the rotations in the reference's stabilizer, so
+      that its poses go round once. Discs lie on shelves, ordered by the two leading principal components of √(power) in
+      each irrep and channel of the reference, which no R_h changes: near discs are alike. As nothing covers anything
+      else, distances say no more than that. A spectral embedding of the graph would not do. Similarity is a maximum
+      over poses, so a family has no shape in it, and the families are its components.
+    - "pca" with `by_likeness`: places by similarity itself, see `plane`. For latents that have poses: few of them have
+      the shape of another, so discs would say nothing.
+    - "umap" (McInnes, Healy and Melville 2018; the extra `groupcc[umap]`): of the neighbour graph, starting from the
+      map above. Latents without a neighbour keep their places in a strip below.
 
-    Deterministic: seeds are fixed. ArgumentError for another method, and where UMAP is not installed.
+    Deterministic: seeds are fixed. ArgumentError for another method, and for "umap" if it is not installed.
     """
     check_embedding(method)
-    if tied:
+    if by_likeness:
         points = np.zeros((len(families.labels), 2))
         alive = np.flatnonzero(families.labels.numpy() >= 0)
         points[alive] = plane(W_dec_LGD, group, alive)
@@ -132,7 +121,7 @@ def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizer
 
 
 def _components(W_dec_LGD: torch.Tensor, group: Group, references: IntArray) -> FloatArray:
-    """The two leading principal components of what no R_h changes, [F, 2]; 0 where there are fewer."""
+    """Returns the two leading principal components of what no R_h changes, [F, 2]; 0 if there are fewer."""
     from sklearn.utils.extmath import randomized_svd
 
     fourier = GroupFourier(group, W_dec_LGD)
@@ -148,15 +137,18 @@ def _components(W_dec_LGD: torch.Tensor, group: Group, references: IntArray) -> 
         parts.append(torch.cat(powers, dim=1).sqrt().float().cpu())
     X = torch.cat(parts).numpy()
     X -= X.mean(0)
-    found = np.zeros((len(X), 2))
+    components = np.zeros((len(X), 2))
     count = min(2, *X.shape)
     U, S, _ = randomized_svd(X, n_components=count, random_state=0)
-    found[:, :count] = U * S
-    return found
+    components[:, :count] = U * S
+    return components
 
 
 def shelves(order: FloatArray, radius: FloatArray) -> FloatArray:
-    """Centres of discs on shelves, about as long as all are high: by order[:, 1], and on each by order[:, 0]."""
+    """Returns centres of discs on shelves: shelf after shelf by order[:, 1], on each shelf by order[:, 0].
+
+    A shelf is about as long as all shelves together are high.
+    """
     # Half as much again, for what lies empty above the smaller discs of a shelf.
     width = float(np.sqrt(6 * (radius**2).sum()))
     centre = np.zeros((len(radius), 2))
@@ -196,13 +188,14 @@ def _umap(graph: NeighbourGraph, start: FloatArray) -> FloatArray:
     first = start[linked] - start[linked].mean(0)
     first = (10.0 * first / max(float(np.abs(first).max()), 1e-9)).astype(np.float32)
     with warnings.catch_warnings():
-        # Of what is meant: a given graph, missing neighbours, one thread.
+        # It warns of a given graph, missing neighbours and one thread, all of which are meant.
         warnings.simplefilter("ignore")
-        found = umap.UMAP(
-            n_neighbors=k, init=first, precomputed_knn=(indices, distances), random_state=0, n_jobs=1
-        ).fit_transform(first)
+        knn = (indices, distances)
+        umapped = umap.UMAP(n_neighbors=k, init=first, precomputed_knn=knn, random_state=0, n_jobs=1).fit_transform(
+            first
+        )
     points = np.asarray(start, dtype=np.float64).copy()
-    points[linked] = np.where(np.isfinite(found), found, first)
+    points[linked] = np.where(np.isfinite(umapped), umapped, first)
     alone = np.flatnonzero(np.diff(graph.starts) == 0)
     low, high = points[linked].min(0), points[linked].max(0)
     span = max(float((high - low).max()), 1e-9)

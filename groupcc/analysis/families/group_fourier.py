@@ -15,8 +15,11 @@ class GroupFourier:
     """⟨d_i, R_h d_j⟩ for many pairs and every h at once.
 
     z[h] = Σ_g a_g b_{gh} has ẑ(ρ) = â(ρ)ᵀ b̂(ρ), x̂(ρ) = Σ_g x_g ρ(g), and z[h] = Σ_ρ w_ρ tr(ẑ(ρ) ρ(h)ᵀ) with
-    w_ρ = `Irrep.power_weight`. For each pair and channel that is Σ_ρ d_ρ³ ≈ 2|G| multiplications in place of |G|²
-    (design: 33 times fewer for D_32). Relative error against the direct sum is about 2e-6 in fp32.
+    w_ρ = `Irrep.power_weight`. For each pair and channel that is Σ_ρ d_ρ³ ≈ 2|G| multiplications in place of |G|², 33
+    times fewer for D_32. Relative error against the direct sum is about 2e-6 in fp32.
+
+    `ops.group_correlate` computes the same for two batches. Here the coefficients of one dictionary are kept, as each
+    block of it meets every other one.
     """
 
     def __init__(self, group: Group, like: torch.Tensor) -> None:
@@ -31,36 +34,36 @@ class GroupFourier:
         self._synthesis = torch.cat(rows)  # [Σ d², G]
 
     def forward(self, W_LGD: torch.Tensor) -> list[torch.Tensor]:
-        """x̂(ρ) of each latent, for each irrep as a matrix [L·d, d·D] whose row (l, p) holds x̂(ρ)[:, p]."""
+        """Returns x̂(ρ) of each latent, for each irrep as a matrix [L·d, d·D] whose row (l, p) holds x̂(ρ)[:, p]."""
         parts = torch.matmul(self._analysis, W_LGD).split([dim * dim for dim in self.dims], dim=1)
         return [
             part.reshape(len(W_LGD) * dim, dim * W_LGD.shape[2]) for dim, part in zip(self.dims, parts, strict=True)
         ]
 
     def forward_units(self, W_LGD: torch.Tensor, latents: torch.Tensor, step: int) -> list[torch.Tensor]:
-        """`forward` of the latents at int64 [n], scaled to norm 1; `step` of them at a time beside the result."""
+        """Returns `forward` of the latents at int64 [n], scaled to norm 1. `step` of them are scaled at a time."""
         n, D = len(latents), W_LGD.shape[2]
         coefficients = [W_LGD.new_empty(n * dim, dim * D) for dim in self.dims]
         for start in range(0, n, step):
             unit = units(W_LGD, latents[start : start + step])
             rows = self.rows(coefficients, start, start + len(unit))
-            for into, found in zip(rows, self.forward(unit), strict=True):
-                into.copy_(found)
+            for into, values in zip(rows, self.forward(unit), strict=True):
+                into.copy_(values)
         return coefficients
 
     def rows(self, coefficients: list[torch.Tensor], start: int, stop: int) -> list[torch.Tensor]:
-        """The coefficients of latents start … stop − 1, as views."""
+        """Returns the coefficients of latents start … stop − 1, as views."""
         return [c[start * dim : stop * dim] for dim, c in zip(self.dims, coefficients, strict=True)]
 
     def select(self, coefficients: list[torch.Tensor], latents: torch.Tensor) -> list[torch.Tensor]:
-        """The coefficients of the latents at int64 [n]."""
+        """Returns the coefficients of the latents at int64 [n]."""
         return [
             c.unflatten(0, (-1, dim))[latents.to(c.device)].flatten(0, 1)
             for dim, c in zip(self.dims, coefficients, strict=True)
         ]
 
     def correlate(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        """⟨a_i, R_h b_j⟩ from the coefficients of `forward`: [La, Lb, G], whose planes [La, Lb] are contiguous."""
+        """Returns ⟨a_i, R_h b_j⟩ from the coefficients of `forward`: [La, Lb, G], with contiguous planes [La, Lb]."""
         La, Lb = len(a[0]) // self.dims[0], len(b[0]) // self.dims[0]
         z_hat = a[0].new_empty(len(self._synthesis), La, Lb)
         start = 0
@@ -76,13 +79,13 @@ class GroupFourier:
 
 
 def units(W_LGD: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-    """The latents at int64 [n], scaled to norm 1 over all blocks."""
+    """Returns the latents at int64 [n], scaled to norm 1 over all blocks."""
     W_nGD = W_LGD[latents.to(W_LGD.device)]
     return W_nGD / W_nGD.flatten(1).norm(dim=1).view(-1, 1, 1)
 
 
 def _multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
-    """out = a b, on the CPU by the faster library where the extension is there to tell which that is."""
+    """out = a b. On the CPU by the library that the extension finds faster, if there is the extension."""
     if out.device.type == "cpu":
         with contextlib.suppress(ImportError):
             from groupcc.ops.cpu_products import bmm

@@ -1,4 +1,4 @@
-"""A place in the plane for each base latent of a tied crosscoder, the more alike two are the nearer."""
+"""A place in the plane for each latent: the more alike two latents are, the nearer they lie."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from groupcc.groups.algebra import FloatArray, IntArray
 __all__ = ["LANDMARKS", "SPACING", "plane"]
 
 LANDMARKS = 512
-"""Base latents that all others are compared with; up to so many, all pairs are."""
+"""Latents that all others are compared with. If there are no more latents, all pairs are compared."""
 
 SPACING = 0.7
-"""Least distance of two places, as a share of what a square grid of as many would have."""
+"""Least distance of two places, as a share of the distance in a square grid of as many places."""
 
 ROUNDS = 400
 
 
 def plane(W_dec_LGD: torch.Tensor, group: Group, latents: IntArray) -> FloatArray:
-    """Places of the latents int64 [n] in a unit square, float64 [n, 2].
+    """Returns places of the latents int64 [n] in a unit square, float64 [n, 2].
 
-    Classical scaling (Torgerson 1952), which is a principal component analysis of similarities: the two leading
-    eigenvectors of the doubly centred S_ij = max_h cos(d_i, R_h d_j), each times the root of its eigenvalue. Similarity
-    is that in the best relative pose, so poses don't matter. With more than `LANDMARKS` latents the eigenvectors are
-    those of as many, evenly spaced by index, and the others are placed by their similarity to these (de Silva and
+    Classical scaling (Torgerson 1952), a principal component analysis of similarities: the two leading eigenvectors of
+    the doubly centred S_ij = max_h cos(d_i, R_h d_j), each times the root of its eigenvalue. Similarity is that in the
+    best relative pose, so poses don't matter. If there are more than `LANDMARKS` latents, the eigenvectors are those of
+    `LANDMARKS` latents, evenly spaced by index, and the others are placed by their similarity to these (de Silva and
     Tenenbaum 2004). Then places are moved apart until none lie nearer than `SPACING` says, or `ROUNDS` have passed.
     Deterministic.
     """
@@ -45,9 +45,9 @@ def plane(W_dec_LGD: torch.Tensor, group: Group, latents: IntArray) -> FloatArra
     values, vectors = values[:-3:-1], vectors[:, :-3:-1]
     # An eigenvector's sign is arbitrary: its largest entry is positive.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
-    found = np.zeros((n, 2))
-    found[:, : len(values)] = similarity @ (vectors / np.sqrt(np.maximum(values, 1e-12)))
-    return _apart(found)
+    places = np.zeros((n, 2))
+    places[:, : len(values)] = similarity @ (vectors / np.sqrt(np.maximum(values, 1e-12)))
+    return _apart(places)
 
 
 def _apart(points: FloatArray) -> FloatArray:
@@ -55,7 +55,7 @@ def _apart(points: FloatArray) -> FloatArray:
     least = SPACING / np.sqrt(n)
     low = points.min(0)
     points = (points - low) / np.maximum((points.max(0) - low).max(), 1e-9)
-    # Places on top of one another need a direction to part in: the golden angle gives each its own.
+    # Two places on top of one another need a direction to part in: the golden angle gives each its own.
     angle = np.arange(n) * np.pi * (3 - np.sqrt(5))
     points = points + 1e-3 * least * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""The pose of a family's member relative to its reference: which element, and which angle."""
+"""The pose of a family's member relative to its reference: which element it is, and at which angle."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from groupcc.groups.algebra import FloatArray
 __all__ = ["best_equivalent", "consistent", "turn"]
 
 POSE_SLACK = 0.01
-"""Of equivalent poses whose cosines are within this of the best, the smallest element is taken."""
+"""Of equivalent poses with a cosine within this of the best one, the smallest element is taken."""
 
 
 def best_equivalent(group: Group, cosine_G: FloatArray, stabilizer: Stabilizer | None) -> int:
-    """The pose h with the highest cosine(h) = cos(d, R_h d_reference); of those equivalent and as good the smallest.
+    """Returns the pose h with the highest cosine(h) = cos(d, R_h d_reference): of those equivalent and as good, the
+    smallest.
 
-    Equivalent to h is hH with the reference's stabilizer H. Where H has mirrors only rotations are looked at, with
-    their neighbours: an axis between two elements makes a reflection only nearly equivalent to a rotation.
+    The elements hH are equivalent to h, H the reference's stabilizer. If H has mirrors, only rotations are looked at,
+    with their neighbours: an axis between two elements makes a reflection only nearly equivalent to a rotation.
     """
     h = int(np.argmax(cosine_G))
     if stabilizer is None:
@@ -35,7 +36,7 @@ def best_equivalent(group: Group, cosine_G: FloatArray, stabilizer: Stabilizer |
 
 
 def consistent(group: Group, cosine_G: FloatArray, measured: int, agreed: int, stabilizer: Stabilizer | None) -> int:
-    """The `measured` pose where it is within a step of the `agreed` one or of an equivalent, else the best that is."""
+    """Returns the `measured` pose if it is within a step of the `agreed` one or an equivalent, else the best such."""
     n = group.n
     rotations = np.zeros(1, dtype=np.int64)
     if stabilizer is not None:
@@ -49,7 +50,7 @@ def consistent(group: Group, cosine_G: FloatArray, measured: int, agreed: int, s
 
 
 def turn(group: Group, cosine_G: FloatArray, h: int, stabilizer: Stabilizer | None) -> float:
-    """The angle of pose h in degrees, moved to the peak of the interpolated cosine within one step of it."""
+    """Returns the angle of pose h in degrees, moved to the peak of the interpolated cosine within one step of it."""
     n = group.n
     rotations = 1 if stabilizer is None else int((stabilizer.mask & ~group.reflections).sum())
     if rotations == n > 1:

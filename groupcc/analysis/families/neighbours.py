@@ -9,40 +9,39 @@ import numpy as np
 import torch
 
 from groupcc.analysis.families.group_fourier import GroupFourier
-from groupcc.analysis.symmetry.blocks import latent_step
 from groupcc.groups import Group
 from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups.autocorrelation import latent_step
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["NEIGHBOUR_FLOOR", "Correlations", "NeighbourGraph", "find_neighbours"]
+__all__ = ["NEIGHBOUR_FLOOR", "Correlations", "NeighbourGraph", "find_neighbours", "live_latents"]
 
 NEIGHBOUR_FLOOR = 0.5
 """Least similarity of two latents that count as neighbours, by default."""
 
 MAX_PAIR_NUMBERS = 1 << 22
-"""Cosines held at once: latents × latents × |G| (16 MiB in fp32, about what stays in a CPU's cache)."""
+"""Cosines held at once, latents × latents × |G|: 16 MiB in fp32, about what stays in a CPU's cache."""
 
 MAX_PAIR_NUMBERS_GPU = 1 << 28
-"""The same on a GPU (1 GiB), whose products want to be larger."""
+"""The same on a GPU, 1 GiB: it is faster with larger products."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeighbourGraph:
-    """Pairs of latents with max_h cos(d_i, R_h d_j) ≥ floor, both ways, as compressed sparse rows.
+    """Pairs of latents with max_h cos(d_i, R_h d_j) ≥ `floor`, both ways, as compressed sparse rows.
 
-    The neighbours of latent i lie at starts[i] … starts[i + 1] − 1 of the others, by rising index; i is none of them.
+    The entries of latent i are `starts`[i] … `starts`[i + 1] − 1 of the other fields, by rising j; j = i is none.
 
     - `starts` int64 [L + 1]. `neighbours` int32 [E]: j.
     - `similarity` float32 [E]: max_h cos(d_i, R_h d_j). The same both ways.
-    - `poses` int16 [E]: the h it is reached at, so d_i ≈ R_h d_j; h⁻¹ the other way. Where d_j has a stabilizer H
-      every element of hH is as good but for rounding, and which of them it is means nothing.
-    - `rotations` int16 [E]: the best h that is a rotation. Of shapes with a mirror, whose axis may lie between two
+    - `poses` int16 [E]: the h of the maximum, so d_i ≈ R_h d_j; h⁻¹ the other way. If d_j has a stabilizer H, every
+      element of hH is as good but for rounding, and which of them it is means nothing.
+    - `rotations` int16 [E]: the best h that is a rotation. For shapes with a mirror, whose axis may lie between two
       elements, this is the pose that means something.
-    - `floor`.
 
-    12 bytes an entry: nothing where latents differ, 3.2 GB where all of 16,384 are alike.
+    12 bytes an entry: nothing if latents differ, 3.2 GB if all of 16,384 are alike.
     """
 
     starts: IntArray
@@ -61,11 +60,11 @@ class NeighbourGraph:
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     def of(self, latent: int) -> slice:
-        """Where the entries of a latent lie."""
+        """The entries of a latent."""
         return slice(int(self.starts[latent]), int(self.starts[latent + 1]))
 
     def subgraph(self, keep: np.ndarray) -> NeighbourGraph:
-        """The same latents with only the entries where `keep` (bool [E], the same both ways)."""
+        """Returns the same latents with the entries that `keep` (bool [E], the same both ways) says."""
         counts = np.bincount(self.rows()[keep], minlength=len(self))
         starts = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
         return NeighbourGraph(
@@ -73,22 +72,23 @@ class NeighbourGraph:
         )
 
     def among(self, floor: float, left_out: np.ndarray) -> NeighbourGraph:
-        """The pairs with a similarity of `floor` or more, none of them in `left_out` (bool [L])."""
+        """Returns the pairs with a similarity of `floor` or more, without those that have a latent in `left_out`
+        (bool [L])."""
         keep = self.similarity >= np.float32(floor)
         keep &= ~left_out[self.rows()] & ~left_out[self.neighbours]
         return replace(self.subgraph(keep), floor=floor)
 
     def matrix(self, values: np.ndarray) -> csr_array:
-        """Values of the entries [E] as a SciPy matrix [L, L]."""
+        """Returns values of the entries [E] as a SciPy matrix [L, L]."""
         from scipy.sparse import csr_array
 
         return csr_array((values, self.neighbours, self.starts), shape=(len(self), len(self)))
 
 
 class Correlations:
-    """cos(d_i, R_h d_j) of live latents, computed when asked for, from their Fourier coefficients on the group.
+    """cos(d_i, R_h d_j) of the latents `live` (int64), computed when it is asked for.
 
-    Holds one copy of the live part of the decoder. `live` int64: the latents that it knows.
+    Holds their Fourier coefficients on the group: one copy of the live part of the decoder.
     """
 
     def __init__(self, W_dec_LGD: torch.Tensor, group: Group, live: torch.Tensor) -> None:
@@ -100,7 +100,7 @@ class Correlations:
         self._place[live] = torch.arange(len(live), device=live.device)
 
     def with_reference(self, latents: torch.Tensor, reference: int) -> FloatArray:
-        """cos(d_l, R_h d_reference) for int64 [n] of live latents: float64 [n, G]."""
+        """Returns cos(d_l, R_h d_reference) for the live latents at int64 [n]: float64 [n, G]."""
         place = int(self._place[reference])
         rows = self._fourier.select(self._coefficients, self._place[latents.to(self.live.device)])
         cosine = self._fourier.correlate(rows, self._fourier.rows(self._coefficients, place, place + 1))
@@ -111,7 +111,7 @@ class Correlations:
         latents = len(self.live)
         most = MAX_PAIR_NUMBERS if self.live.device.type == "cpu" else MAX_PAIR_NUMBERS_GPU
         step = max(1, min(latents, int((most / self.group.order) ** 0.5)))
-        found: list[list[np.ndarray]] = []
+        pairs: list[list[np.ndarray]] = []
         for start in range(0, latents, step):
             rows = self._fourier.rows(self._coefficients, start, start + step)
             for other in range(start, latents, step):
@@ -124,11 +124,11 @@ class Correlations:
                 curve = cosine[i, j]
                 pair = (i + start, j + other, curve.amax(1), curve.argmax(1), curve[:, : self.group.n].argmax(1))
                 kinds = (np.int32, np.int32, np.float32, np.int16, np.int16)
-                found.append([part.cpu().numpy().astype(kind) for part, kind in zip(pair, kinds, strict=True)])
-        if not found:
-            found.append([np.zeros(0, dtype=np.int16)] * 5)
+                pairs.append([part.cpu().numpy().astype(kind) for part, kind in zip(pair, kinds, strict=True)])
+        if not pairs:
+            pairs.append([np.zeros(0, dtype=np.int16)] * 5)
         live = self.live.cpu().numpy().astype(np.int32)
-        first, second, similarity, poses, rotations = (np.concatenate(part) for part in zip(*found, strict=True))
+        first, second, similarity, poses, rotations = (np.concatenate(part) for part in zip(*pairs, strict=True))
         inverse = self.group.inverse.astype(np.int16)
         one = np.concatenate([live[first], live[second]])
         another = np.concatenate([live[second], live[first]])
@@ -147,16 +147,17 @@ class Correlations:
 def find_neighbours(
     W_dec_LGD: torch.Tensor, group: Group, *, floor: float = NEIGHBOUR_FLOOR, dead: torch.Tensor | None = None
 ) -> NeighbourGraph:
-    """Every pair of latents with max_h cos(d_i, R_h d_j) ≥ floor; those in `dead` bool [L], and zeros, have none.
+    """Returns every pair of latents with max_h cos(d_i, R_h d_j) ≥ `floor`; none with a latent of zeros, or of `dead`
+    (bool [L]).
 
-    All pairs are compared through the Fourier transform on the group (`GroupFourier`), a block of latents with a block
-    of others at a time, each pair once: Σ_ρ d_ρ³ · D multiplications, 59,520 for D32 and D = 480. Memory is one more
-    copy of the decoder, a block, and the pairs found. Deterministic on the CPU.
+    Each pair is compared once through the Fourier transform on the group (`GroupFourier`), in
+    Σ_ρ d_ρ³ · D multiplications: 59,520 for D32 and D = 480. A block of latents is compared with a block of others at a
+    time. Memory is one more copy of the decoder, a block, and the pairs. Deterministic on the CPU.
     """
     return Correlations(W_dec_LGD, group, live_latents(W_dec_LGD, dead)).neighbours(floor)
 
 
 def live_latents(W_dec_LGD: torch.Tensor, dead: torch.Tensor | None) -> torch.Tensor:
-    """The latents that are neither zero nor in `dead`, int64, ascending."""
+    """Returns the latents that are neither zero nor in `dead`, int64, ascending."""
     alive = W_dec_LGD.flatten(1).norm(dim=1) > 0
     return (alive if dead is None else alive & ~dead.to(alive.device)).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Synchronised poses: relative poses of a family's members made consistent around the family."""
+"""Synchronised poses: the relative poses of a family's members, made consistent around the family."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ MAX_RELAXED_ENTRIES = 1 << 22
 """Families with more pairs than this (2,000 latents all alike) go without eigenvectors."""
 
 MAX_DENSE = 512
-"""Members of a family whose eigenvectors are found directly."""
+"""Members of a family up to which its eigenvectors are computed by a dense solver."""
 
 
 @dataclass(frozen=True, eq=False)
 class Synchronised:
     """What `synchronise` returns.
 
-    - `poses` int64 [L]: of each member the smallest element of its pose; −1 where no pair links it to the reference.
-    - `cycle_error` float64 [F]: of the family's pairs the share whose measured pose differs from that of the two
-      synchronised poses by more than one step of 360°/n, or by a mirror. NaN where the pairs close no cycle.
-    - `cycle_degrees` float64 [F]: by how many degrees they differ on average, 180 where by a mirror. NaN likewise.
+    - `poses` int64 [L]: of each member the smallest element of its pose; −1 if no pair links it to the reference.
+    - `cycle_error` float64 [F]: the share of the family's pairs whose measured pose differs from that of the two
+      synchronised poses by more than one step of 360°/n, or by a mirror. NaN if the pairs close no cycle.
+    - `cycle_degrees` float64 [F]: by how many degrees they differ on average, 180 if by a mirror. NaN likewise.
     """
 
     poses: IntArray
@@ -45,33 +45,36 @@ def synchronise(
     stabilizers: list[Stabilizer] | None,
     measured: IntArray,
 ) -> Synchronised:
-    """The poses p_l of each family that agree best with the poses h_ij measured between its members.
+    """Returns the poses p_l of each family that agree best with the poses h_ij measured between its members.
 
-    Group synchronisation (Singer 2011): d_i ≈ R_h d_j with d_i = R_{p_i} d_ref and d_j = R_{p_j} d_ref says
-    p_i H = h p_j H, H the reference's stabilizer; the product is taken in this order. It is solved in G/C_m, C_m the
-    rotations in H (a normal subgroup, so that products are those of D_{n/m}); where H has a mirror among the rotations
-    alone, from `NeighbourGraph.rotations`. What is maximised is Σ similarity_ij κ over the pairs of a family, κ = 1
-    where they agree, ½ at one step, else 0. It starts from the best of three: the poses along the maximum spanning
-    tree, those `measured` against the reference (int64 [L]), and those of Singer's relaxation, the two leading
-    eigenvectors of the matrix of blocks similarity_ij ρ(h_ij), ρ the plane's rotations and reflections, rounded to
-    elements. Then each member moves to where its neighbours' votes put it as long as that helps. The reference stays
-    at the identity.
+    Group synchronisation (Singer 2011). If d_i = R_{p_i} d_ref and d_j = R_{p_j} d_ref, then d_i ≈ R_h d_j says
+    p_i H = h p_j H, H the reference's stabilizer, the product in this order. Example C_8 with trivial H: p_j = 2 and
+    h_ij = 3 propose p_i = 5; a neighbour k with p_k = 6 and h_ik = 0 proposes 6, one step away.
 
-    `labels` int64 [L] (−1: in none), `references` int64 [F]. Deterministic.
+    It is solved in G/C_m, C_m the rotations in H: a normal subgroup, so that products are those of D_{n/m}. If H has a
+    mirror, it is solved among the rotations alone, from `NeighbourGraph.rotations`. What is maximised is
+    Σ similarity_ij κ over the pairs of a family, κ = 1 if p_i and h_ij p_j agree, ½ at one step, else 0.
+
+    It starts from the best of three: the poses along the maximum spanning tree; those `measured` against the reference
+    (int64 [L]); and those of Singer's relaxation, which are the two leading eigenvectors of the matrix of blocks
+    similarity_ij ρ(h_ij), rounded to elements, ρ the plane's rotations and reflections. Then each member moves to where
+    its neighbours' votes put it, as long as that helps. The reference stays at the identity.
+
+    `labels` int64 [L] (−1: in no family), `references` int64 [F]. Deterministic.
     """
     problem = _Problem(graph, labels, references, group, stabilizers)
-    found = problem.along_the_tree()
-    reached = found[0] >= 0
+    poses = problem.along_the_tree()
+    reached = poses[0] >= 0
     problem.keep(problem.pairs, reached[problem.i])
     r, s = problem.reduce(measured)
-    for other in ((np.where(reached, r, -1), np.where(reached, s, -1)), problem.relaxed(found)):
-        found = problem.better(other, found, problem.agreement(other) > problem.agreement(found))
-    found = problem.refine(found)
-    return Synchronised(np.where(reached, found[0] + group.n * found[1], -1), *problem.errors(found))
+    for other in ((np.where(reached, r, -1), np.where(reached, s, -1)), problem.relaxed(poses)):
+        poses = problem.better(other, poses, problem.agreement(other) > problem.agreement(poses))
+    poses = problem.refine(poses)
+    return Synchronised(np.where(reached, poses[0] + group.n * poses[1], -1), *problem.errors(poses))
 
 
 Poses = tuple[IntArray, IntArray]
-"""Steps r and mirrors s of each latent's pose, int64 [L] each; −1 where there is none."""
+"""Steps r and mirrors s of each latent's pose, int64 [L] each; −1 if it has none."""
 
 
 class _Problem:
@@ -107,7 +110,7 @@ class _Problem:
         self.h_r, self.h_s = h % self.group.n % self.period[self.i], h // self.group.n
 
     def reduce(self, poses: IntArray) -> Poses:
-        """Elements as poses, those with a mirror of their own as rotations."""
+        """Returns elements as poses; a latent that has a mirror of its own gets a rotation."""
         return poses % self.group.n % self.period, np.where(self.mirror, 0, poses // self.group.n)
 
     def along_the_tree(self) -> Poses:
@@ -133,7 +136,7 @@ class _Problem:
         return r, s
 
     def relaxed(self, poses: Poses) -> Poses:
-        """By the leading eigenvectors, in families whose pairs close a cycle; else `poses`."""
+        """Returns the poses by the leading eigenvectors in families whose pairs close a cycle, in others `poses`."""
         r, s = poses[0].copy(), poses[1].copy()
         by_family = np.argsort(self.labels[self.i], kind="stable")
         ends = np.bincount(self.labels[self.i], minlength=len(self.references)).cumsum()
@@ -159,26 +162,26 @@ class _Problem:
         return r, s
 
     def proposed(self, poses: Poses) -> Poses:
-        """h_ij p_j of each entry."""
+        """Returns h_ij p_j of each entry."""
         r, s = poses
         turned = np.where(self.h_s == 1, -1, 1) * r[self.j]
         return (self.h_r + turned) % self.period[self.i], self.h_s ^ s[self.j]
 
     def differences(self, poses: Poses) -> tuple[IntArray, BoolArray]:
-        """Steps between p_i and h_ij p_j of each entry, and whether a mirror lies between."""
+        """Returns the steps between p_i and h_ij p_j of each entry, and whether a mirror lies between."""
         r, s = self.proposed(poses)
         period = self.period[self.i]
         apart = (r - poses[0][self.i]) % period
         return np.minimum(apart, period - apart), s != poses[1][self.i]
 
     def agreement(self, poses: Poses) -> FloatArray:
-        """Σ similarity κ of each family, [F]."""
+        """Returns Σ similarity κ of each family, [F]."""
         steps, mirror = self.differences(poses)
         kernel = np.where(mirror, 0.0, np.select([steps == 0, steps == 1], [1.0, 0.5], 0.0))
         return np.bincount(self.labels[self.i], self.weight * kernel, minlength=len(self.references)).astype(float)
 
     def better(self, one: Poses, other: Poses, take: BoolArray) -> Poses:
-        """`one` in the families where `take` (bool [F]), else `other`."""
+        """Returns `one` in the families that `take` (bool [F]) says, else `other`."""
         of_latent = np.append(take, False)[self.labels]
         return np.where(of_latent, one[0], other[0]), np.where(of_latent, one[1], other[1])
 
@@ -200,7 +203,7 @@ class _Problem:
         return poses
 
     def vote(self, poses: Poses) -> Poses:
-        """Where the neighbours of each latent put it; ties stay, or go to the smallest."""
+        """Returns where the neighbours of each latent put it; on ties it stays, or goes to the smallest."""
         L, n = len(self.labels), self.group.n
         r, s = self.proposed(poses)
         votes = np.bincount((2 * self.i + s) * n + r, self.weight, minlength=2 * L * n).reshape(L, 2, n)
@@ -231,7 +234,7 @@ class _Problem:
 
 
 def _leading_pair(blocks_E22: FloatArray, i: IntArray, j: IntArray, members: int) -> FloatArray:
-    """The two leading eigenvectors of the symmetric matrix of these blocks, as [members, 2, 2]."""
+    """Returns the two leading eigenvectors of the symmetric matrix of these blocks, as [members, 2, 2]."""
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import ArpackError, eigsh
 

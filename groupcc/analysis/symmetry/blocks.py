@@ -1,39 +1,26 @@
-"""Block norms and block similarity: how the decoder blocks of one latent compare."""
+"""The decoder blocks of latents: checked, their norms, and how those of one latent compare."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import nn
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
+from groupcc.groups.autocorrelation import latent_step
 
-if TYPE_CHECKING:
-    from groupcc.models import GroupCrosscoder
-
-__all__ = ["block_norms", "block_similarity", "check_decoder", "check_weights"]
-
-MAX_BLOCK_NUMBERS = 1 << 24
-"""Numbers that a blocked computation holds at once in its largest temporary (64 MiB in fp32)."""
+__all__ = ["block_norms", "block_similarity", "check_decoder", "check_weights", "similarity_maps"]
 
 DAMAGED = "The checkpoint is damaged or the training diverged; go back to an earlier checkpoint."
 
 
 def check_decoder(W_dec_LGD: torch.Tensor, group: Group) -> torch.Tensor:
-    """The decoder detached and in at least fp32, or an ArgumentError that names the first bad latent."""
+    """Returns the decoder detached and in at least fp32. ArgumentError, naming the first bad latent, if it is none."""
     if not isinstance(W_dec_LGD, torch.Tensor) or W_dec_LGD.dim() != 3 or not W_dec_LGD.is_floating_point():
-        got = (
-            f"{W_dec_LGD.dtype} of shape {tuple(W_dec_LGD.shape)}"
-            if isinstance(W_dec_LGD, torch.Tensor)
-            else type(W_dec_LGD).__name__
-        )
-        raise argument_error(
-            "W_dec",
-            expected="a floating-point tensor [L, G, D]",
-            got=got,
-            remedy="Pass crosscoder.W_dec.",
-        )
+        is_tensor = isinstance(W_dec_LGD, torch.Tensor)
+        got = f"{W_dec_LGD.dtype} of shape {tuple(W_dec_LGD.shape)}" if is_tensor else type(W_dec_LGD).__name__
+        expected = "a floating-point tensor [L, G, D]"
+        raise argument_error("W_dec", expected=expected, got=got, remedy="Pass crosscoder.W_dec.")
     if W_dec_LGD.shape[1] != group.order:
         raise argument_error(
             "W_dec",
@@ -54,9 +41,9 @@ def check_decoder(W_dec_LGD: torch.Tensor, group: Group) -> torch.Tensor:
     return W_dec
 
 
-def check_weights(crosscoder: GroupCrosscoder) -> None:
-    """ArgumentError where a parameter or buffer of the crosscoder holds NaN or infinity, naming it."""
-    for name, tensor in crosscoder.state_dict().items():
+def check_weights(module: nn.Module) -> None:
+    """ArgumentError, naming it, if a parameter or buffer of the module holds NaN or infinity."""
+    for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise argument_error(
                 name,
@@ -81,6 +68,7 @@ def block_similarity(W_dec_LGD: torch.Tensor) -> torch.Tensor:
     return (unit @ unit.mT).clamp_(-1.0, 1.0)
 
 
-def latent_step(latents: int, group: Group, d_in: int) -> int:
-    """How many latents to take at once so that [step, G, max(G, D)] stays within MAX_BLOCK_NUMBERS."""
-    return max(1, min(latents, MAX_BLOCK_NUMBERS // (group.order * max(group.order, d_in))))
+def similarity_maps(W_dec_LGD: torch.Tensor, group: Group) -> torch.Tensor:
+    """`block_similarity` of every latent as float16 on the CPU, [L, G, G], computed some latents at a time."""
+    step = latent_step(len(W_dec_LGD), group, W_dec_LGD.shape[2])
+    return torch.cat([block_similarity(some).half().cpu() for some in W_dec_LGD.split(step)])

@@ -1,4 +1,4 @@
-"""Near misses: the larger subgroups that a latent almost has, and the element that each fails at."""
+"""Near misses: the larger subgroups that a latent almost has, and the element at which each fails."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from groupcc.groups.algebra import format_degrees
 __all__ = ["NEAR", "Limit", "NearMiss", "limits", "near_misses"]
 
 NEAR = 0.1
-"""A larger subgroup is nearly there where its score misses the limit 1 − tolerance by at most this."""
+"""A larger subgroup is a near miss if its score is below the limit 1 − tolerance by at most this."""
 
 LISTED = 3
-"""Most near misses told of one latent."""
+"""Near misses listed for one latent, at most."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The element of a subgroup at which C is smallest: `element` in words, C there, whether it is `exact` (maps the
-    pixel lattice onto itself, so that no interpolation enters)."""
+    """The `element` of a subgroup, in words, at which C is smallest, and C there, `value`. `exact`: whether the element
+    maps the pixel lattice onto itself, so that no interpolation enters."""
 
     element: str
     value: float
@@ -45,12 +45,12 @@ class NearMiss:
 def near_misses(
     C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], tolerance: float
 ) -> list[list[NearMiss]]:
-    """Of each latent the types of larger subgroups that contain its own and have a score (`subgroup_scores`) of
-    1 − tolerance − `NEAR` or more; the highest score first, at most `LISTED`. None for a dead latent."""
+    """Returns for each latent the types of larger subgroups that contain its own and have a score (`subgroup_scores`)
+    of at least 1 − tolerance − `NEAR`: the highest score first, at most `LISTED`, none for a dead latent."""
     scores = subgroup_scores(C_LG, group)
     values = scores.values.T.numpy()
     types = [(int(name[1:]), name[0] == "D") for name in subgroup_types(group)]
-    found = []
+    misses = []
     for latent, stabilizer in enumerate(stabilizers):
         larger = []
         if stabilizer.kind != "dead":
@@ -63,17 +63,19 @@ def near_misses(
             ]
         larger.sort(key=lambda index: -values[latent, index])
         named = [subgroup_types(group)[index] for index in larger[:LISTED]]
-        found.append([NearMiss(name, limits(C_LG[latent], group, scores, latent, name)) for name in named])
-    return found
+        misses.append([NearMiss(name, limits(C_LG[latent], group, scores, latent, name)) for name in named])
+    return misses
 
 
 def limits(C_G: torch.Tensor, group: Group, scores: SubgroupScores, latent: int, name: str) -> Limit:
-    """Where C of one latent is smallest over its best subgroup of type `name`, mirrors at the interpolated axis."""
+    """Returns where C of one latent is smallest over its best subgroup of type `name`, mirrors at interpolated axes."""
     m, n = int(name[1:]), group.n
     rotations, reflections = coset_values(C_G.double().cpu()[None], group)
     turns = np.arange(1, m) * (n // m)
     turns = turns[2 * turns <= n]  # C(h) = C(h⁻¹)
-    found = [Limit(f"{format_degrees(360 * r / n)} turn", float(rotations[0, r]), bool(group.exact[r])) for r in turns]
+    elements = [
+        Limit(f"{format_degrees(360 * r / n)} turn", float(rotations[0, r]), bool(group.exact[r])) for r in turns
+    ]
     if name[0] == "D" and reflections is not None and scores.mirror_step is not None:
         step = float(scores.mirror_step[scores.orders.index(m), latent])
         curve = interpolate(reflections, UPSAMPLING)[0]
@@ -82,5 +84,5 @@ def limits(C_G: torch.Tensor, group: Group, scores: SubgroupScores, latent: int,
             axis = (90.0 + 180.0 * at / n) % 180.0
             value = float(curve[round(at * UPSAMPLING) % len(curve)])
             exact = abs(4 * at / n - round(4 * at / n)) * n / 4 < 0.5 / UPSAMPLING
-            found.append(Limit(f"mirror at {format_degrees(round(axis, 1) % 180.0)}", value, exact))
-    return min(found, key=lambda limit: limit.value, default=Limit("identity", 1.0, True))
+            elements.append(Limit(f"mirror at {format_degrees(round(axis, 1) % 180.0)}", value, exact))
+    return min(elements, key=lambda element: element.value, default=Limit("identity", 1.0, True))

@@ -31,15 +31,15 @@ KINDS = ("invariant", "90", "180", "other-rotation", "mirror", "none", "dead")
 class Stabilizer:
     """The subgroup {h : R_h d = d} of one latent, within a tolerance.
 
-    - `name`: type (`C1`, `D2`); `label`: the nearest subgroup of the group, told apart by its axis (`D2@45°`); both
-      are `dead` for a dead latent. `mask`: that subgroup's elements, bool [G]; `order`: how many.
+    - `name`: type (`C1`, `D2`). `label`: the nearest subgroup of the group, told apart from others of its type by its
+      axis (`D2@45°`). Both are `dead` for a dead latent. `mask`: that subgroup's elements, bool [G]. `order`: how many.
     - `axis`: the mirror axis in degrees counter-clockwise from horizontal, the one with the smallest angle, in
-      [0, 180/m) for D_m. Interpolated, so it may lie between elements. None without a mirror, and where every
-      reflection is in it (no axis is special).
+      [0, 180/m) for D_m. Interpolated, so it may lie between elements. None without a mirror, and if every reflection
+      is in the stabilizer (no axis is special).
     - `score`: the smallest C over its elements, mirrors at the interpolated axis.
-    - `kind`: "invariant" (the whole group, where that is more than the identity), "90" (contains C4), "180" (contains
+    - `kind`: "invariant" (the whole group, if that is more than the identity), "90" (contains C4), "180" (contains
       C2 but not C4), "other-rotation", "mirror" (D1: moves, one mirror), "none" (C1: moves and is chiral), "dead".
-    - `broken`: whether it is the stabilizer of the blocks that are there, some being missing or weakened; see
+    - `broken`: whether some blocks are missing or weakened, so that this is the stabilizer of the others. See
       [`Evidence`][groupcc.analysis.Evidence].
     """
 
@@ -78,8 +78,8 @@ def subgroup_types(group: Group) -> tuple[str, ...]:
 
 
 def best_types(scores: SubgroupScores, tolerance: float) -> npt.NDArray[np.int64]:
-    """For each latent the largest type of subgroup with a score of 1 − tolerance or more: an index into
-    `subgroup_types`, [L]. Of two of one order the one with the higher score, rotations on a tie."""
+    """Returns for each latent the largest type of subgroup with a score of at least 1 − tolerance, as an index into
+    `subgroup_types`, [L]. Of two types of one order it is the one with the higher score, rotations on a tie."""
     value = scores.values.T.numpy()  # [L, types]
     # Rotations come before mirrors of the same order and win a tie.
     order = np.array([*scores.orders, *(2 * m for m in scores.orders)])[: value.shape[1]]
@@ -90,11 +90,11 @@ def best_types(scores: SubgroupScores, tolerance: float) -> npt.NDArray[np.int64
 
 
 def subgroup_scores(C_LG: torch.Tensor, group: Group) -> SubgroupScores:
-    """How well each subgroup type fits each latent, the mirrors looked for at any axis angle.
+    """Returns how well each type of subgroup fits each latent. Mirrors are looked for at any axis angle.
 
     A shape's mirror axis mostly lies between two elements, so C over the reflections is interpolated (`interpolate`).
-    For D_m the axis is where the mean of the m mirrors, 360°/m apart, is largest; its score is the smallest of C over
-    the rotations of C_m and of the interpolated C at those m mirrors.
+    The axis of D_m is where the mean of its m mirrors is largest. Its score is the smallest C over the rotations of C_m
+    and over the interpolated C at these m mirrors.
     """
     C_LG = C_LG.double().cpu()
     n = group.n
@@ -117,25 +117,25 @@ def subgroup_scores(C_LG: torch.Tensor, group: Group) -> SubgroupScores:
 def find_stabilizers(
     C_LG: torch.Tensor, group: Group, tolerance: float, dead: torch.Tensor | None = None
 ) -> list[Stabilizer]:
-    """Each latent's stabilizer: the largest subgroup whose elements all have C ≥ 1 − tolerance.
+    """Returns each latent's stabilizer: the largest subgroup whose elements all have C ≥ 1 − tolerance.
 
     `C_LG` is `autocorrelation(W_dec)`; `dead` bool [L]. Of two subgroups of one order the one with the higher score is
-    taken (rotations on a tie). Mirrors count at their interpolated axis, see `subgroup_scores`. Harmonics above n/2 in
-    the angle are not resolved by n rotations: a shape that changes faster shows only the mirrors that are elements.
+    taken (rotations on a tie). Mirrors count at their interpolated axis, see `subgroup_scores`. n rotations resolve no
+    harmonic above n/2 in the angle: a shape that changes faster shows only those mirrors that are elements.
     """
     scores = subgroup_scores(C_LG, group)
     value = scores.values.T.numpy()
     best = best_types(scores, tolerance)
     dead_L = np.zeros(len(value), dtype=bool) if dead is None else dead.cpu().numpy()
-    found = []
+    stabilizers = []
     for latent, chosen in enumerate(best):
         if dead_L[latent]:
-            found.append(_dead(group))
+            stabilizers.append(_dead(group))
             continue
         mirrored, row = divmod(int(chosen), len(scores.orders))
         step = float(scores.mirror_step[row, latent]) if mirrored and scores.mirror_step is not None else None
-        found.append(_stabilizer(group, scores.orders[row], step, float(value[latent, chosen])))
-    return found
+        stabilizers.append(_stabilizer(group, scores.orders[row], step, float(value[latent, chosen])))
+    return stabilizers
 
 
 def _stabilizer(group: Group, m: int, step: float | None, score: float) -> Stabilizer:
@@ -175,7 +175,7 @@ def _kind(group: Group, subgroup: Subgroup) -> str:
 def restore_stabilizer(
     group: Group, *, name: str, label: str, axis: float | None, score: float, kind: str, broken: bool = False
 ) -> Stabilizer:
-    """A Stabilizer from its fields without the mask, which the label gives."""
+    """Returns a Stabilizer from its fields without the mask, which follows from the label."""
     if kind == "dead":
         return _dead(group)
     subgroup = group.subgroup_named(label)

@@ -1,4 +1,4 @@
-"""How far below 1 an autocorrelation may fall for an element to count as a symmetry."""
+"""How far below 1 the autocorrelation at an element may be if the element is to count as a symmetry."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ BANDWIDTH = 0.02
 
 
 def calibrate_tolerance(C_LG: torch.Tensor, group: Group) -> float:
-    """The tolerance in [0.1, 0.2] on which the fewest decisions about this dictionary depend.
+    """Returns the tolerance in [0.1, 0.2] on which the fewest decisions about this dictionary depend.
 
     What a tolerance t means: under a mirror or a half turn h, (1 − C(h))/2 is the share of a latent's power that is odd
-    under h, so t = 0.2 lets a tenth of the power be odd.
+    under h. So t = 0.2 lets a tenth of the power be odd.
 
-    The bounds. A latent learned at cosine c with its true direction, the error unlike the latent, has C(h) ≈ c² at the
-    elements of its stabilizer and at least 2c² − 1: with c ≥ 0.95, where an atom is commonly counted as
-    recovered, C ≥ 0.805, so t = 0.2 still accepts all of them, and more would accept what was not learned. Below 0.1
-    it would reject shapes that are symmetric to the eye: on a trained net under D_16 a line reads 0.91 at 180 degrees.
+    The bounds. Let a latent have cosine c with its true direction, and an error unlike the latent. Then C(h) ≈ c² at
+    the elements of its stabilizer, and C(h) ≥ 2c² − 1. An atom is commonly counted as recovered from c = 0.95 on, so
+    C ≥ 0.805: t = 0.2 accepts all recovered atoms, and a larger one would accept what was not learned. A tolerance
+    below 0.1 would reject shapes that are symmetric to the eye: on a trained net under D_16 a line reads 0.91 at 180°.
 
-    Between the bounds the dictionary decides. For each latent the deficits 1 − score of every type of subgroup
-    (`subgroup_scores`, mirrors at their interpolated axis) are taken; their density is smoothed by a Gaussian
-    of σ = 0.02, and the tolerance is where it is lowest: in the gap between symmetric and asymmetric latents where
-    there is one. On ties, to 1e-9 relative, the one nearest 0.15. 0.15 also where nothing is there to measure (no
-    latents, the trivial group). `C_LG` [L, G] of live latents; deterministic.
+    Between the bounds the dictionary decides. The deficits 1 − score of every latent and every type of subgroup
+    (`subgroup_scores`) have a density, smoothed by a Gaussian of σ = 0.02. The tolerance is where it is lowest: in the
+    gap between symmetric and asymmetric latents, if there is one. On ties, to 1e-9 relative, it is the one nearest
+    0.15. It is 0.15 too if there is nothing to measure (no latents, the trivial group). `C_LG` [L, G] of live latents.
+    Deterministic.
     """
     low, high = TOLERANCE_BOUNDS
     middle = round(0.5 * (low + high), 9)
@@ -47,7 +47,7 @@ def calibrate_tolerance(C_LG: torch.Tensor, group: Group) -> float:
 
 
 def deficits(C_LG: torch.Tensor, group: Group) -> torch.Tensor:
-    """1 − score of every latent and every type of subgroup but the trivial one, float64 [any]."""
+    """Returns 1 − score of every latent and every type of subgroup but the trivial one, float64 [any]."""
     scores = subgroup_scores(C_LG, group)
     parts = [scores.rotation[1:]] if scores.dihedral is None else [scores.rotation[1:], scores.dihedral]
     return 1.0 - torch.cat(parts).flatten()

@@ -1,4 +1,4 @@
-"""Small conversions that the whole report uses: arrays from tensors, numbers as text."""
+"""Numbers as text, as the tables' notes and the report write them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["array", "count_noun", "number", "percent", "shown", "two_decimals"]
-
-
-def array(values: Any) -> np.ndarray:
-    """A tensor, array or sequence as a NumPy array on the CPU; NaN and infinity as they are."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values)
+__all__ = ["count_noun", "number", "percent", "shown", "two_decimals"]
 
 
 def count_noun(n: int, noun: str) -> str:
@@ -23,7 +16,7 @@ def count_noun(n: int, noun: str) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits without an exponent where that is short; an em dash for NaN."""
+    """Three significant digits, without an exponent if that is short; an em dash for NaN."""
     value = float(value)
     if not math.isfinite(value):
         return "—" if math.isnan(value) else ("∞" if value > 0 else "−∞")
@@ -68,3 +61,10 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(shown(item) for item in value)
     return str(value)
+
+
+def array(values: Any) -> np.ndarray:
+    """A tensor, array or sequence as a NumPy array on the CPU; NaN and infinity as they are."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values)

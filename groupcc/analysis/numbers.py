@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["count_noun", "number", "percent", "shown", "two_decimals"]
+__all__ = ["count_noun", "listed", "number", "percent", "shown", "two_decimals"]
 
 
 def count_noun(n: int, noun: str) -> str:
     """`1 latent`, `1,024 latents`."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def number(value: float) -> str:
@@ -61,10 +66,3 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(shown(item) for item in value)
     return str(value)
-
-
-def array(values: Any) -> np.ndarray:
-    """A tensor, array or sequence as a NumPy array on the CPU; NaN and infinity as they are."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values)

@@ -1,70 +1,20 @@
-"""What the page says of a pose-tied dictionary: the dial of each base latent, in a drawing and in words."""
+"""Words for latents that have poses: what their dials say, how many atoms they stand for, and what is not shared."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
-from groupcc.analysis import GAP_ERROR, GAP_RATE, Dial, DialRing
-from groupcc.groups import Group
+from groupcc.analysis import GAP_ERROR, GAP_RATE, Atlas, Dial, DialRing
+from groupcc.analysis.forms import has_residuals
+from groupcc.analysis.numbers import count_noun, listed, percent
 from groupcc.groups.algebra import format_degrees
-from groupcc.analysis.numbers import array, count_noun, percent
-from groupcc.report.svg import pose_dial, pose_dial_figure
 
-__all__ = [
-    "DialView",
-    "dial_kinds",
-    "dial_sentence",
-    "dial_view",
-    "dials_words",
-    "gap_rule",
-    "residual_words",
-    "tied_sentences",
-]
+__all__ = ["dial_sentence", "dials_words", "gap_rule", "poses_words"]
 
 NAMED_GAPS = 3
 """Gaps of one ring that a sentence names."""
-
-
-RING_NAMES = ("Turned by", "Mirrored, then turned by")
-
-
-@dataclass(frozen=True)
-class DialView:
-    """A base latent's dial: a small figure, a large one that uses the small one's shapes, and the same in words.
-
-    `counts`: for each ring its name and the firings pose by pose.
-    """
-
-    small: Markup
-    large: Markup
-    sentence: str
-    counts: list[tuple[str, str]]
-    has_gaps: bool
-
-
-def dial_view(latent: int, dial: Dial, group: Group) -> DialView | None:
-    """The view of one dial; None for a single pose, of which there is nothing to draw."""
-    if dial.kind == "one":
-        return None
-    sentence = dial_sentence(dial)
-    cells = Markup('<g id="dial-{}">{}</g>').format(latent, pose_dial(dial, group))
-    label = f"Poses in which latent {latent} fired. {sentence}"
-    return DialView(
-        small=pose_dial_figure(cells, f"Dial of latent {latent}: {sentence}"),
-        large=pose_dial_figure(Markup('<use href="#dial-{}"/>').format(latent), label, large=True),
-        sentence=sentence,
-        counts=[(name, _counts(ring)) for name, ring in zip(RING_NAMES, dial.rings, strict=False)],
-        has_gaps=dial.kind == "gaps",
-    )
-
-
-def _counts(ring: DialRing) -> str:
-    return ", ".join(f"{format_degrees(i * ring.step)}: {count:,}" for i, count in enumerate(ring.counts.tolist()))
 
 
 def dial_sentence(dial: Dial) -> str:
@@ -110,7 +60,7 @@ def _turn(ring: DialRing, i: int) -> str:
 
 
 def _extremes(dial: Dial) -> list[tuple[float, str]]:
-    """(share of the firings, where) of the pose with most and of that with fewest; ties to the smaller turn."""
+    """Returns (share of the firings, where) of the pose with most and of that with fewest, ties to the smaller turn."""
     places = [
         (int(count), f"{'mirrored and ' if mirrored else ''}at {_turn(ring, i)}")
         for mirrored, ring in enumerate(dial.rings)
@@ -121,7 +71,7 @@ def _extremes(dial: Dial) -> list[tuple[float, str]]:
 
 
 def gap_rule() -> str:
-    """What counts as a gap, in a sentence."""
+    """Returns what counts as a gap, in a sentence."""
     return (
         f"A run of neighbouring poses in which the latent fired less than {percent(GAP_RATE)} as often as in its "
         f"average pose, too seldom for chance: of the latents that have no such poses, at most {percent(GAP_ERROR)} "
@@ -130,20 +80,11 @@ def gap_rule() -> str:
     )
 
 
-def dial_kinds(atlas: Any) -> Counter[str]:
-    """How many live base latents have a dial of each kind; empty where poses were not counted."""
-    dials = (atlas.dial(latent) for latent in range(int(atlas.n_latents)))
-    return Counter(dial.kind for dial in dials if dial is not None)
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def dials_words(kinds: Counter[str]) -> str:
-    """Over all dials: `Of 57 base latents with more than one pose, 4 fire evenly in all of them.`; else empty."""
-    total = sum(kinds.values()) - kinds["one"]
-    if not total:
+def dials_words(atlas: Atlas) -> str:
+    """Returns over all dials `Of 57 base latents with more than one pose, 4 fire evenly in all of them.`; else empty."""
+    dials = (atlas.dial(latent) for latent in range(atlas.n_latents))
+    kinds = Counter(dial.kind for dial in dials if dial is not None and dial.kind != "one")
+    if not kinds:
         return ""
     said = {
         "even": ("fires evenly in all of them", "fire evenly in all of them"),
@@ -152,30 +93,30 @@ def dials_words(kinds: Counter[str]) -> str:
         "few": ("fired too seldom to tell", "fired too seldom to tell"),
     }
     parts = [f"{kinds[kind]} {words[kinds[kind] != 1]}" for kind, words in said.items() if kinds[kind]]
-    return f"Of {count_noun(total, 'base latent')} with more than one pose, {_listed(parts)}."
+    return f"Of {count_noun(kinds.total(), 'base latent')} with more than one pose, {listed(parts)}."
 
 
-def tied_sentences(atlas: Any) -> list[str]:
-    """What there is to say of base latents together: their atoms, shapes learned more than once, their dials."""
+def poses_words(atlas: Atlas) -> list[str]:
+    """Returns what there is to say of base latents together: atoms, shapes learned more than once, dials, residuals."""
+    assert atlas.families.atoms is not None
     copies = "rotated and mirrored copies" if atlas.group.kind == "dihedral" else "rotated copies"
-    atoms = int(array(atlas.families.atoms).sum())
-    found = [f"Each is given with all its {copies}: {count_noun(atoms, 'distinct atom')} in all."]
-    sizes = [size for size in atlas.duplicates.sizes if size > 1]
+    atoms = int(atlas.families.atoms.sum())
+    sentences = [f"Each is given with all its {copies}: {count_noun(atoms, 'distinct atom')} in all."]
+    sizes = [size for size in atlas.searched.sizes if size > 1]
     if sizes:
         shapes = "one shape" if len(sizes) == 1 else f"{len(sizes)} shapes"
-        found.append(f"{sum(sizes)} base latents share {shapes}, learned more than once.")
-    elif len(atlas.duplicates) > 1:
-        found.append("No two base latents learned one shape.")
-    words = [dials_words(dial_kinds(atlas)), residual_words(atlas)]
-    return found + [sentence for sentence in words if sentence]
+        sentences.append(f"{sum(sizes)} base latents share {shapes}, learned more than once.")
+    elif len(atlas.searched) > 1:
+        sentences.append("No two base latents learned one shape.")
+    return sentences + [words for words in (dials_words(atlas), _residual_words(atlas)) if words]
 
 
-def residual_words(atlas: Any) -> str:
-    """Of latents tied in part, how much of them is residual: the median, and where most is; else empty."""
-    live = np.flatnonzero(~array(atlas.dead))
-    if atlas.config.tied != "residual" or not len(live):
+def _residual_words(atlas: Atlas) -> str:
+    """How much of latents tied in part is residual: the median, and where most is; else empty."""
+    live = np.flatnonzero(~atlas.dead.numpy())
+    if not has_residuals(atlas.config) or atlas.residual_share is None or not len(live):
         return ""
-    share = array(atlas.residual_share)
+    share = atlas.residual_share.numpy()
     most = int(live[np.argmax(share[live])])
     return (
         f"The copies are tied in part: in the median {percent(np.median(share[live]))} of a latent’s power is not "

@@ -10,9 +10,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from helpers.backends import DEVICE, ISAS
-
 from groupcc import ops
+from helpers.backends import DEVICE, ISAS
 
 
 @pytest.fixture(params=["reference", "cpp", "triton"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.dictionaries import blurred, without_blocks
 
 from groupcc.analysis import autocorrelation, calibrate_tolerance, find_broken, find_stabilizers
 from groupcc.analysis.symmetry.broken import present_autocorrelation
 from groupcc.groups import group
 from groupcc.zoo.planted import planted
+from helpers.dictionaries import blurred, without_blocks
 
 
 def read(W, G):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.report_samples import shape_blocks
 
 import groupcc
 from groupcc.analysis import KINDS
@@ -20,6 +19,7 @@ from groupcc.cli import main
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from helpers.report_samples import shape_blocks
 
 
 def dictionary(shapes: list[tuple[str, int, int]], name: str = "D8", width: int = 24, *, tied: bool = False):

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.dictionaries import SPARES, with_spares
-from helpers.training_samples import make
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, analyze
 from groupcc.analysis import SPARE, Atlas, calibrate_tolerance, measure_activity
 from groupcc.models import SparseLatents
 from groupcc.report.words import headline
 from groupcc.zoo.planted import planted
+from helpers.dictionaries import SPARES, with_spares
+from helpers.training_samples import make
 
 
 @pytest.mark.parametrize(

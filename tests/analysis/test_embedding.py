@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.dictionaries import atlas_of, noisy
 
 from groupcc.analysis import Atlas, find_families, translate
 from groupcc.analysis.families.family_map import RINGS, embed, shelves
@@ -15,6 +14,7 @@ from groupcc.cli.commands import analysis_options
 from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError
 from groupcc.zoo.planted import planted
+from helpers.dictionaries import atlas_of, noisy
 
 KINDS = ["C1", "D1@90°", "C2"]
 

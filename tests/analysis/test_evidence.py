@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.dictionaries import reader, without_blocks
 
 from groupcc import CrosscoderConfig, GroupCrosscoder
 from groupcc.analysis import Atlas, analyze, find_stabilizers, translate
@@ -17,6 +16,7 @@ from groupcc.analysis.symmetry.stabilizers import subgroup_scores, subgroup_type
 from groupcc.data import as_orbits
 from groupcc.groups import group
 from groupcc.zoo.planted import planted
+from helpers.dictionaries import reader, without_blocks
 
 
 def random_reader(settings):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.dictionaries import atlas_of, noisy
 
 from groupcc.analysis import (
     Atlas,
@@ -24,6 +23,7 @@ from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
 from groupcc.zoo.planted import planted
+from helpers.dictionaries import atlas_of, noisy
 
 
 @pytest.mark.parametrize("name", ["C1", "C5", "D1", "D4", "D5"])

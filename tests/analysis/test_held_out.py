@@ -6,8 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from helpers.dictionaries import reader
-from helpers.training_samples import Images
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, train
 from groupcc.analysis import Atlas, MeasuredOn, analyze
@@ -18,6 +16,8 @@ from groupcc.data.splits import held_out_examples, split_by_image, split_record
 from groupcc.errors import ArgumentError
 from groupcc.training.baseline import regress_decoder, train_sae
 from groupcc.zoo.planted import planted
+from helpers.dictionaries import reader
+from helpers.training_samples import Images
 
 SETTINGS = TrainConfig(steps=2, batch_size=32, held_out=0.3, seed=4, progress=False)
 

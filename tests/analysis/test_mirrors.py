@@ -7,7 +7,6 @@ import cmath
 import numpy as np
 import pytest
 import torch
-from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 from groupcc.analysis import analyze, find_families, find_mirrors, find_neighbours
 from groupcc.analysis.families.mirrors import PAIR_UPSAMPLING, mirror_floor
@@ -16,6 +15,7 @@ from groupcc.analysis.symmetry.interpolation import interpolate
 from groupcc.analysis.symmetry.symmetries import read_symmetries
 from groupcc.groups import group
 from groupcc.groups.tables import translation_table
+from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 D8 = group("D8")
 

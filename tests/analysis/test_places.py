@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.nets import TinyNet, write_photographs
-from helpers.stores import SETTINGS
 from PIL import Image
 
 import groupcc
@@ -17,6 +15,8 @@ from groupcc.analysis.compare.shared_places import PlacedOrbits, SharedPlaces, s
 from groupcc.data.orbits import TensorOrbits
 from groupcc.errors import ArgumentError
 from groupcc.harvesting import OrbitStore
+from helpers.nets import TinyNet, write_photographs
+from helpers.stores import SETTINGS
 
 
 @pytest.fixture(scope="module", name="folder")

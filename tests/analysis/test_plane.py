@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.browser import CHROMIUM, ask
-from helpers.report_samples import drawn, page_data, tied_atlas
 
 from groupcc.analysis import analyze, translate
 from groupcc.analysis.families import likeness_plane as module
@@ -17,6 +15,8 @@ from groupcc.analysis.families.likeness_plane import SPACING, plane
 from groupcc.groups import group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.report import write_report
+from helpers.browser import CHROMIUM, ask
+from helpers.report_samples import drawn, page_data, tied_atlas
 
 D6 = group("D6")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.dictionaries import blurred
 
 from groupcc.analysis import (
     autocorrelation,
@@ -18,6 +17,7 @@ from groupcc.analysis import (
 from groupcc.analysis.families.group_fourier import GroupFourier
 from groupcc.groups import group
 from groupcc.zoo.planted import match, planted
+from helpers.dictionaries import blurred
 
 GROUPS = ["C1", "C2", "C5", "C8", "D1", "D2", "D4", "D6", "D8", "D16", "D32"]
 

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 from groupcc.analysis import Atlas, analyze, measure_responses, translate
 from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.data import as_orbits
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 
 def dense_half_width(powers):

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import torch
-from helpers.stores import run as harvest_tiny
 
 import groupcc
 from groupcc.bench.timing import Rates
+from helpers.stores import run as harvest_tiny
 
 
 def test_bench_step(script, tmp_path, capsys, monkeypatch):

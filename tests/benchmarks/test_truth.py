@@ -7,11 +7,11 @@ import re
 
 import pytest
 import torch
-from helpers.dictionaries import with_spares
 from sklearn.metrics import adjusted_rand_score
 
 import groupcc
 from groupcc.data.splits import split_by_image
+from helpers.dictionaries import with_spares
 
 
 def test_against_sae(script, capsys):

@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from helpers.report_samples import effect, shape_atlas
 
 from groupcc.analysis import Atlas, analyze
 from groupcc.causal import CausalCheck
 from groupcc.errors import DataError
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from helpers.report_samples import effect, shape_atlas
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import torch
-from helpers.workplaces import furnish
 
 from groupcc.analysis import EVIDENCE_EXAMPLES, Atlas
 from groupcc.cli import main, stages
@@ -15,6 +14,7 @@ from groupcc.data.splits import held_out_examples
 from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.training import TrainConfig
+from helpers.workplaces import furnish
 
 HARVEST = [
     "harvest", "--model", "tiny_cli_net:Net", "--layer", "first", "--input-size", "33", "--images", "images",

@@ -6,11 +6,11 @@ import json
 import shutil
 
 import pytest
-from helpers.workplaces import RUN
 
 import groupcc
 from groupcc.cli import main
 from groupcc.cli.parser import build_parser
+from helpers.workplaces import RUN
 
 QUESTION = "Does the rest of the network use them so? Checked for 2 families by moving"
 SHORT = [*RUN[: RUN.index("--baseline")], "--title", "T", "--forward-batch", "8", "--max-images", "3"]

@@ -12,13 +12,13 @@ import sys
 import time
 
 import pytest
-from helpers.workplaces import RUN, furnish
 
 from groupcc.cli import main, stages
 from groupcc.cli.compare import training_seconds
 from groupcc.cli.parser import build_parser
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.training import TrainConfig
+from helpers.workplaces import RUN, furnish
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

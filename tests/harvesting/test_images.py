@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.nets import TinyNet, noise, write_photographs
 from PIL import Image
 
 from groupcc.errors import ArgumentError, DataError, GroupccWarning
 from groupcc.harvesting import OrbitStore, harvest
 from groupcc.harvesting.decode import UnusableImageError, decode_array, decode_file, square
+from helpers.nets import TinyNet, noise, write_photographs
 
 SIDE = 40
 

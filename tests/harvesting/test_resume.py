@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.nets import TinyNet, noise, write_photographs
-from helpers.processes import environment
-from helpers.stores import SETTINGS, Interrupted, contents, photograph_folder, run, stop_after
 
 from groupcc.errors import DataError
 from groupcc.files import write_json
 from groupcc.harvesting import OrbitStore, harvest
 from groupcc.harvesting import writer as writer_module
+from helpers.nets import TinyNet, noise, write_photographs
+from helpers.processes import environment
+from helpers.stores import SETTINGS, Interrupted, contents, photograph_folder, run, stop_after
 
 __all__ = ["photograph_folder"]
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.nets import TinyNet, noise, write_photographs
-from helpers.stores import SETTINGS, Interrupted, contents, photograph_folder, run, stop_after
 
 from groupcc.errors import ArgumentError, DataError
 from groupcc.groups.images import transform_images
 from groupcc.harvesting import OrbitStore, harvest
 from groupcc.harvesting import space as space_module
 from groupcc.views import Lattice
+from helpers.nets import TinyNet, noise, write_photographs
+from helpers.stores import SETTINGS, Interrupted, contents, photograph_folder, run, stop_after
 
 __all__ = ["photograph_folder"]
 

@@ -1,10 +1,10 @@
 """Inputs for encode_topk's tests, and what its results are held to."""
 
 import torch
-from helpers.selection_cases import INF
 
 from groupcc import ops
 from groupcc.ops.topk.reference import topk_reference
+from helpers.selection_cases import INF
 
 
 def case(N, M, L, seed=0, dtype=torch.float32):

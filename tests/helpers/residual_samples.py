@@ -1,9 +1,9 @@
 """Crosscoders tied in part, for their tests."""
 
 import torch
-from helpers.training_samples import D, G
 
 from groupcc import CrosscoderConfig, GroupCrosscoder
+from helpers.training_samples import D, G
 
 
 def make(**options):

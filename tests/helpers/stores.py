@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.nets import TinyNet, write_photographs
 
 from groupcc.harvesting import OrbitStore, harvest
+from helpers.nets import TinyNet, write_photographs
 
 SETTINGS: dict[str, Any] = {"input_size": 56, "progress": False, "shard_images": 2}
 

@@ -6,8 +6,6 @@ import re
 
 import pytest
 import torch
-from helpers.residual_samples import disturbed, make, orbits
-from helpers.training_samples import D, G, data, same
 
 import groupcc
 from groupcc import GroupCrosscoder
@@ -17,6 +15,8 @@ from groupcc.errors import ArgumentError
 from groupcc.groups.tables import translation_table
 from groupcc.models.residual import prepare_gradients_
 from groupcc.models.tied import translates
+from helpers.residual_samples import disturbed, make, orbits
+from helpers.training_samples import D, G, data, same
 
 
 @pytest.mark.parametrize("encoder", ["orbit", "identity"])

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from helpers.tied_samples import crosscoder, orbits
 
 import groupcc
 from groupcc.groups.tables import translation_table
@@ -12,6 +11,7 @@ from groupcc.models import GroupCrosscoder, tied
 from groupcc.models.poses import autocorrelation, maxima, neighbours, select_poses
 from groupcc.models.tied import translates
 from groupcc.zoo.planted import match, planted
+from helpers.tied_samples import crosscoder, orbits
 
 
 def test_shapes():

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from helpers.backends import DEVICE
-from helpers.tied_samples import crosscoder, orbits
 
 import groupcc
 from groupcc import ops
 from groupcc.errors import ArgumentError
 from groupcc.models.tied import strongest
+from helpers.backends import DEVICE
+from helpers.tied_samples import crosscoder, orbits
 
 pytest.importorskip("triton")
 

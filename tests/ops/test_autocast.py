@@ -4,9 +4,9 @@ import contextlib
 
 import pytest
 import torch
-from helpers.backends import COMPILED, IMPLEMENTATIONS, running
 
 from groupcc import group, ops
+from helpers.backends import COMPILED, IMPLEMENTATIONS, running
 
 
 def inputs(name):

@@ -12,9 +12,8 @@ import groupcc
 
 pytest.importorskip("triton")
 
-from helpers.compile_gate import GPUS, Row, problem
-
 from groupcc.ops.gpu import Build
+from helpers.compile_gate import GPUS, Row, problem
 
 GATE = Path(__file__).parents[1] / "helpers" / "compile_gate.py"
 

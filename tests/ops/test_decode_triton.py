@@ -5,13 +5,12 @@ import torch
 
 pytest.importorskip("triton")
 
-from helpers.backends import running
-
 from groupcc import ops
 from groupcc.ops import latent_sum as latent_sum_module
 from groupcc.ops.decode_loss.triton import _block_D
 from groupcc.ops.latent_sum import latent_sum
 from groupcc.ops.row_dots import row_dots
+from helpers.backends import running
 
 DECODERS = ("sparse_decode", "decode_loss")
 

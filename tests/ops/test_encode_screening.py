@@ -4,11 +4,11 @@ import importlib
 
 import pytest
 import torch
+
+from groupcc import ops
 from helpers.backends import COMPILED, running
 from helpers.encode_cases import case, check, plain, whole_numbers
 from helpers.selection_cases import INF, NAN, brute_topk, same
-
-from groupcc import ops
 
 
 @pytest.fixture(params=COMPILED or [pytest.param("", marks=pytest.mark.skip("no extension"))])

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers.backends import COMPILED, IMPLEMENTATIONS, no_float64, running, skip_on_gpu
-from helpers.encode_cases import case, check, plain, whole_numbers
-from helpers.selection_cases import DTYPES, INF, NAN, brute_topk, same
 
 from groupcc import ops
 from groupcc.errors import ArgumentError
+from helpers.backends import COMPILED, IMPLEMENTATIONS, no_float64, running, skip_on_gpu
+from helpers.encode_cases import case, check, plain, whole_numbers
+from helpers.selection_cases import DTYPES, INF, NAN, brute_topk, same
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 7), (6, 33, 50, 4), (70, 130, 64, 3), (65, 129, 300, 5)]
 

@@ -4,12 +4,12 @@ import sys
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
 
 import groupcc
 from groupcc import ops
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 from groupcc.ops.group_correlate.plan import plan_of, saved_by_fourier
+from helpers.backends import COMPILED, running
 
 GROUPS = [f"{kind}{n}" for kind in "CD" for n in (*range(1, 13), 32)]
 

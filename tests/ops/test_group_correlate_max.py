@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers.backends import DEVICE
-from helpers.gather_cases import within_twice
 
 import groupcc
 from groupcc import ops
 from groupcc.errors import ArgumentError, BackendError
+from helpers.backends import DEVICE
+from helpers.gather_cases import within_twice
 
 INF, NAN = float("inf"), float("nan")
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from helpers.backends import running, skip_on_gpu
-from helpers.gather_cases import within_twice
 
 import groupcc
 from groupcc import ops
 from groupcc.errors import BackendError
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 from groupcc.ops.group_correlate.plan import plan_of
+from helpers.backends import running, skip_on_gpu
+from helpers.gather_cases import within_twice
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
-from helpers.decode_cases import DTYPES, no_worse, results
-from helpers.group_decode_cases import sample
 
 import groupcc
 from groupcc import ops
+from helpers.backends import COMPILED, running
+from helpers.decode_cases import DTYPES, no_worse, results
+from helpers.group_decode_cases import sample
 
 # Group, N, K, L, D: none, one, every latent in several poses, columns that fill no vector or more than one range, more
 # examples than a core's cache holds, more latents than it.

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
-from helpers.group_decode_cases import sample
 
 import groupcc
 from groupcc import ops
+from helpers.backends import COMPILED, running
+from helpers.group_decode_cases import sample
 
 GOOD = {"acts": (4, 3), "indices": (4, 3), "poses": (4, 3), "W": (5, 6, 2), "b": (1, 2), "x": (4, 6, 2)}
 

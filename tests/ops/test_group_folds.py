@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
 
 import groupcc
 from groupcc import ops
+from helpers.backends import COMPILED, running
 
 pytest.importorskip("groupcc._C")
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier

@@ -5,11 +5,10 @@ import torch
 
 pytest.importorskip("triton")
 
-from helpers import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
-
 from groupcc.ops import latent_sum as latent_sum_module
 from groupcc.ops.latent_sum import latent_sum, too_wide
 from groupcc.ops.row_dots import row_dots
+from helpers import interpreter  # noqa: F401  (rounds to bfloat16 as GPUs do)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers.backends import DEVICE, ISAS, skip_on_gpu
-from helpers.gather_cases import by_definition, some_points, within_twice
 
 import groupcc
 from groupcc import ops
 from groupcc.errors import ArgumentError, BackendError
+from helpers.backends import DEVICE, ISAS, skip_on_gpu
+from helpers.gather_cases import by_definition, some_points, within_twice
 
 NAN, INF = float("nan"), float("inf")
 

@@ -4,11 +4,11 @@ import importlib
 
 import pytest
 import torch
-from helpers.backends import IMPLEMENTATIONS, running, skip_on_gpu
-from helpers.gather_cases import DTYPES, some_points, within_twice
 
 from groupcc import ops
 from groupcc.errors import ArgumentError
+from helpers.backends import IMPLEMENTATIONS, running, skip_on_gpu
+from helpers.gather_cases import DTYPES, some_points, within_twice
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

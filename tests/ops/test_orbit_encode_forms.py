@@ -4,12 +4,12 @@ import logging
 
 import pytest
 import torch
-from helpers.backends import running
-from helpers.gather_cases import some_points
 
 from groupcc import ops
 from groupcc.ops import backend
 from groupcc.ops.cost import LATENTS_A_TILE, fused_gather
+from helpers.backends import running
+from helpers.gather_cases import some_points
 
 
 @pytest.fixture

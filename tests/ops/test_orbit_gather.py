@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from helpers.backends import COMPILED, IMPLEMENTATIONS, running, skip_on_gpu
-from helpers.gather_cases import DTYPES, by_definition, some_points, within_twice
 
 from groupcc import ops
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
 from groupcc.ops.orbit_gather import sampling_taps
+from helpers.backends import COMPILED, IMPLEMENTATIONS, running, skip_on_gpu
+from helpers.gather_cases import DTYPES, by_definition, some_points, within_twice
 
 gradcheck = torch.autograd.gradcheck
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from helpers.backends import COMPILED, running
 
 import groupcc
 from groupcc import ops
+from helpers.backends import COMPILED, running
 
 IMPLEMENTATIONS = ["reference", *COMPILED[-1:]]
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from helpers.selection_cases import DTYPES, NAN, brute_batchtopk, brute_topk, same
 
 triton_topk = pytest.importorskip("groupcc.ops.topk.triton")

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from helpers.backends import COMPILED, IMPLEMENTATIONS, running, skip_on_gpu
-from helpers.decode_cases import DTYPES, SHAPES, WIDE_SHAPES, no_worse, results, sample
 
 from groupcc import ops
+from helpers.backends import COMPILED, IMPLEMENTATIONS, running, skip_on_gpu
+from helpers.decode_cases import DTYPES, SHAPES, WIDE_SHAPES, no_worse, results, sample
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from helpers.backends import COMPILED, IMPLEMENTATIONS, interpreted, running, skip_without
-from helpers.selection_cases import DTYPES, brute_topk, relu, same, tables
 
 from groupcc import ops
 from groupcc.errors import ArgumentError
+from helpers.backends import COMPILED, IMPLEMENTATIONS, interpreted, running, skip_without
+from helpers.selection_cases import DTYPES, brute_topk, relu, same, tables
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

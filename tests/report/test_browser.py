@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.browser import CHROMIUM, ask, axe
-from helpers.report_samples import PictureStore, effect, shape_atlas, tied_atlas
 
 from groupcc.causal import CausalCheck
 from groupcc.report import write_report
+from helpers.browser import CHROMIUM, ask, axe
+from helpers.report_samples import PictureStore, effect, shape_atlas, tied_atlas
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome here")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.browser import CHROMIUM, ask
-from helpers.report_samples import PictureStore, page_data, repeated_atlas, shape_atlas
+from groupcc.report.cards import LETTERS, letters
+from groupcc.report.views import power_by_frequency
 
 from groupcc.report import write_report
-from groupcc.report.cards import LETTERS, letters
 from groupcc.report.svg import LEVELS, level
-from groupcc.report.views import power_by_frequency
+from helpers.browser import CHROMIUM, ask
+from helpers.report_samples import PictureStore, page_data, repeated_atlas, shape_atlas
 
 
 def data_of(tmp_path: Path, atlas, *store, **options) -> dict:

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.pages import read
-from helpers.report_samples import PictureStore, drawn, shape_atlas, tied_atlas
+from groupcc.report.dials import dial_sentence, dial_view
 
 from groupcc import report
 from groupcc.analysis import Atlas, read_dial
 from groupcc.groups import group
 from groupcc.report import summary, write_report
-from groupcc.report.dials import dial_sentence, dial_view
 from groupcc.report.svg import pose_dial
 from groupcc.report.words import headline
+from helpers.pages import read
+from helpers.report_samples import PictureStore, drawn, shape_atlas, tied_atlas
 
 
 def sectors(markup: str, name: str) -> list[tuple[float, float, float]]:

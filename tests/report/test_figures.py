@@ -9,10 +9,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from helpers.report_samples import shape_atlas, tied_atlas
 
 from groupcc.errors import ArgumentError
 from groupcc.report.figures import FIGURES
+from helpers.report_samples import shape_atlas, tied_atlas
 
 NAME = "{http://www.w3.org/2000/svg}"
 

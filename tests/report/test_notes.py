@@ -9,13 +9,13 @@ from typing import get_args
 
 import pytest
 import torch
-from helpers.browser import CHROMIUM, ask
-from helpers.report_samples import PictureStore, drawn, page_data, shape_atlas
+from groupcc.report.cards import choices
+from groupcc.report.notes import MEASURED_ON, differing, estimates, family_notes, latent_notes, overview_notes
 
 from groupcc.analysis.evidence.measured_on import Seen
 from groupcc.report import write_report
-from groupcc.report.cards import choices
-from groupcc.report.notes import MEASURED_ON, differing, estimates, family_notes, latent_notes, overview_notes
+from helpers.browser import CHROMIUM, ask
+from helpers.report_samples import PictureStore, drawn, page_data, shape_atlas
 
 ROW = {"latent": 3, "stabilizer": "D1"}
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.pages import read
-from helpers.report_samples import PictureStore, drawn, shape_atlas
 from PIL import Image
 
 from groupcc.analysis import analyze
@@ -21,6 +19,8 @@ from groupcc.errors import ArgumentError
 from groupcc.harvesting import harvest
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.report import write_report
+from helpers.pages import read
+from helpers.report_samples import PictureStore, drawn, shape_atlas
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import dataclasses
 import re
 
 import pytest
-from helpers.report_samples import drawn, effect, shape_atlas, tied_atlas
 
 from groupcc.analysis.atlas import Atlas
 from groupcc.causal import CausalCheck
 from groupcc.errors import ArgumentError
 from groupcc.report import write_report
+from helpers.report_samples import drawn, effect, shape_atlas, tied_atlas
 
 QUESTION = "Does the network use it so"
 

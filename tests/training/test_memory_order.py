@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from helpers.training_samples import make
 
 from groupcc.training import checkpoint
 from groupcc.training.memory_order import from_memory_order, in_memory_order
+from helpers.training_samples import make
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from helpers.training_samples import D, G, L, data, make, same, settings
 
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze
@@ -17,6 +16,7 @@ from groupcc.training import trainer
 from groupcc.training.memory_order import in_memory_order
 from groupcc.training.resample import distinct, resample_dead_
 from groupcc.zoo.planted import match, planted
+from helpers.training_samples import D, G, L, data, make, same, settings
 
 
 def recovered(truth, crosscoder):

@@ -6,14 +6,14 @@ import math
 
 import pytest
 import torch
-from helpers.residual_samples import make
-from helpers.training_samples import D, G, data, same, settings
 
 import groupcc
 from groupcc.errors import ArgumentError
 from groupcc.models.residual import shared
 from groupcc.training import trainer
 from groupcc.zoo.planted import match, planted
+from helpers.residual_samples import make
+from helpers.training_samples import D, G, data, same, settings
 
 CASES = [
     ("D3", "orbit", "topk", "max", "unit"),

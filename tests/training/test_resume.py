@@ -8,14 +8,14 @@ import textwrap
 
 import pytest
 import torch
-from helpers.processes import environment
-from helpers.training_samples import L, data, make, same, settings
 
 import groupcc
 from groupcc import GroupCrosscoder
 from groupcc.errors import ArgumentError, DataError, GroupccWarning
 from groupcc.files import directory_lock
 from groupcc.training import initialise, trainer
+from helpers.processes import environment
+from helpers.training_samples import L, data, make, same, settings
 
 KILLED_RUN = """
     import os, signal, sys

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from helpers.training_samples import D, G, Images, L, data, make, same, settings
 
 import groupcc
 from groupcc import GroupCrosscoder
@@ -12,6 +11,7 @@ from groupcc.errors import ArgumentError, DataError
 from groupcc.training import trainer
 from groupcc.training.data import batch_indices
 from groupcc.training.initialise import DataStatistics, geometric_median, initialise_decoder, measure
+from helpers.training_samples import D, G, Images, L, data, make, same, settings
 
 
 def test_a_crosscoder_learns_what_was_planted():

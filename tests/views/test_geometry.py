@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.nets import Filter, TinyNet, gaussian, noise, smooth_noise
 
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
@@ -15,6 +14,7 @@ from groupcc.groups.images import transform_images
 from groupcc.harvesting import OrbitStore, harvest
 from groupcc.views import Lattice
 from groupcc.views.geometry import parse_positions, plan_geometry, sampling_points
+from helpers.nets import Filter, TinyNet, gaussian, noise, smooth_noise
 
 GOOGLENET_3B = Lattice(8, 6, 59, (28, 28))
 

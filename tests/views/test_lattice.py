@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.nets import TinyNet
 from torch import Tensor, nn
 
 from groupcc.errors import ArgumentError
 from groupcc.views import Lattice, measure_lattice
+from helpers.nets import TinyNet
 
 
 class Branches(nn.Module):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.nets import TinyNet, noise
 from torch import Tensor, nn
 
 from groupcc.errors import ArgumentError
 from groupcc.views.layers import LayerReader, evaluation_mode, find_layer, probe_layer
+from helpers.nets import TinyNet, noise
 
 
 def test_the_reader_stops_at_the_layer() -> None:

@@ -7,8 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.nets import TinyNet, smooth_noise, write_photographs
-from helpers.report_samples import page_data, shape_atlas
 from torch import nn
 
 import groupcc
@@ -22,6 +20,8 @@ from groupcc.visualization import Visualization
 from groupcc.visualization.ascent import Ascent
 from groupcc.visualization.reading import PivotReader
 from groupcc.visualization.visualization import _parts
+from helpers.nets import TinyNet, smooth_noise, write_photographs
+from helpers.report_samples import page_data, shape_atlas
 
 D4 = groupcc.group("D4")
 

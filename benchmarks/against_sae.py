@@ -49,7 +49,8 @@ from groupcc.data import Orbits, as_orbits
 from groupcc.data.splits import split_by_image
 from groupcc.training.baseline import regress_decoder, train_sae
 from groupcc.zoo.bank import known_bank
-from groupcc.zoo.planted import PlantedDictionary, match, planted
+from groupcc.zoo.planted import PlantedDictionary, planted
+from groupcc.zoo.recovery import match
 
 PLANTED = {"group": "D8", "d_in": 24, "planted": 16, "n_active": 3, "noise": 0.0, "latents": 256, "k": 4, "lr": 0.02}
 PLANTED |= {"sae_lr": 0.02, "held_out": 0.02, "init": "random"}

@@ -18,7 +18,8 @@ import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, train
 from groupcc.models.residual import shared
-from groupcc.zoo.planted import PlantedDictionary, match, planted
+from groupcc.zoo.planted import PlantedDictionary, planted
+from groupcc.zoo.recovery import match
 
 
 def broken(group: str, d_in: int, shapes: int) -> tuple[PlantedDictionary, torch.Tensor, float]:

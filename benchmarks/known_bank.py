@@ -36,7 +36,7 @@ from groupcc.cli.demo import ByPhotograph, crops
 from groupcc.models.tied import translates
 from groupcc.zoo.bank import BankTruth, known_bank
 from groupcc.zoo.net import SmallInception
-from groupcc.zoo.planted import Recovery, match
+from groupcc.zoo.recovery import Recovery, match
 from groupcc.zoo.shapes import SHAPES
 
 NET_LAYER = "mixed3b"

@@ -28,7 +28,8 @@ import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, train
 from groupcc.models.tied import translates
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 
 UNTIED = {"latents": 256, "k": 4, "steps": 1000, "batch_size": 512, "dead_after": 20_000, "resample_every": 0}
 TIED = {"latents": 24, "k": 3, "steps": 80, "batch_size": 128, "dead_after": 500, "resample_every": 10}

@@ -42,7 +42,8 @@ from groupcc.analysis import Atlas
 from groupcc.groups import group as make_group
 from groupcc.models.tied import translates
 from groupcc.zoo.broken import break_symmetry
-from groupcc.zoo.planted import PlantedDictionary, match, planted
+from groupcc.zoo.planted import PlantedDictionary, planted
+from groupcc.zoo.recovery import match
 
 CROWDED = 1.5
 """Atoms for each number of an orbit with superposition."""

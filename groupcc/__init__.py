@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from groupcc.training import evaluate as evaluate
     from groupcc.training import train as train
     from groupcc.views import Lattice as Lattice
+    from groupcc.views import LayerView as LayerView
     from groupcc.views import measure_lattice as measure_lattice
     from groupcc.visualization import visualize as visualize
 
@@ -41,6 +42,7 @@ _HOMES = {
     "Group": "groups",
     "GroupCrosscoder": "models",
     "Lattice": "views",
+    "LayerView": "views",
     "OrbitStore": "harvesting",
     "SparseLatents": "models",
     "TrainConfig": "training",

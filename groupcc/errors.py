@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 __all__ = [
     "ArgumentError",
@@ -12,6 +13,7 @@ __all__ = [
     "GroupccWarning",
     "argument_error",
     "check_choice",
+    "check_options",
     "is_whole",
 ]
 
@@ -50,6 +52,28 @@ def check_choice(name: str, value: object, choices: Iterable[str], remedy: str) 
     if value not in words:
         expected = ", ".join(f'"{word}"' for word in others) + f' or "{last}"'
         raise argument_error(name, expected=expected, got=value, remedy=remedy)
+
+
+def check_options(function: Callable[..., Any], given: Iterable[str], known: Iterable[str]) -> None:
+    """ArgumentError for the first keyword in `given` that a function with `**options` doesn't take.
+
+    `known`: the options behind `**options`. The message gives the nearest name that the function does take.
+    """
+    import difflib
+    import inspect
+
+    known = list(known)
+    for name in given:
+        if name not in known:
+            kinds = inspect.signature(function).parameters.values()
+            takes = [p.name for p in kinds if p.kind is not p.VAR_KEYWORD] + known
+            (nearest,) = difflib.get_close_matches(name, takes, n=1, cutoff=0.0)
+            raise argument_error(
+                name,
+                expected=f"an option of {function.__name__}",
+                got="a name that it doesn't know",
+                remedy=f"Nearest: {nearest}. It takes {', '.join(takes)}.",
+            )
 
 
 def is_whole(value: object, minimum: int | None = None) -> bool:

@@ -28,7 +28,7 @@ from groupcc.analysis.parts import PARTS, part_kind
 from groupcc.analysis.rows import write_rows
 from groupcc.analysis.symmetry.stabilizers import KINDS, Stabilizer, restore_stabilizer
 from groupcc.errors import argument_error
-from groupcc.groups import Group, group
+from groupcc.groups import PlanarGroup, as_planar, group
 from groupcc.models import CrosscoderConfig
 
 __all__ = ["Atlas"]
@@ -67,7 +67,7 @@ class Atlas:
     """
 
     config: CrosscoderConfig
-    group: Group
+    group: PlanarGroup
     autocorrelation: torch.Tensor
     block_norms: torch.Tensor
     stabilizers: list[Stabilizer]
@@ -356,7 +356,7 @@ class Atlas:
     @classmethod
     def _restored(cls, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Atlas:
         config = CrosscoderConfig.from_dict(values["config"])
-        G = group(config.group)
+        G = as_planar(group(config.group), "analysis")
         stabilizers = [restore_stabilizer(G, **fields) for fields in values["stabilizers"]]
         # An atlas of before there was another method has no name for it.
         method = values.get("family_method", FAMILY_METHODS[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 
 __all__ = [

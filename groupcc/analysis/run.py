@@ -22,6 +22,7 @@ from groupcc.analysis.symmetry.spectrum import spectrum
 from groupcc.analysis.symmetry.symmetries import Symmetries, read_symmetries
 from groupcc.data import as_orbits
 from groupcc.errors import argument_error
+from groupcc.groups import as_planar
 from groupcc.models import GroupCrosscoder
 
 __all__ = ["Analysis", "analyze"]
@@ -106,8 +107,8 @@ class Analysis:
                 remedy="groupcc.GroupCrosscoder.from_pretrained(directory) reads one.",
             )
         options.check_orbits(orbits)
-        self.crosscoder, self.group, self.options = crosscoder, crosscoder.group, options
-        self.W_dec_LGD = check_decoder(crosscoder.W_dec, crosscoder.group)
+        self.crosscoder, self.group, self.options = crosscoder, as_planar(crosscoder.group, "analysis"), options
+        self.W_dec_LGD = check_decoder(crosscoder.W_dec, self.group)
         check_weights(crosscoder)
         self.orbits = None if orbits is None else as_orbits(orbits, self.group.order, crosscoder.config.d_in)
         self._parts: dict[str, Part | None] = {}

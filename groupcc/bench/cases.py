@@ -12,7 +12,7 @@ import torch
 from groupcc import ops
 from groupcc.bench import peers
 from groupcc.bench.timing import interleaved
-from groupcc.groups import group
+from groupcc.groups import as_planar, group
 from groupcc.ops.orbit_gather import sampling_taps
 
 __all__ = [
@@ -316,7 +316,7 @@ def gather_encode(variant: str, maps_BSHWD: torch.Tensor, points_GP2: torch.Tens
 
 def orbit_points(name: str, side: int) -> torch.Tensor:
     """Where each element of the group finds each pixel of the disc inside a map of `side`²: [G, P, 2], float64."""
-    matrices = torch.tensor(group(name).matrices, dtype=torch.float64)
+    matrices = torch.tensor(as_planar(group(name), "this case").matrices, dtype=torch.float64)
     middle = (side - 1) / 2
     axis = torch.arange(side, dtype=torch.float64) - middle
     y, x = torch.meshgrid(axis, axis, indexing="ij")

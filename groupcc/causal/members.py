@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, SparseLatents
 
 __all__ = ["Member", "Writer", "members_of"]

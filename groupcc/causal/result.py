@@ -11,7 +11,7 @@ import numpy as np
 
 from groupcc.errors import DataError
 from groupcc.files import canonical_hash, read_json, write_json
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups.arrays import FloatArray
 
 __all__ = ["CONDITIONS", "CONTROLS", "CausalCheck", "FamilyEffect", "family_effect"]
 
@@ -29,18 +29,20 @@ Verdict = Literal["yes", "partly", "no", "unclear"]
 
 @dataclass(frozen=True)
 class FamilyEffect:
-    """One family at one read-out. Scores: 1, the network goes on as it did; 0, as with the family's average in place of
-    its poses and places; None: no effect.
+    """One family at one read-out.
+
+    A score of 1 means that the network goes on as on the transformed image. 0 means that it does no better than with
+    the family's average in place of its poses and places. None means that taking the family out changes nothing.
 
     - `family`, `latents`: its number in `Families`, and how many latents (of a tied crosscoder base latents) it has.
     - `readout`: "output", or the later layer that was read. `positions`: how many were changed, all images together.
     - `effect`: mean squared change of the read-out without the family over its variance over the transformed images.
     - `reposed`, `measured`, `unmoved`, `wrong`, `random`: the scores. `reposed_error`: standard error (jackknife over
       images) of the first. `margin`: `reposed` less the best control; `margin_error`: its standard error.
-    - `similarity`: how alike the members that took over are to the translates asked for: mean of cos(d_j, R_h d_l)
-      weighted by act²; 1 for a tied crosscoder. Low where the family has a gap.
-    - `verdict`: "yes" where `reposed` is above ½ and above every control, "partly" where it is above 0 and every
-      control, "no" where it is below either, all by two standard errors; else "unclear", as with fewer than 3 images.
+    - `similarity`: the mean of cos(d_j, R_h d_l) weighted by act², d_j the member that took over and R_h d_l the
+      translate asked for. 1 for a tied crosscoder; low if the family has a gap.
+    - `verdict`: "yes" if `reposed` is above ½ and above every control, "partly" if it is above 0 and every control,
+      "no" if it is below either, each by two standard errors. Otherwise, and with fewer than 3 images, "unclear".
     """
 
     family: int
@@ -92,7 +94,7 @@ class CausalCheck:
 
     @classmethod
     def load(cls, path: str | Path) -> CausalCheck:
-        """Reads what `save` wrote. DataError where it is missing, damaged, something else, or of another version."""
+        """Reads what `save` wrote. DataError if it is missing, damaged, something else, or of another version."""
         path = Path(path)
         try:
             values = read_json(path)
@@ -129,8 +131,11 @@ def _shown(value: float | None) -> str:
 def family_effect(
     family: int, latents: int, readout: str, positions: int, similarity: float, errors: FloatArray, variance: float
 ) -> FamilyEffect:
-    """From `errors` [images, conditions], each the sum of squares between a read-out and the intact one, summed over
-    elements, and `variance`, the sum of squares of intact read-outs about their mean."""
+    """The scores of one family at one read-out, with their errors and the verdict.
+
+    `errors` [images, conditions]: sums of squares between a read-out and the intact one, summed over elements.
+    `variance`: the sum of squares of the intact read-outs about their mean.
+    """
     total = errors.sum(0)
     base = CONDITIONS.index("averaged")
     if total[base] <= 1e-12 * variance:

@@ -1,4 +1,4 @@
-"""The network after a layer: run on an input with that layer's output replaced, and read further on."""
+"""The network after a layer: run on an input with that layer's maps replaced, and read further on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from groupcc.errors import argument_error
-from groupcc.views.layers import find_layer
+from groupcc.views import LayerView
+from groupcc.views.layers import find_layer, replaced_maps
 
 __all__ = ["OUTPUT", "Tail"]
 
@@ -18,28 +19,24 @@ OUTPUT = "output"
 
 
 class Tail:
-    """`tail(input, maps)`: what each read-out is, [B, numbers], when the layer gives `maps` [B, H, W, D].
+    """`tail(input, maps)`: what each read-out is, [B, numbers], if the view's layer gives `maps` [B, H, W, D].
 
-    The model runs on the one input [1, C, h, w], repeated, with a hook that puts the maps in the place of the layer's
-    output; hooks are removed whatever happens. Read-outs are the model's output and the `later` layers.
+    The model runs on the one input [1, C, h, w], repeated, with the maps in the place of the layer's own; hooks are
+    removed whatever happens. Read-outs are the model's output and the `later` layers.
 
     Raises (on call):
         ArgumentError: a read-out is no floating-point tensor with an entry for each example, or never came.
     """
 
-    def __init__(self, model: nn.Module, layer: str, later: Sequence[str]) -> None:
-        self.model = model
-        self._layer = find_layer(model, layer)
-        self._later = {name: find_layer(model, name) for name in later}
+    def __init__(self, view: LayerView, later: Sequence[str]) -> None:
+        self.view = view
+        self._later = {name: find_layer(view.model, name) for name in later}
         self.readouts = [OUTPUT, *self._later]
 
     @torch.no_grad()
     def __call__(self, inputs: torch.Tensor, maps_BHWD: torch.Tensor) -> dict[str, torch.Tensor]:
-        batch = len(maps_BHWD)
+        view, batch = self.view, len(maps_BHWD)
         seen: dict[str, Any] = {}
-
-        def replace(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
-            return maps_BHWD.permute(0, 3, 1, 2).to(output)
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -48,13 +45,13 @@ class Tail:
             return hook
 
         # The layer's hook first: a read-out of the layer itself then is what was put there.
-        handles = [self._layer.register_forward_hook(replace)]
-        handles += [module.register_forward_hook(keep(name)) for name, module in self._later.items()]
-        try:
-            seen[OUTPUT] = self.model(inputs.expand(batch, *inputs.shape[1:]))
-        finally:
-            for handle in handles:
-                handle.remove()
+        with replaced_maps(view.model, view.layer, view.layout, maps_BHWD):
+            handles = [module.register_forward_hook(keep(name)) for name, module in self._later.items()]
+            try:
+                seen[OUTPUT] = view.model(inputs.expand(batch, *inputs.shape[1:]))
+            finally:
+                for handle in handles:
+                    handle.remove()
         return {name: _numbers(name, seen.get(name), batch) for name in self.readouts}
 
 

@@ -1,86 +1,96 @@
-"""The group's action on image batches: (T_g x)(p) = x(g⁻¹p), every element through the same low-pass."""
+"""Images resampled under matrices: every element through the same low-pass, exact where the pixels allow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from groupcc.errors import argument_error
-from groupcc.groups.algebra import Group
+from groupcc.groups.arrays import BoolArray, FloatArray
 
-__all__ = ["orbit", "transform_images"]
+__all__ = ["WHOLE", "Frame", "check_images", "resample", "resample_each"]
 
 
-def orbit(images: torch.Tensor, group: Group, *, antialias: bool = True) -> torch.Tensor:
-    """[..., C, H, W] → [..., G, C, H, W]: every transform of each image about its centre, in element order.
+@dataclass(frozen=True)
+class Frame:
+    """Which part of a source image an output shows. Points are (x, y) in pixels; pixel centres are whole numbers.
 
-    What the turned image doesn't cover is filled with 0. Numerics: see `transform_images`.
+    - `centre`: the point of the source that stays where it is; None is the middle ((W−1)/2, (H−1)/2).
+    - `out_centre`: the point of the output where `centre` comes to lie; None is the output's middle.
+    - `size`: the output's (h, w); None is the source's.
+
+    Example: a source of 9 x 9 pixels, `centre` (4, 4), `out_centre` (2, 2), `size` (5, 5). Output pixel (0, 0) shows
+    source pixel (2, 2) under the identity, and (6, 6) under the half turn.
     """
-    _check_images(images, minimum_dim=3)
-    flat = images.reshape(-1, *images.shape[-3:])
-    out = transform_images(flat, group, antialias=antialias)
-    return out.reshape(*images.shape[:-3], *out.shape[1:])
+
+    centre: tuple[float, float] | None = None
+    out_centre: tuple[float, float] | None = None
+    size: tuple[int, int] | None = None
 
 
-def transform_images(
-    images: torch.Tensor,
-    group: Group,
-    elements: Sequence[int] | None = None,
-    *,
-    centre: tuple[float, float] | None = None,
-    out_centre: tuple[float, float] | None = None,
-    size: tuple[int, int] | None = None,
-    antialias: bool = True,
+WHOLE = Frame()
+"""The whole source about its middle."""
+
+
+def resample(
+    images: torch.Tensor, backward: FloatArray, exact: BoolArray, frame: Frame = WHOLE, *, antialias: bool = True
 ) -> torch.Tensor:
-    """Transforms of images about a point: out[b, g](q) = x_b(centre + M_g⁻¹ (q − out_centre)).
+    """Images turned by matrices: out[b, s](q) = x_b(centre + backward_s (q − out_centre)).
 
-    - `images`: float [B, C, H, W]. Returns the same dtype, [B, len(elements), C, h, w].
-    - `elements`: indices into `group`; all of them by default.
-    - `centre`: the fixed point in the source, (x, y) in pixels with pixel centres at whole numbers; the middle
-      ((W−1)/2, (H−1)/2) by default. `out_centre`: where it comes to lie in the output; its middle by default.
-    - `size`: output (h, w); the source's by default.
-    - `antialias`: every element, the identity too, samples the source with the cubic B-spline as its kernel: a
+    - `images`: float [B, C, H, W]. Returns the same dtype, [B, S, C, h, w], with the points of `frame`.
+    - `backward` [S, 2, 2]: where each transform takes an output's offset from in the source, M_g⁻¹ for element g.
+    - `exact` bool [S]: which of them map the pixel lattice onto itself.
+    - `antialias`: every transform, the identity too, samples the source with the cubic B-spline as its kernel: a
       low-pass near a Gaussian of σ = 0.58 pixels, whose width is the same at every fractional position. Without it
-      the kernel interpolates (Keys 1981, cubic convolution, a = −½), and every angle but the multiples of 90° loses
+      the kernel interpolates (Keys 1981, cubic convolution, a = −½). Every angle but the multiples of 90° then loses
       detail that those keep: a 90° pattern in whatever is measured next.
 
-    Multiples of 90° are copies, of the source or of the smoothed source, where centre and out_centre put them on
-    source pixels; T_g T_h = T_gh is then exact on them. Outside the source the value is 0. Computed in at least
-    fp32. Differentiable in `images`; deterministic on the CPU.
+    An exact transform is a copy, of the source or of the smoothed source, if the frame puts its points on source
+    pixels; T_g T_h = T_gh is then exact. Outside the source the value is 0. Computed in at least fp32.
+    Differentiable in `images`; deterministic on the CPU.
     """
-    _check_images(images, minimum_dim=4)
-    chosen = list(range(group.order)) if elements is None else [int(g) for g in elements]
-    if any(g < 0 or g >= group.order for g in chosen):
-        raise argument_error(
-            "elements",
-            expected=f"indices from 0 to {group.order - 1}",
-            got=chosen,
-            remedy=f"{group.name} has {group.order} elements.",
-        )
-    height, width = images.shape[-2:]
-    out_height, out_width = size or (height, width)
-    centre = centre or ((width - 1) / 2, (height - 1) / 2)
-    out_centre = out_centre or ((out_width - 1) / 2, (out_height - 1) / 2)
-    x = np.arange(out_width) - out_centre[0]
-    y = np.arange(out_height) - out_centre[1]
-    offsets = np.stack(np.meshgrid(x, y), axis=-1)  # [h, w, 2] as (x, y)
-    points = [offsets @ group.matrices[group.inverse[g]].T + np.array(centre) for g in chosen]
+    check_images(images, minimum_dim=4)
+    points = _source_points(frame, images.shape[-2:], backward)
+    out_height, out_width = frame.size or images.shape[-2:]
     source, origin = _window(images, points)
     kernel = _cubic_bspline if antialias else _keys
-    on_lattice = _smoothed(source) if antialias and any(group.exact[g] for g in chosen) else source
+    on_lattice = _smoothed(source) if antialias and bool(np.any(exact)) else source
     transformed = []
-    for g, at in zip(chosen, points, strict=True):
+    for at, is_exact in zip(points, exact, strict=True):
         whole = np.rint(at)
-        if group.exact[g] and np.abs(at - whole).max(initial=0.0) < 1e-6:
+        if is_exact and np.abs(at - whole).max(initial=0.0) < 1e-6:
             transformed.append(_copy(on_lattice, whole.astype(np.int64) - origin))
         else:
             transformed.append(_sample(source, at - origin, kernel))
     if not transformed:
         return images.new_empty(images.shape[0], 0, images.shape[1], out_height, out_width)
     return torch.stack(transformed, dim=1).to(images.dtype)
+
+
+def resample_each(
+    images: torch.Tensor, backward: FloatArray, exact: BoolArray, *, antialias: bool = True
+) -> torch.Tensor:
+    """`resample` of whole images under any leading axes: [..., C, H, W] → [..., S, C, H, W]."""
+    check_images(images, minimum_dim=3)
+    out = resample(images.reshape(-1, *images.shape[-3:]), backward, exact, antialias=antialias)
+    return out.reshape(*images.shape[:-3], *out.shape[1:])
+
+
+def _source_points(frame: Frame, source: tuple[int, ...], backward: FloatArray) -> list[npt.NDArray[np.float64]]:
+    """Where each transform reads each output pixel, [h, w, 2] as (x, y), one array for each transform."""
+    height, width = source
+    out_height, out_width = frame.size or (height, width)
+    centre = frame.centre or ((width - 1) / 2, (height - 1) / 2)
+    out_centre = frame.out_centre or ((out_width - 1) / 2, (out_height - 1) / 2)
+    x = np.arange(out_width) - out_centre[0]
+    y = np.arange(out_height) - out_centre[1]
+    offsets = np.stack(np.meshgrid(x, y), axis=-1)
+    return [offsets @ matrix.T + np.array(centre) for matrix in backward]
 
 
 def _window(images: torch.Tensor, points: list[np.ndarray]) -> tuple[torch.Tensor, np.ndarray]:
@@ -144,7 +154,8 @@ def _smoothed(source: torch.Tensor) -> torch.Tensor:
     return F.conv2d(rows, taps.view(1, 1, 3, 1).expand(channels, 1, 3, 1), padding=(1, 0), groups=channels)
 
 
-def _check_images(images: object, minimum_dim: int) -> None:
+def check_images(images: object, minimum_dim: int) -> None:
+    """ArgumentError unless `images` is a floating-point tensor with pixels."""
     if not isinstance(images, torch.Tensor) or images.dim() < minimum_dim or not images.is_floating_point():
         shape = "[B, C, H, W]" if minimum_dim == 4 else "[..., C, H, W]"
         got = (

@@ -1,6 +1,6 @@
 """From images to orbits: the harvest, and the store that keeps them."""
 
-from groupcc.harvesting.harvest import harvest
+from groupcc.harvesting.harvest import HarvestOptions, harvest
 from groupcc.harvesting.store import Example, OrbitStore
 
-__all__ = ["Example", "OrbitStore", "harvest"]
+__all__ = ["Example", "HarvestOptions", "OrbitStore", "harvest"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,48 +16,64 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from groupcc.errors import ArgumentError, DataError, argument_error, is_whole
-from groupcc.groups import Group
-from groupcc.groups.images import transform_images
-from groupcc.harvesting.decode import DEFAULT_MAX_PIXELS, UnusableImageError, square
-from groupcc.harvesting.plan import HarvestPlan, Orbit, plan_harvest
-from groupcc.harvesting.sources import Item
+from groupcc.errors import ArgumentError, DataError, argument_error, check_options, is_whole
+from groupcc.groups import Action, Group
+from groupcc.harvesting.canvas import load_canvas
+from groupcc.harvesting.decode import DEFAULT_MAX_PIXELS, UnusableImageError
+from groupcc.harvesting.plan import HarvestPlan, check_choices, plan_harvest, recorded_lattice
+from groupcc.harvesting.sources import Item, open_source
 from groupcc.harvesting.space import check_space, describe_size
 from groupcc.harvesting.store import OrbitStore
 from groupcc.harvesting.writer import StoreWriter
-from groupcc.ops import orbit_gather
-from groupcc.views.geometry import Margin, sampling_points
-from groupcc.views.lattice import Lattice
-from groupcc.views.layers import LayerReader, evaluation_mode, parameter_kind
-from groupcc.views.preprocess import PreprocessLike
+from groupcc.views import LayerView, ViewOptions
+from groupcc.views.given import view_for
+from groupcc.views.options import VIEW_DEFAULTS, Orbit
 
-__all__ = ["harvest", "load_canvas"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["HARVEST_DEFAULTS", "HarvestOptions", "harvest"]
+
+
+class HarvestOptions(ViewOptions, total=False):
+    """Options of `harvest` beside those of [`ViewOptions`][groupcc.views.ViewOptions]. Each may be left out.
+
+    - `orbit`: "input" (the default, the paper's) or "map".
+    - `max_skipped`: damaged or unusable images are skipped by name; more than this many is an error. By default a
+      tenth of the images, at least 10.
+    - `max_pixels`: larger images are skipped unread.
+    - `shard_images`: images in a file, by default up to 64, and 64 MB.
+    """
+
+    orbit: Orbit | None
+    max_skipped: int | None
+    max_pixels: int
+    shard_images: int | None
+
+
+HARVEST_DEFAULTS: HarvestOptions = {
+    **VIEW_DEFAULTS,
+    "orbit": None,
+    "max_skipped": None,
+    "max_pixels": DEFAULT_MAX_PIXELS,
+    "shard_images": None,
+}
 
 
 def harvest(
-    model: nn.Module | str,
-    layer: str,
-    images: Any,
-    group: str | Group = "D32",
+    model: nn.Module | str | LayerView,
+    layer: str | None = None,
+    images: Any = None,
+    group: str | Group | Action | None = None,
     *,
     positions: str = "all",
     out: str | os.PathLike[str] | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    device: str | torch.device | None = None,
-    orbit: Orbit = "input",
     dtype: str | torch.dtype = "float16",
-    input_size: int | tuple[int, int] | None = None,
-    preprocess: PreprocessLike = None,
     seed: int = 0,
     forward_batch: int = 16,
-    interpolation: str = "bspline",
-    lattice: Lattice | None = None,
-    margin: Margin = "receptive_field",
-    max_skipped: int | None = None,
     max_images: int | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    shard_images: int | None = None,
     progress: bool = True,
+    **options: Unpack[HarvestOptions],
 ) -> OrbitStore:
     """Runs a model on every transform of images and collects one layer's orbits, aligned to the original image.
 
@@ -68,87 +85,72 @@ def harvest(
     measuring stride, offset and receptive field (`measure_lattice`; `lattice` gives them by hand). Photographs are
     cropped to the centred square and resized (small ones enlarged) to a canvas that covers the input at every angle,
     so no fill enters; positions are those whose receptive field stays inside the input under every transform
-    (`plan_geometry` has the formula; `margin` the half-width in input pixels if half the receptive field is too
-    much). Maps are sampled by the quadratic B-spline, which smooths the same at every fraction of a pixel, so all
-    blocks are resampled alike (`interpolation="bilinear"` doesn't).
+    (`plan_geometry` has the formula; `margin` is the half-width in input pixels if half the receptive field is too
+    much).
+
+    Example: `harvest("googlenet", "inception3b", "photos/", "D32", weights="DEFAULT", positions="random:16")`.
 
     Args:
-        model: an `nn.Module` (used where it is, in its own dtype), or a name for `resolve_model`, with `weights`.
+        model: an `nn.Module` (used where it is, in its own dtype); or a name for `resolve_model`, with `weights`; or
+            a `LayerView`, which has layer, group, orbit and the options of `ViewOptions` itself, so that these are
+            left out: `harvest(view, images=...)`.
         layer: dotted name of a module that gives maps [B, C, H, W].
-        device: where the model runs; it is moved there. By default it stays where it is (named models: the CPU).
         images: a folder (searched below too, sorted by path) or file; a tensor [N, C, H, W]; an iterable of Pillow
             images, arrays HW or HWC, paths, tensors [C, H, W], or (name, image) pairs. Photographs become RGB in
             [0, 1]. Tensors are used as they are, without resizing, uint8 divided by 255; if they don't cover the
             turned input, the positions are fewer.
-        group: "C<n>", "D<n>" or a Group.
+        group: "C<n>", "D<n>" or a Group, which turns images; or any other `Action`. "D32" by default.
         positions: "all" in the safe disc, "random:<n>" of them in each image (by seed and image), or "centre".
         out: directory of the store, gone on with if it holds an unfinished one; None keeps it in memory.
         dtype: "float16", "bfloat16" or "float32", for storage.
-        input_size: what the model sees, side or (height, width); by default the model's own, the tensors', or 224.
-        preprocess: (mean, std) or a callable on [B, C, H, W], after the transform; by default that of the named
-            model's weights, for float tensors none.
         forward_batch: transformed images in one forward pass. Another batch size may change results in the last bit.
-        max_skipped: damaged or unusable images are skipped by name; more than this many is an error. By default a
-            tenth of the images, at least 10.
-        max_images: stop after so many; max_pixels: larger images are skipped unread; shard_images: images in a file
-            (by default up to 64, and 64 MB).
+        max_images: stop after so many.
         progress: sizes, rate and time left on stderr.
+        options: [`HarvestOptions`][groupcc.harvesting.HarvestOptions].
 
     Returns:
         The finished store. Its examples depend on the arguments and the images alone: a harvest that was killed and
         run again gives the same bytes (on the same machine).
 
     Raises:
-        ArgumentError: an argument is wrong, no position is safe, or `out` was harvested with other settings.
+        ArgumentError: an argument is wrong or unknown, no position is safe, or `out` was harvested with other settings.
         DataError: too many skipped images; NaN or infinity from the model; a value too large for `dtype`; too
             little room; a damaged store; another process writing to it.
     """
-    say = _say if progress else _say_nothing
-    for name, value, least in (("forward_batch", forward_batch, 1), ("max_skipped", max_skipped or 0, 0)):
+    check_options(harvest, options, HARVEST_DEFAULTS)
+    given: HarvestOptions = {**HARVEST_DEFAULTS, **options}
+    for name, value, least in (("forward_batch", forward_batch, 1), ("max_skipped", given["max_skipped"] or 0, 0)):
         if not is_whole(value, least):
             raise argument_error(
                 name, expected=f"a whole number of at least {least}", got=value, remedy="Leave it out for the default."
             )
+    choices = check_choices(positions, dtype, seed, max_images, given["shard_images"])
     folder = None if out is None else Path(out)
-    plan = plan_harvest(
-        model,
-        layer,
-        images,
-        group,
-        positions=positions,
-        out=folder,
-        weights=weights,
-        device=device,
-        orbit=orbit,
-        dtype=dtype,
-        input_size=input_size,
-        preprocess=preprocess,
-        seed=seed,
-        interpolation=interpolation,
-        lattice=lattice,
-        margin=margin,
-        max_images=max_images,
-        max_pixels=max_pixels,
-        shard_images=shard_images,
-        say=say,
-    )
+    source = open_source(images, given["max_pixels"])
+    view_options = cast(ViewOptions, {name: value for name, value in options.items() if name in VIEW_DEFAULTS})
+    known_lattice = partial(recorded_lattice, folder)
+    view = view_for(model, layer, group, source.image_kind, given["orbit"], view_options, known_lattice)
+    plan = plan_harvest(view, source, choices)
+    say = _say if progress else _say_nothing
+    say(view.describe())
+    say(plan.describe())
     writer = StoreWriter(
         folder,
         settings=plan.settings,
-        geometry=plan.geometry.to_json(),
-        layout=plan.layout,
+        geometry=view.geometry.to_json(),
+        shapes=plan.shapes,
         shard_images=plan.shard_images,
     )
     with writer.locked():
         if writer.complete:
             say(f"{folder} is complete: {writer.images} images, nothing to do")
             return writer.finish(writer.cursor)
-        say(describe_size(plan.layout, plan.images))
+        say(describe_size(plan.shapes, plan.images))
         left = None if plan.images is None else max(plan.images - writer.images, 0)
-        check_space(plan.layout, left, folder)
+        check_space(plan.shapes, left, folder)
         if writer.images:
             say(f"going on after {writer.images} images")
-        cursor = _run(plan, writer, forward_batch, max_skipped, progress)
+        cursor = _run(plan, writer, forward_batch, given["max_skipped"], progress)
         if not writer.images:
             raise DataError(f"no image could be used: {_list_skipped(writer.skipped)}")
         if writer.skipped:
@@ -157,28 +159,26 @@ def harvest(
 
 
 def _run(plan: HarvestPlan, writer: StoreWriter, forward_batch: int, max_skipped: int | None, progress: bool) -> int:
-    """Harvests what isn't in the store yet; the number of items of the source that were used up."""
-    cursor = writer.cursor
-    passes = plan.group.order if plan.orbit == "input" else 1
-    batch_images = max(1, forward_batch // passes)
+    """Harvests what isn't in the store yet. Returns how many items of the source were used up."""
+    view, cursor = plan.view, writer.cursor
+    batch_images = max(1, forward_batch // len(view.elements))
     batch: list[tuple[Item, torch.Tensor, npt.NDArray[np.uint8]]] = []
     bar = tqdm(
         total=plan.images,
         initial=writer.images,
         unit="image",
-        desc=f"harvest {plan.layer}",
+        desc=f"harvest {view.layer}",
         disable=not progress,
         dynamic_ncols=True,
     )
-    runner = _Runner(plan, forward_batch)
-    limit = math.inf if plan.settings["max_images"] is None else plan.settings["max_images"]
+    limit = math.inf if plan.choices.max_images is None else plan.choices.max_images
     in_shard = 0
-    with bar, evaluation_mode(plan.model):
+    with bar:
         for item in _remaining(plan, writer):
             if writer.images + len(batch) >= limit:
                 break
             try:
-                values, canvas = load_canvas(plan, item)
+                values, canvas = load_canvas(view, item)
             except UnusableImageError as error:
                 writer.skip(item.index, item.name, str(error))
                 bar.set_postfix(skipped=len(writer.skipped))
@@ -189,111 +189,40 @@ def _run(plan: HarvestPlan, writer: StoreWriter, forward_batch: int, max_skipped
             cursor = item.index + 1
             # Batches never cross a shard's end: after a restart they fall as they did before.
             if len(batch) == batch_images or in_shard == writer.shard_images:
-                _harvest_batch(plan, runner, writer, batch, bar)
+                _harvest_batch(plan, writer, batch, forward_batch, bar)
             if in_shard == writer.shard_images:
                 writer.finish_shard(cursor)
                 in_shard = 0
-        _harvest_batch(plan, runner, writer, batch, bar)
+        _harvest_batch(plan, writer, batch, forward_batch, bar)
     return cursor
 
 
 def _harvest_batch(
     plan: HarvestPlan,
-    runner: _Runner,
     writer: StoreWriter,
     batch: list[tuple[Item, torch.Tensor, npt.NDArray[np.uint8]]],
+    forward_batch: int,
     bar: Any,
 ) -> None:
     if not batch:
         return
-    items = [item for item, _, _ in batch]
-    positions = [plan.rule.choose(plan.geometry, plan.seed, item.index) for item in items]
-    orbits_BPGD = runner(torch.stack([values for _, values, _ in batch]), positions, [item.name for item in items])
+    view, choices = plan.view, plan.choices
+    positions = [choices.rule.choose(view.geometry, choices.seed, item.index) for item, _, _ in batch]
+    canvases_BCHW = torch.stack([values for _, values, _ in batch])
+    names = [item.name for item, _, _ in batch]
+    orbits_BPGD = view.orbits(canvases_BCHW, positions, forward_batch=forward_batch, names=names)
     for (item, _, canvas), acts, places in zip(batch, orbits_BPGD, positions, strict=True):
         writer.add(item.index, item.name, acts, canvas, places)
     bar.update(len(batch))
     batch.clear()
 
 
-class _Runner:
-    """Canvases [B, C, h, w] and positions → orbits [B, P, G, D], a few elements of the group at a time."""
-
-    def __init__(self, plan: HarvestPlan, forward_batch: int) -> None:
-        self.plan = plan
-        self.forward_batch = forward_batch
-        self.reader = LayerReader(plan.model, plan.layer)
-        self.dtype, self.device = parameter_kind(plan.model)
-
-    @torch.no_grad()
-    def __call__(
-        self, canvases_BCHW: torch.Tensor, positions: Sequence[npt.NDArray[np.int64]], names: Sequence[str]
-    ) -> torch.Tensor:
-        plan, layout = self.plan, self.plan.layout
-        canvases = canvases_BCHW.to(self.device)
-        B = len(canvases)
-        points = [sampling_points(plan.geometry, plan.group, places) for places in positions]
-        orbits_BPGD = torch.empty(B, layout.positions, layout.order, layout.d_in)
-        if plan.orbit == "map":
-            maps = self.maps(canvases, [plan.group.identity], names)
-            for b in range(B):
-                orbits_BPGD[b] = orbit_gather(maps[b : b + 1], points[b], plan.interpolation).cpu()
-            return orbits_BPGD
-        step = max(1, self.forward_batch // B)
-        for first in range(0, layout.order, step):
-            chosen = slice(first, min(first + step, layout.order))
-            maps = self.maps(canvases, list(range(chosen.start, chosen.stop)), names)
-            for b in range(B):
-                block = orbit_gather(maps[b : b + 1], points[b][chosen], plan.interpolation)
-                orbits_BPGD[b, :, chosen] = block.cpu()
-        return orbits_BPGD
-
-    def maps(self, canvases: torch.Tensor, elements: list[int], names: Sequence[str]) -> torch.Tensor:
-        """layer(T_g x), [B, S, H, W, D] in at least float32."""
-        geometry = self.plan.geometry
-        turned = transform_images(
-            canvases,
-            self.plan.group,
-            elements,
-            centre=geometry.canvas_pivot,
-            out_centre=geometry.input_pivot,
-            size=geometry.input_size,
-        )
-        output = self.reader(self.plan.preprocess(turned.flatten(0, 1)).to(self.dtype))
-        maps = output.to(torch.promote_types(output.dtype, torch.float32)).permute(0, 2, 3, 1)
-        finite = maps.flatten(1).isfinite().all(1)
-        if not finite.all():
-            bad = int((~finite).nonzero()[0])
-            element = self.plan.group.element_names[elements[bad % len(elements)]]
-            raise DataError(
-                f"{self.plan.layer} gives NaN or infinity for image {names[bad // len(elements)]!r} under element "
-                f"{element}. Check the model's weights, or its dtype ({self.dtype})."
-            )
-        assert maps.shape[1:3] == geometry.lattice.map_size
-        return maps.reshape(len(canvases), len(elements), *maps.shape[1:])
-
-
-def load_canvas(plan: HarvestPlan, item: Item) -> tuple[torch.Tensor, npt.NDArray[np.uint8]]:
-    """What is transformed, float [C, h, w], and its picture for the store, uint8 [h, w, 3]."""
-    loaded = item.load()
-    if isinstance(loaded, torch.Tensor):
-        return loaded, _picture(loaded)
-    canvas = square(loaded, plan.geometry.canvas_size[0])
-    return torch.from_numpy(canvas.copy()).permute(2, 0, 1).float() / 255, canvas
-
-
-def _picture(values: torch.Tensor) -> npt.NDArray[np.uint8]:
-    """A tensor as a picture: channels 1 or 3 as they are, others averaged; values outside [0, 1] are stretched."""
-    if values.shape[0] != 3:
-        values = values.mean(0, keepdim=True).expand(3, -1, -1)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
-        values = (values - low) / max(high - low, 1e-12)
-    return (values * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
-
-
 def _remaining(plan: HarvestPlan, writer: StoreWriter) -> Iterator[Item]:
-    """The items after the store's cursor. Those before it must have the names they had then, where that can be told
-    only by going through them."""
+    """The items after the store's cursor.
+
+    If the source has a fingerprint, the writer has compared it. If it has none, the items before the cursor are gone
+    through, and each must have the name that the store recorded.
+    """
     if plan.source.fingerprint is not None:
         yield from plan.source.items(writer.cursor)
         return

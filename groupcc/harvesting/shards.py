@@ -16,14 +16,14 @@ import torch
 from groupcc.errors import DataError
 from groupcc.files import atomic_write, sha256_file
 
-__all__ = ["DTYPES", "ArrayCache", "Layout", "ShardArrays", "damage", "read_shard", "write_shard"]
+__all__ = ["DTYPES", "ArrayCache", "ImageShapes", "ShardArrays", "damage", "read_shard", "write_shard"]
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
 _OPEN_SHARDS = 128
 
 
 @dataclass(frozen=True)
-class Layout:
+class ImageShapes:
     """Shapes of what is stored for each image: orbits [P, G, D], a canvas [h, w, 3] and positions [P, 2]."""
 
     positions: int
@@ -78,21 +78,21 @@ def write_shard(folder: Path, number: int, arrays: ShardArrays) -> dict[str, Any
     return files
 
 
-def read_shard(folder: Path, record: dict[str, Any], layout: Layout) -> ShardArrays:
+def read_shard(folder: Path, record: dict[str, Any], shapes: ImageShapes) -> ShardArrays:
     """A shard's files, memory-mapped read-only."""
     images = record["images"]
-    acts = _map(folder / record["files"]["acts"]["file"], np.uint8, (layout.file_bytes(images)["acts"],))
-    tensor = torch.from_numpy(acts).view(DTYPES[layout.dtype])
+    acts = _map(folder / record["files"]["acts"]["file"], np.uint8, (shapes.file_bytes(images)["acts"],))
+    tensor = torch.from_numpy(acts).view(DTYPES[shapes.dtype])
     return ShardArrays(
-        acts=tensor.reshape(images * layout.positions, layout.order, layout.d_in),
-        canvases=_map(folder / record["files"]["canvas"]["file"], np.uint8, (images, *layout.canvas, 3)),
-        positions=_map(folder / record["files"]["positions"]["file"], "<i2", (images, layout.positions, 2)),
+        acts=tensor.reshape(images * shapes.positions, shapes.order, shapes.d_in),
+        canvases=_map(folder / record["files"]["canvas"]["file"], np.uint8, (images, *shapes.canvas, 3)),
+        positions=_map(folder / record["files"]["positions"]["file"], "<i2", (images, shapes.positions, 2)),
     )
 
 
-def damage(folder: Path, record: dict[str, Any], layout: Layout, *, checksums: bool) -> str | None:
+def damage(folder: Path, record: dict[str, Any], shapes: ImageShapes, *, checksums: bool) -> str | None:
     """What is wrong with a recorded shard's files, or None."""
-    for part, size in layout.file_bytes(record["images"]).items():
+    for part, size in shapes.file_bytes(record["images"]).items():
         path = folder / record["files"][part]["file"]
         if not path.is_file():
             return f"{path.name} is missing"

@@ -18,6 +18,7 @@ from groupcc.errors import argument_error
 from groupcc.files import canonical_hash
 from groupcc.harvesting.decode import UnusableImageError, decode_array, decode_file, decode_image
 from groupcc.views.fingerprints import tensor_digest
+from groupcc.views.options import PHOTOGRAPHS, ImageKind
 
 __all__ = ["Item", "Source", "open_source"]
 
@@ -51,6 +52,14 @@ class Source:
     fingerprint: str | None
     tensor_shape: tuple[int, int, int] | None = None
     from_bytes: bool = False
+
+    @property
+    def image_kind(self) -> ImageKind:
+        """What a view must be for: photographs, or tensors of this shape."""
+        if self.tensor_shape is None:
+            return PHOTOGRAPHS
+        channels, height, width = self.tensor_shape
+        return ImageKind(channels, (height, width), ready=not self.from_bytes)
 
 
 def open_source(images: Any, max_pixels: int) -> Source:

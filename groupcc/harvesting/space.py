@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from groupcc.errors import DataError
-from groupcc.harvesting.shards import Layout
+from groupcc.harvesting.shards import ImageShapes
 
 __all__ = ["check_space", "describe_size", "format_bytes"]
 
@@ -23,22 +23,22 @@ def format_bytes(count: float) -> str:
     return f"{int(count)} bytes"
 
 
-def describe_size(layout: Layout, images: int | None) -> str:
+def describe_size(shapes: ImageShapes, images: int | None) -> str:
     """One line: how many examples of what, and how much room they take."""
-    each = f"{layout.positions} positions x {layout.order} elements x {layout.d_in} channels"
+    each = f"{shapes.positions} positions x {shapes.order} elements x {shapes.d_in} channels"
     if images is None:
-        acts, canvases, what = layout.orbit_bytes, layout.image_bytes - layout.orbit_bytes, "each image: "
+        acts, canvases, what = shapes.orbit_bytes, shapes.image_bytes - shapes.orbit_bytes, "each image: "
     else:
-        acts, canvases = images * layout.orbit_bytes, images * (layout.image_bytes - layout.orbit_bytes)
+        acts, canvases = images * shapes.orbit_bytes, images * (shapes.image_bytes - shapes.orbit_bytes)
         what = f"{images} images x "
-    return f"{what}{each}: {format_bytes(acts)} as {layout.dtype}, and {format_bytes(canvases)} of pictures"
+    return f"{what}{each}: {format_bytes(acts)} as {shapes.dtype}, and {format_bytes(canvases)} of pictures"
 
 
-def check_space(layout: Layout, images: int | None, out: Path | None) -> None:
+def check_space(shapes: ImageShapes, images: int | None, out: Path | None) -> None:
     """DataError when that many more images don't fit on the disk (or, without `out`, in the memory)."""
     if images is None:
         return
-    needed = images * layout.image_bytes
+    needed = images * shapes.image_bytes
     if out is not None:
         free = shutil.disk_usage(out).free
         if needed + _RESERVE > free:

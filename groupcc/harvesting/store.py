@@ -13,9 +13,9 @@ import torch
 
 from groupcc.errors import DataError, argument_error
 from groupcc.files import read_json
-from groupcc.groups import Group, group
-from groupcc.groups.images import transform_images
-from groupcc.harvesting.shards import ArrayCache, Layout, ShardArrays, damage, read_shard
+from groupcc.groups import Group, PlaneAction, as_action, group
+from groupcc.groups.images import Frame
+from groupcc.harvesting.shards import ArrayCache, ImageShapes, ShardArrays, damage, read_shard
 from groupcc.views.geometry import Geometry
 from groupcc.views.lattice import Lattice
 
@@ -57,12 +57,12 @@ class OrbitStore:
         self.layer: str = settings["layer"]
         self.model_name: str = settings["model"]
         self.geometry = Geometry.from_json(index["geometry"])
-        self.layout = Layout(**(index["layout"] | {"canvas": tuple(index["layout"]["canvas"])}))
-        self.d_in: int = self.layout.d_in
-        self.dtype: str = self.layout.dtype
+        self.stored = ImageShapes(**(index["layout"] | {"canvas": tuple(index["layout"]["canvas"])}))
+        self.d_in: int = self.stored.d_in
+        self.dtype: str = self.stored.dtype
         records = index["shards"]
         self.image_names: list[str] = [name for record in records for name in record["names"]]
-        self.image_ids: torch.Tensor = torch.arange(len(self.image_names)).repeat_interleave(self.layout.positions)
+        self.image_ids: torch.Tensor = torch.arange(len(self.image_names)).repeat_interleave(self.stored.positions)
         """Which image each example comes from, int64 [M]; an index into `image_names`."""
         self.skipped: list[dict[str, Any]] = index["skipped"]
         self._starts = np.cumsum([0] + [record["images"] for record in records])
@@ -71,7 +71,7 @@ class OrbitStore:
             self._shard = shards.__getitem__
         else:
             assert path is not None
-            self._shard = ArrayCache(lambda number: read_shard(path, records[number], self.layout))
+            self._shard = ArrayCache(lambda number: read_shard(path, records[number], self.stored))
 
     @classmethod
     def open(cls, path: str | Path) -> OrbitStore:
@@ -102,7 +102,7 @@ class OrbitStore:
         if self.path is None:
             return
         for record in self.index["shards"]:
-            wrong = damage(self.path, record, self.layout, checksums=checksums)
+            wrong = damage(self.path, record, self.stored, checksums=checksums)
             if wrong:
                 raise DataError(f"{self.path}: {wrong}. Delete the directory and harvest again.")
 
@@ -116,15 +116,15 @@ class OrbitStore:
     @property
     def positions_per_image(self) -> int:
         """P, the number of examples of each image."""
-        return self.layout.positions
+        return self.stored.positions
 
     def __len__(self) -> int:
-        return len(self.image_names) * self.layout.positions
+        return len(self.image_names) * self.stored.positions
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(M, G, D)."""
-        return len(self), self.layout.order, self.layout.d_in
+        return len(self), self.stored.order, self.stored.d_in
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else f"in {self.path}"
@@ -148,10 +148,10 @@ class OrbitStore:
     def take(self, indices: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
         """The orbits of these examples in this order, float32 [n, G, D]; negative indices count from the end."""
         wanted = self._indices(indices)
-        out = torch.empty(len(wanted), self.layout.order, self.layout.d_in)
-        images, positions = np.divmod(wanted, self.layout.positions)
+        out = torch.empty(len(wanted), self.stored.order, self.stored.d_in)
+        images, positions = np.divmod(wanted, self.stored.positions)
         shards = np.searchsorted(self._starts, images, side="right") - 1
-        rows = (images - self._starts[shards]) * self.layout.positions + positions
+        rows = (images - self._starts[shards]) * self.stored.positions + positions
         for shard in np.unique(shards):
             here = np.flatnonzero(shards == shard)
             source = self._shard(int(shard)).acts
@@ -196,8 +196,8 @@ class OrbitStore:
     def positions_of(self, i: int) -> tuple[int, int]:
         """Example i's position (x, y), a pixel of the layer's map."""
         example = int(self._indices([i])[0])
-        shard, local = self._locate(example // self.layout.positions)
-        x, y = self._shard(shard).positions[local, example % self.layout.positions]
+        shard, local = self._locate(example // self.stored.positions)
+        x, y = self._shard(shard).positions[local, example % self.stored.positions]
         return int(x), int(y)
 
     def centres(self, image_id: int) -> npt.NDArray[np.float64]:
@@ -207,7 +207,7 @@ class OrbitStore:
 
     def example(self, i: int) -> Example:
         """Where example i comes from."""
-        image_id = int(self._indices([i])[0]) // self.layout.positions
+        image_id = int(self._indices([i])[0]) // self.stored.positions
         position = self.positions_of(i)
         x, y = self.geometry.canvas_xy(position)
         return Example(image_id, self.image_names[image_id], position, (float(x), float(y)))
@@ -223,7 +223,8 @@ class OrbitStore:
             # The patch's middle on a pixel (or between two) as the position is: multiples of 90° are copies.
             size += int((size - 1) % 2 != round(2 * example.xy[0]) % 2)
         canvas = torch.from_numpy(self.canvas(example.image_id)).permute(2, 0, 1)[None].float()
-        turned = transform_images(canvas, self.group, [element], centre=example.xy, size=(size, size))
+        action = as_action(self.group, self.index["settings"].get("action", PlaneAction.kind))
+        turned = action.transform(canvas, [element], Frame(example.xy, size=(size, size)))
         return turned[0, 0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
 
     def _locate(self, image_id: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import torch
 
 from groupcc.errors import ArgumentError, DataError, argument_error
 from groupcc.files import directory_lock, write_json
-from groupcc.harvesting.shards import DTYPES, Layout, ShardArrays, damage, write_shard
+from groupcc.harvesting.shards import DTYPES, ImageShapes, ShardArrays, damage, write_shard
 from groupcc.harvesting.store import FORMAT, FORMAT_VERSION, OrbitStore, read_index
 
 __all__ = ["StoreWriter", "resumable_index"]
@@ -57,11 +57,11 @@ class StoreWriter:
         *,
         settings: dict[str, Any],
         geometry: dict[str, Any],
-        layout: Layout,
+        shapes: ImageShapes,
         shard_images: int,
     ) -> None:
         self.folder = folder
-        self.layout = layout
+        self.shapes = shapes
         self._pending: list[tuple[torch.Tensor, npt.NDArray[np.uint8], npt.NDArray[np.int64]]] = []
         self._pending_names: list[str] = []
         self._pending_indices: list[int] = []
@@ -73,7 +73,7 @@ class StoreWriter:
             "complete": False,
             "settings": settings,
             "geometry": geometry,
-            "layout": {**vars(layout), "canvas": list(layout.canvas)},
+            "layout": {**vars(shapes), "canvas": list(shapes.canvas)},
             "shard_images": shard_images,
             "cursor": 0,
             "shards": [],
@@ -106,7 +106,7 @@ class StoreWriter:
         assert self.folder is not None
         check_settings(previous["settings"], self.index["settings"], self.folder)
         for record in previous["shards"]:
-            wrong = damage(self.folder, record, self.layout, checksums=not previous["complete"])
+            wrong = damage(self.folder, record, self.shapes, checksums=not previous["complete"])
             if wrong:
                 raise DataError(f"{self.folder}: {wrong}. Delete the directory and harvest again.")
         self.index = previous
@@ -169,11 +169,11 @@ class StoreWriter:
         Raises:
             DataError: a value is too large for the storage dtype.
         """
-        stored = acts_PGD.to(DTYPES[self.layout.dtype])
+        stored = acts_PGD.to(DTYPES[self.shapes.dtype])
         if not stored.isfinite().all():
             largest = float(acts_PGD.abs().max())
             raise DataError(
-                f"image {name!r} has an activation of {largest:g}, too large for {self.layout.dtype}. "
+                f"image {name!r} has an activation of {largest:g}, too large for {self.shapes.dtype}. "
                 'Harvest with dtype="float32".'
             )
         self._pending.append((stored.cpu(), canvas, positions))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 
 if TYPE_CHECKING:
     from groupcc.models.crosscoder import GroupCrosscoder

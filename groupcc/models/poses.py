@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from groupcc import ops
-from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups import Group, as_planar
+from groupcc.groups.translate import translation_table
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 from groupcc.models.sparsity import select
@@ -30,9 +30,10 @@ def neighbours(W_dec_LGD: torch.Tensor, group: Group, distance: float, similarit
     They do where u is a rotation by at most `distance` degrees, where R_u d_l is within cosine `similarity` of d_l
     (its stabilizer, and poses hardly told apart), and where u leads from one of the second kind by one of the first.
     """
-    turned = torch.from_numpy(group.angles.copy())
+    plane = as_planar(group, 'pose="nms"')
+    turned = torch.from_numpy(plane.angles.copy())
     turned = torch.rad2deg(torch.minimum(turned, 2 * torch.pi - turned))
-    close = ((turned <= distance + 1e-6) & ~torch.from_numpy(group.reflections.copy())).to(W_dec_LGD.device)
+    close = ((turned <= distance + 1e-6) & ~torch.from_numpy(plane.reflections.copy())).to(W_dec_LGD.device)
     alike = autocorrelation(W_dec_LGD, group) >= similarity
     cayley = torch.from_numpy(group.cayley.copy()).to(W_dec_LGD.device)
     # Beside an equal pose lie poses as near to this one as those beside it.

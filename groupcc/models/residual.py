@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models.tied import translates
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 
 from groupcc import ops
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.latents import SparseLatents
 from groupcc.models.sparsity import share_left

@@ -6,7 +6,7 @@ import torch
 
 from groupcc.errors import argument_error
 from groupcc.groups import Group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 
 __all__ = ["check_blocks", "check_poses", "single_blocks"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.report.svg import ring, ring_figure
 
 __all__ = ["Guide", "GuideShape", "annotated_ring", "guide_group", "guide_shapes", "ideal_correlation"]
@@ -32,7 +32,7 @@ class Guide:
     annotated: Markup
 
     @classmethod
-    def of(cls, group: Group) -> Guide:
+    def of(cls, group: PlanarGroup) -> Guide:
         """Returns the examples for a page about `group`."""
         drawn = guide_group(group)
         return cls(drawn.name, guide_shapes(drawn), annotated_ring(drawn))
@@ -46,7 +46,7 @@ _SPIRAL = {0: 0.05, 1: 0.3, 2: 0.3, 3: 0.25, 4: 0.1}
 _CROSS = {0: 0.25, 4: 0.6, 8: 0.15}
 
 
-def ideal_correlation(shares: dict[int, float], group: Group, axis: float, twist: float = 0.0) -> np.ndarray:
+def ideal_correlation(shares: dict[int, float], group: PlanarGroup, axis: float, twist: float = 0.0) -> np.ndarray:
     """Returns the autocorrelation [G] of an ideal shape: Σ p_k cos kθ for the rotation by θ, and
     Σ p_k cos(2k(α − axis) + k²·twist) for the reflection in the line at α (radians). `twist` ≠ 0 gives a chiral shape
     without a mirror line."""
@@ -57,14 +57,14 @@ def ideal_correlation(shares: dict[int, float], group: Group, axis: float, twist
     return values
 
 
-def guide_group(group: Group) -> Group:
-    """Returns the group under which the examples are drawn: `group`, or one of 16 rotations if it lacks quarter turns."""
+def guide_group(group: PlanarGroup) -> PlanarGroup:
+    """Returns the group under which the examples are drawn: `group`, or one of 16 rotations without quarter turns."""
     if group.n >= 8 and group.n % 4 == 0:
         return group
-    return Group(group.kind, 16)
+    return PlanarGroup(group.kind, 16)
 
 
-def guide_shapes(group: Group) -> list[GuideShape]:
+def guide_shapes(group: PlanarGroup) -> list[GuideShape]:
     """Returns the shapes that a reader will meet, with their rings."""
     mirrors = group.kind == "dihedral"
     up = np.pi / 2
@@ -93,7 +93,7 @@ def guide_shapes(group: Group) -> list[GuideShape]:
     return shapes
 
 
-def annotated_ring(group: Group) -> Markup:
+def annotated_ring(group: PlanarGroup) -> Markup:
     """Returns the large example ring: a vertical line."""
     values = ideal_correlation(_LINE, group, np.pi / 2)
     label = "Example ring of a vertical line: orange at 0° and 180° on the inner ring"

@@ -17,7 +17,7 @@ from groupcc.analysis import Atlas
 from groupcc.analysis.numbers import count_noun, shown, two_decimals
 from groupcc.errors import argument_error, is_whole
 from groupcc.files import atomic_write
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups.planar import format_degrees
 from groupcc.report.guide import Guide
 from groupcc.report.part import Page, environment
 from groupcc.report.parts import page_parts

@@ -13,8 +13,8 @@ from PIL import Image
 
 from groupcc.analysis import Atlas
 from groupcc.analysis.numbers import number
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE
 
 __all__ = ["PATCH_SIDE", "Patch", "PatchBook", "PatchSource", "element_words", "heat_map", "telling_elements"]
@@ -131,7 +131,7 @@ def heat_map(similarity_GG: np.ndarray, *, see_through: bool = True) -> str:
     return f"data:image/png;base64,{_base64(image, 'PNG', transparency=opacity, optimize=True)}"
 
 
-def element_words(group: Group, element: int) -> str:
+def element_words(group: PlanarGroup, element: int) -> str:
     """Returns what an element does to the image: `upright`, `turned 45°`, `mirrored left–right`, `mirrored at 67°`."""
     if element == group.identity:
         return "upright"
@@ -145,8 +145,8 @@ def element_words(group: Group, element: int) -> str:
     return f"mirrored at {format_degrees(round(axis, 1))}"
 
 
-def telling_elements(group: Group, own_axis: float | None) -> list[int]:
-    """Returns a few elements that tell shapes apart: upright, about 45°, 90°, 180°, left–right, the latent's own mirror."""
+def telling_elements(group: PlanarGroup, own_axis: float | None) -> list[int]:
+    """Returns elements that tell shapes apart: upright, about 45°, 90°, 180°, left–right, the latent's own mirror."""
     turns = np.degrees(group.angles[: group.n])
     chosen = [0, *(int(np.argmin(np.abs(turns - target))) for target in (45, 90, 180))]
     if group.kind == "dihedral":

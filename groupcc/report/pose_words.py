@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 
 from groupcc.analysis import GAP_ERROR, GAP_RATE, Atlas, Dial, DialRing
+from groupcc.analysis.families.dial import DialKind
 from groupcc.analysis.forms import has_residuals
 from groupcc.analysis.numbers import count_noun, listed, percent
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups.planar import format_degrees
 
 __all__ = ["dial_sentence", "dials_words", "gap_rule", "poses_words"]
 
@@ -81,12 +82,12 @@ def gap_rule() -> str:
 
 
 def dials_words(atlas: Atlas) -> str:
-    """Returns over all dials `Of 57 base latents with more than one pose, 4 fire evenly in all of them.`; else empty."""
+    """Returns `Of 57 base latents with more than one pose, 4 fire evenly in all of them.`; empty if there is none."""
     dials = (atlas.dial(latent) for latent in range(atlas.n_latents))
-    kinds = Counter(dial.kind for dial in dials if dial is not None and dial.kind != "one")
+    kinds: Counter[DialKind] = Counter(dial.kind for dial in dials if dial is not None and dial.kind != "one")
     if not kinds:
         return ""
-    said = {
+    said: dict[DialKind, tuple[str, str]] = {
         "even": ("fires evenly in all of them", "fire evenly in all of them"),
         "uneven": ("fires unevenly but without a gap", "fire unevenly but without a gap"),
         "gaps": ("has gaps", "have gaps"),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from groupcc.analysis import KINDS, Atlas
 from groupcc.analysis.numbers import percent
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.report.svg import ring_figure
 from groupcc.report.words import Kind, kind_of, kinds_for, shape_hint, stabilizer_words
 
@@ -20,8 +20,8 @@ __all__ = ["Reader", "power_by_frequency", "select_latents"]
 class Reader:
     """What drawings and words are made of.
 
-    `correlation`, `norms` float64 [L, G]: C and block norms, 0 for NaN. `power` [L, n//2 + 1]: share of power by angular
-    frequency. `modulation` [L]. `frequency`: [L], or None without orbits. `table`: the atlas's rows.
+    `correlation`, `norms` float64 [L, G]: C and block norms, 0 for NaN. `power` [L, n//2 + 1]: share of power by
+    angular frequency. `modulation` [L]. `frequency`: [L], or None without orbits. `table`: the atlas's rows.
     """
 
     def __init__(self, atlas: Atlas) -> None:
@@ -93,7 +93,7 @@ class Reader:
         return f"Share of power of latent {latent} by repeats in a full turn: {', '.join(strongest) or 'none'}"
 
 
-def power_by_frequency(spectrum_LR: np.ndarray, group: Group) -> np.ndarray:
+def power_by_frequency(spectrum_LR: np.ndarray, group: PlanarGroup) -> np.ndarray:
     """Returns the share of power at each angular frequency 0 … n/2, [L, n//2 + 1]: the irreps of one frequency
     together."""
     power = np.zeros((len(spectrum_LR), group.n // 2 + 1))

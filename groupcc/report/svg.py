@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from groupcc.analysis import Dial
 from groupcc.analysis.numbers import number
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 
 __all__ = [
     "LEVELS",
@@ -53,7 +53,7 @@ def level_class(step: int) -> str:
 
 
 def scale_css() -> Markup:
-    """Returns the CSS of the scale: one hue a sign, opacity proportional to |value|, so that 0 is the page's own background.
+    """Returns the CSS of the scale: one hue a sign, opacity proportional to |value|; 0 is the page's own background.
 
     The same rules serve the light and the dark page.
     """
@@ -84,19 +84,19 @@ def _cells(sectors: Iterable[tuple[str, str]]) -> Markup:
     return Markup("").join(Markup('<path class="{}" d="{}"/>').format(n, "".join(p)) for n, p in by_class.items())
 
 
-def _radii(group: Group) -> tuple[tuple[float, float], tuple[float, float]]:
+def _radii(group: PlanarGroup) -> tuple[tuple[float, float], tuple[float, float]]:
     if group.kind == "cyclic":
         return (230, 420), (0, 0)
     return (190, 320), (345, 470)
 
 
-def ring_rims(group: Group) -> Markup:
+def ring_rims(group: PlanarGroup) -> Markup:
     """Returns the outlines of a ring's bands."""
     radii = [radius for band in _radii(group) for radius in band if radius]
     return Markup("").join(Markup('<circle class="rim" r="{}"/>').format(int(radius)) for radius in radii)
 
 
-def ring_sectors(group: Group) -> list[str]:
+def ring_sectors(group: PlanarGroup) -> list[str]:
     """Returns the path of each element's cell in a ring, both ends of its mirror line for a reflection."""
     (low, high), (outer_low, outer_high) = _radii(group)
     gap = 0.94 if group.n <= 32 else 1.0
@@ -110,7 +110,7 @@ def ring_sectors(group: Group) -> list[str]:
     return paths
 
 
-def ring(values_G: np.ndarray, group: Group) -> Markup:
+def ring(values_G: np.ndarray, group: PlanarGroup) -> Markup:
     """Returns the 2n-gon of a function on the group, as shapes in a box of −500 … 500.
 
     Inner ring: the rotation by θ at θ counter-clockwise from the top. Outer ring: each reflection at both ends of
@@ -122,7 +122,7 @@ def ring(values_G: np.ndarray, group: Group) -> Markup:
 
 def ring_figure(
     cells: Markup,
-    group: Group,
+    group: PlanarGroup,
     label: str,
     axes: Sequence[float] = (),
     *,
@@ -161,7 +161,7 @@ def ring_figure(
     )
 
 
-def dial_cells(occupied_G: np.ndarray, group: Group, *, mirrored: bool) -> Markup:
+def dial_cells(occupied_G: np.ndarray, group: PlanarGroup, *, mirrored: bool) -> Markup:
     """Returns the cells of `dial`, in a box of −500 … 500."""
     sectors = []
     for g in range(group.order):
@@ -174,7 +174,7 @@ def dial_cells(occupied_G: np.ndarray, group: Group, *, mirrored: bool) -> Marku
 
 
 def dial(cells: Markup, label: str, *, mirrored: bool) -> Markup:
-    """Returns which poses a family covers: the turn by θ at θ counter-clockwise from the top, mirrored poses outside."""
+    """Returns a family's poses: the turn by θ at θ counter-clockwise from the top, mirrored poses outside."""
     reach = 490 if mirrored else 350
     hand = Markup('<path class="hand" d="M0 150L0 -150M-50 -90L0 -150L50 -90"/>')
     return Markup('<svg class="dial" viewBox="{} {} {} {}" role="img" aria-label="{}">{}{}</svg>').format(
@@ -182,12 +182,12 @@ def dial(cells: Markup, label: str, *, mirrored: bool) -> Markup:
     )
 
 
-def pose_dial(dial: Dial, group: Group) -> Markup:
+def pose_dial(dial: Dial, group: PlanarGroup) -> Markup:
     """Returns how often a latent fired in each pose, as shapes in a box of −500 … 500.
 
-    The turn by θ lies at θ counter-clockwise from the top, mirrored poses outside. Each bar is as long as its count: the
-    longest of both rings fills its track. A dashed circle, on a plain one so that it is seen, lies at the mean. A pose
-    that equals others of its ring is drawn at each. Gaps have an empty track of their own and a rim.
+    The turn by θ lies at θ counter-clockwise from the top, mirrored poses outside. Each bar is as long as its count:
+    the longest of both rings fills its track. A dashed circle, on a plain one so that it is seen, lies at the mean. A
+    pose that equals others of its ring is drawn at each. Gaps have an empty track of their own and a rim.
     """
     bands = [(120, 485)] if dial.mirrored is None else [(120, 285), (315, 480)]
     top = max(1, *(int(ring.counts.max()) for ring in dial.rings))
@@ -220,8 +220,10 @@ def pose_dial_figure(cells: Markup, label: str, *, large: bool = False) -> Marku
 
 
 def bar_paths(heights: np.ndarray, gap: int) -> tuple[str, str]:
-    """Returns bars of heights 0 … 1 as two paths, 8 wide each and 100 high on a base at 104: those before bar `gap`, and
-    the others one bar's width further."""
+    """Returns bars of heights 0 … 1 as two paths, 8 wide each and 100 high on a base at 104.
+
+    The first path holds the bars before bar `gap`, the second the others, one bar's width further.
+    """
     paths = ["", ""]
     for i, height in enumerate(heights):
         second = int(i >= gap)
@@ -229,7 +231,7 @@ def bar_paths(heights: np.ndarray, gap: int) -> tuple[str, str]:
     return paths[0], paths[1]
 
 
-def block_plot(values_G: Sequence[float], group: Group, label: str) -> Markup:
+def block_plot(values_G: Sequence[float], group: PlanarGroup, label: str) -> Markup:
     """Returns a value for each block as labelled bars from 0 (FVU in the metrics section)."""
     values = [float(v) if math.isfinite(float(v)) else 0.0 for v in values_G]
     left, bottom, height = 46, 168, 140

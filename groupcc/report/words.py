@@ -9,8 +9,8 @@ import numpy as np
 
 from groupcc.analysis import KINDS, Atlas, Stabilizer
 from groupcc.analysis.numbers import count_noun, listed, number, percent
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.report.pose_words import dials_words, poses_words
 
 __all__ = [
@@ -97,12 +97,12 @@ NONE_WITHOUT_MIRRORS = Kind(
     "Moves with the image",
     "curve-, edge- or spiral-like",
     ("moves with the image", "move with the image"),
-    "Curves, edges, corners, spirals: only the full turn brings them back. This group has no mirrors to tell them apart "
-    "by.",
+    "Curves, edges, corners, spirals: only the full turn brings them back. This group has no mirrors to tell them "
+    "apart by.",
 )
 
 
-def kind_of(key: str, group: Group) -> Kind:
+def kind_of(key: str, group: PlanarGroup) -> Kind:
     """Returns the words for one `Stabilizer.kind`; they depend on what the group can tell apart.
 
     Under few rotations "invariant" is a weaker finding than "the same at every angle". Without reflections in the group
@@ -116,7 +116,7 @@ def kind_of(key: str, group: Group) -> Kind:
     return NONE_WITHOUT_MIRRORS if key == "none" and group.kind == "cyclic" else WORDS[key]
 
 
-def _invariant(group: Group) -> Kind:
+def _invariant(group: PlanarGroup) -> Kind:
     mirroring = " and any mirroring" if group.kind == "dihedral" else ""
     tested = f"any turn by a multiple of {format_degrees(360 / group.n)}{mirroring}"
     about = f"Circles, spots, even textures, plain colours: {tested} leaves them as they are."
@@ -128,7 +128,7 @@ def _invariant(group: Group) -> Kind:
     return Kind("invariant", title, "circle-, texture- or grid-like", verb, about)
 
 
-def kinds_for(group: Group, present: set[str]) -> list[Kind]:
+def kinds_for(group: PlanarGroup, present: set[str]) -> list[Kind]:
     """Returns the kinds to list: those present, and those that this group can find even if there are none of them."""
     possible = {"none"}
     if group.order > 1:
@@ -138,7 +138,7 @@ def kinds_for(group: Group, present: set[str]) -> list[Kind]:
     return [kind_of(key, group) for key in KINDS if key in possible | present]
 
 
-def shape_hint(kind: str, correlation_G: np.ndarray, group: Group, stabilizer_name: str) -> str:
+def shape_hint(kind: str, correlation_G: np.ndarray, group: PlanarGroup, stabilizer_name: str) -> str:
     """Returns what a latent of this kind most often is, in a word or two; the patches decide.
 
     `correlation_G` is the latent's autocorrelation. With one mirror line it is edge-like if C(180°) < `EDGE_LIMIT` (the
@@ -161,7 +161,7 @@ def _directions(axis: float, rotations: int) -> str:
     return f"mirror lines every {format_degrees(180 / rotations)}, one at {shown[0]}"
 
 
-def stabilizer_words(stabilizer: Stabilizer, group: Group) -> str:
+def stabilizer_words(stabilizer: Stabilizer, group: PlanarGroup) -> str:
     """Returns a stabilizer as a sentence: `Repeats every 180°; mirror lines at 67° and 157°.`"""
     if stabilizer.kind == "dead":
         return "Was never active, so its symmetry is not read."
@@ -184,7 +184,7 @@ def stabilizer_words(stabilizer: Stabilizer, group: Group) -> str:
     return text + "."
 
 
-def pose_words(group: Group, pose: int, stabilizer_mask: np.ndarray) -> tuple[int, str, float]:
+def pose_words(group: PlanarGroup, pose: int, stabilizer_mask: np.ndarray) -> tuple[int, str, float]:
     """Returns the plainest name of a pose: (element, words, sort key).
 
     With d = R_pose d_ref, poses h and hk are the same for every k in the reference's stabilizer. Of this coset the

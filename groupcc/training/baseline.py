@@ -8,7 +8,7 @@ import torch
 
 from groupcc.data import Orbits, as_orbits
 from groupcc.data.splits import fingerprint, split_by_image
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import translate_at_random

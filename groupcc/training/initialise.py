@@ -9,7 +9,7 @@ import torch
 
 from groupcc.data import Orbits
 from groupcc.errors import DataError
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, residual
 from groupcc.training.data import describe_examples, translate_at_random
 

@@ -17,7 +17,7 @@ from groupcc.data.splits import fingerprint, split_by_image
 from groupcc.devices import move
 from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error
 from groupcc.files import canonical_hash, directory_lock
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, residual
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -17,8 +18,21 @@ __all__ = ["Lattice", "measure_lattice"]
 ALIGNMENT = 64
 """A larger probe grows by a multiple of this, so that paddings that depend on the size's remainder stay the same."""
 
-_Found = tuple[float, float, int]
-"""(stride, offset, receptive field)"""
+
+class _AxisLattice(NamedTuple):
+    """The lattice along one axis."""
+
+    stride: float
+    offset: float
+    receptive_field: int
+
+    def span(self, u: int) -> tuple[int, int]:
+        """The first and the last input pixel that output u sees."""
+        first = round(self.stride * u + self.offset - (self.receptive_field - 1) / 2)
+        return first, first + self.receptive_field - 1
+
+    def __str__(self) -> str:
+        return f"({self.stride:g}, {self.offset:g}, {self.receptive_field})"
 
 
 @dataclass(frozen=True)
@@ -74,8 +88,7 @@ def measure_lattice(
             along_y, _ = _measure_axis(trace, 2, height, width, map_size[0], hint=along_x, scale=scale)
             if along_x != along_y:
                 raise _NoLatticeError(
-                    "different (stride, offset, receptive field) along its axes: "
-                    f"x {_shown(along_x)}, y {_shown(along_y)}"
+                    f"different (stride, offset, receptive field) along its axes: x {along_x}, y {along_y}"
                 )
         except _NoLatticeError as error:
             reason = str(error)
@@ -88,7 +101,7 @@ def measure_lattice(
             if dtype == torch.float32:
                 raise
         else:
-            return Lattice(*along_x, map_size)
+            return Lattice(along_x.stride, along_x.offset, along_x.receptive_field, map_size)
     raise argument_error(
         "layer",
         expected=f"a layer whose output pixels ({layer!r}) each see a bounded square of a {height} x {width} input",
@@ -110,10 +123,10 @@ def _measure_axis(
     cross: int,
     outputs: int,
     *,
-    hint: _Found | None = None,
+    hint: _AxisLattice | None = None,
     scale: int = 1,
-) -> tuple[_Found, int]:
-    """((stride, offset, receptive field), scale of the probe) along one axis."""
+) -> tuple[_AxisLattice, int]:
+    """Returns the lattice along one axis, and how many times the probe had to be enlarged."""
     reason = ""
     while scale <= 4:
         grow = (scale - 1) * ALIGNMENT * math.ceil(length / ALIGNMENT)
@@ -125,16 +138,16 @@ def _measure_axis(
             reason += f"; and the model refuses {length + grow} pixels ({type(error).__name__})"
             break
         try:
-            found = axis.measure()
+            measured = axis.measure()
         except _NoLatticeError as error:
             if not error.larger_may_help:
                 raise
             reason = str(error)
             scale *= 2
             continue
-        if (axis.outputs - outputs) * found[0] != grow:
-            raise _NoLatticeError(f"a map that doesn't grow by one pixel in {found[0]:g} when the input grows")
-        return found, scale
+        if (axis.outputs - outputs) * measured.stride != grow:
+            raise _NoLatticeError(f"a map that doesn't grow by one pixel in {measured.stride:g} when the input grows")
+        return measured, scale
     raise _NoLatticeError(reason, larger_may_help=True)
 
 
@@ -158,7 +171,7 @@ class _Trace:
     def run(self, inputs: torch.Tensor) -> torch.Tensor:
         with evaluation_mode(self.model):
             try:
-                return self.reader(inputs.to(self.dtype))
+                return self.reader.maps(inputs.to(self.dtype))
             except ArgumentError as error:
                 replaced = [name for name, module in self.model.named_modules() if "forward" in vars(module)]
                 if replaced:
@@ -178,11 +191,11 @@ class _Trace:
                 got="NaN or infinity",
                 remedy="Check the model's weights.",
             )
-        return int(output.shape[2]), int(output.shape[3])
+        return int(output.shape[1]), int(output.shape[2])
 
 
 class _Axis:
-    def __init__(self, trace: _Trace, dim: int, length: int, cross: int, hint: _Found | None) -> None:
+    def __init__(self, trace: _Trace, dim: int, length: int, cross: int, hint: _AxisLattice | None) -> None:
         self.trace = trace
         self.dim = dim
         self.length = length
@@ -207,7 +220,7 @@ class _Axis:
             poisoned = self.image.transpose(self.dim, 3).clone()
             poisoned[..., slice(None, x + 1) if before else slice(x, None)] = torch.nan
             output = self.trace.run(poisoned.transpose(self.dim, 3).contiguous())
-            self._seen[before, x] = output.isnan().transpose(self.dim, 3).flatten(0, 2).any(0)
+            self._seen[before, x] = output.isnan().movedim(self.dim - 1, 3).flatten(0, 2).any(0)
         return self._seen[before, x]
 
     def edge(self, u: int, *, first: bool, guess: int | None = None) -> int:
@@ -232,38 +245,38 @@ class _Axis:
         first, last = guess or (None, None)
         return self.edge(u, first=True, guess=first), self.edge(u, first=False, guess=last)
 
-    def measure(self) -> _Found:
+    def measure(self) -> _AxisLattice:
         if self.outputs < 3:
             raise _NoLatticeError(f"a map only {self.outputs} pixels wide", larger_may_help=True)
         if self.reached(0, before=True).all() or self.reached(self.length - 1, before=False).all():
             reason = f"output pixels that all see the border of an input of {self.length} pixels"
             raise _NoLatticeError(reason, larger_may_help=True)
         middle = self.outputs // 2
-        guess = None
-        if self.hint is not None:
-            guess = _span_of(self.hint, middle)
-        span = self.span(middle, guess)
+        span = self.span(middle, self._guess(middle))
         self._inside(span)
         receptive_field = span[1] - span[0] + 1
-        guess = None if self.hint is None else _span_of(self.hint, middle + 1)
-        following = self.span(middle + 1, guess)
+        following = self.span(middle + 1, self._guess(middle + 1))
         self._inside(following)
         stride = sum(following) / 2 - sum(span) / 2
         if stride <= 0:
             raise _NoLatticeError("neighbouring output pixels that see the same input pixels")
-        found = (stride, sum(span) / 2 - stride * middle, receptive_field)
-        inside = [u for u in range(self.outputs) if self._is_inside(_span_of(found, u))]
+        measured = _AxisLattice(stride, sum(span) / 2 - stride * middle, receptive_field)
+        inside = [u for u in range(self.outputs) if self._is_inside(measured.span(u))]
         if len(inside) < 3:
             raise _NoLatticeError("fewer than 3 output pixels that see no border", larger_may_help=True)
         for u in {inside[0], middle - 1, middle, middle + 1, inside[-1]} & set(inside):
-            expected = _span_of(found, u)
+            expected = measured.span(u)
             actual = self.span(u, expected)
             if actual != expected:
                 raise _NoLatticeError(
                     f"no even lattice: output {u} sees input pixels {actual[0]} to {actual[1]}, where stride "
                     f"{stride:g} and a receptive field of {receptive_field} put {expected[0]} to {expected[1]}"
                 )
-        return found
+        return measured
+
+    def _guess(self, u: int) -> tuple[int, int] | None:
+        """What output u sees if this axis is like the one that was measured before."""
+        return None if self.hint is None else self.hint.span(u)
 
     def _is_inside(self, span: tuple[int, int]) -> bool:
         # Column 0 can stand for any column left of the image: only spans strictly inside are known.
@@ -282,13 +295,3 @@ def _not_copied(got: str) -> ArgumentError:
         got=got,
         remedy="Pass lattice=Lattice(stride=..., offset=..., receptive_field=...) to harvest.",
     )
-
-
-def _span_of(found: _Found, u: int) -> tuple[int, int]:
-    stride, offset, receptive_field = found
-    first = round(stride * u + offset - (receptive_field - 1) / 2)
-    return first, first + receptive_field - 1
-
-
-def _shown(found: _Found) -> str:
-    return f"({found[0]:g}, {found[1]:g}, {found[2]})"

@@ -1,4 +1,4 @@
-"""One layer of any `nn.Module`: found by name, run up to, checked to give feature maps."""
+"""One layer of any `nn.Module`: found by name, run up to, or replaced on the way through."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from groupcc.errors import ArgumentError, argument_error
+from groupcc.views.layout import LAYOUTS, Layout, detect_layout
 
-__all__ = ["LayerReader", "evaluation_mode", "find_layer", "parameter_kind", "probe_layer"]
+__all__ = ["LayerReader", "evaluation_mode", "find_layer", "parameter_kind", "probe_layer", "replaced_maps"]
 
 LISTED = 40
 
@@ -45,22 +46,32 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 
 
 class LayerReader:
-    """Runs a model up to one layer: `reader(inputs)` is that layer's output, [B, C, H, W].
+    """Runs a model up to one layer: `reader(inputs)` is that layer's output, `reader.maps(inputs)` its maps.
 
     The forward pass is left by a private exception once the layer has been called, so what comes after costs nothing.
-    No gradients unless `gradients`; the hook is removed whatever happens.
+    No gradients unless `gradients`; the hook is removed whatever happens. `layout` is detected from each output
+    unless it is given.
 
     Raises (on call):
-        ArgumentError: the layer is never reached, or gives something else than a floating-point [B, C, H, W].
+        ArgumentError: the layer is never reached, or gives something that no layout fits.
     """
 
-    def __init__(self, model: nn.Module, layer: str, *, gradients: bool = False) -> None:
+    def __init__(self, model: nn.Module, layer: str, layout: Layout | None = None, *, gradients: bool = False) -> None:
         self.model = model
         self.layer = layer
+        self.layout = layout
         self.gradients = gradients
         self._module = find_layer(model, layer)
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._run(inputs)[0]
+
+    def maps(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The layer's maps, [B, H, W, D], in the dtype of its output."""
+        output, layout = self._run(inputs)
+        return layout.to_maps(output)
+
+    def _run(self, inputs: torch.Tensor) -> tuple[torch.Tensor, Layout]:
         captured: list[Any] = []
 
         def hook(module: nn.Module, args: Any, output: Any) -> NoReturn:
@@ -77,12 +88,14 @@ class LayerReader:
             handle.remove()
         if not captured:
             raise _never_called(self.layer)
-        return _feature_maps(captured[0], self.layer, inputs.shape[0])
+        among = LAYOUTS if self.layout is None else [self.layout]
+        return captured[0], detect_layout(captured[0], self.layer, inputs.shape[0], among)
 
 
 @torch.no_grad()
-def probe_layer(model: nn.Module, layer: str, inputs: torch.Tensor) -> tuple[int, int, int]:
-    """(channels, height, width) of a layer's maps, after one whole forward pass that counts how often it is called.
+def probe_layer(model: nn.Module, layer: str, inputs: torch.Tensor) -> tuple[Layout, tuple[int, int, int]]:
+    """Returns the layout of a layer's output and its maps' (D, H, W), after one whole forward pass that counts how
+    often the layer is called.
 
     A failure after the layer (a classifier that wants another input size, say) is no obstacle: nothing after the
     layer is used.
@@ -118,8 +131,23 @@ def probe_layer(model: nn.Module, layer: str, inputs: torch.Tensor) -> tuple[int
             got=f"{layer!r}, called {len(outputs)} times (one module used in several places, such as a shared ReLU)",
             remedy="Choose the block around the call that you mean.",
         )
-    maps = _feature_maps(outputs[0], layer, inputs.shape[0])
-    return int(maps.shape[1]), int(maps.shape[2]), int(maps.shape[3])
+    layout = detect_layout(outputs[0], layer, inputs.shape[0])
+    _, height, width, d_in = layout.to_maps(outputs[0]).shape
+    return layout, (int(d_in), int(height), int(width))
+
+
+@contextlib.contextmanager
+def replaced_maps(model: nn.Module, layer: str, layout: Layout, maps_BHWD: torch.Tensor) -> Iterator[None]:
+    """While open, the layer's output has these maps in the place of its own, and what comes after runs on them."""
+
+    def replace(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return layout.from_maps(maps_BHWD, output)
+
+    handle = find_layer(model, layer).register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager
@@ -148,23 +176,4 @@ def _never_called(layer: str) -> ArgumentError:
         expected="a layer that the forward pass calls",
         got=f"{layer!r}, which is never called in eval mode (an auxiliary head, or a container called by parts)",
         remedy="Choose a module that runs, for example one inside it.",
-    )
-
-
-def _feature_maps(output: Any, layer: str, batch: int) -> torch.Tensor:
-    if not isinstance(output, torch.Tensor):
-        got = f"a {type(output).__name__}"
-    elif not output.is_floating_point():
-        got = f"a tensor of {output.dtype}"
-    elif output.dim() == 3:
-        got = f"a tensor of shape {tuple(output.shape)}, such as a transformer's tokens"
-    elif output.dim() != 4 or output.shape[0] != batch:
-        got = f"a tensor of shape {tuple(output.shape)} for a batch of {batch}"
-    else:
-        return output
-    raise argument_error(
-        "layer",
-        expected=f"floating-point feature maps [B, C, H, W] from {layer!r}",
-        got=got,
-        remedy="Choose a convolutional layer or block; an orbit needs maps whose pixels lie over the image's.",
     )

@@ -61,7 +61,9 @@ class Preprocess:
 def parse_preprocess(
     preprocess: PreprocessLike, default: tuple[tuple[float, ...], tuple[float, ...]] | None
 ) -> Preprocess:
-    """A callable, a pair (mean, std), or None for the model's own (mean, std), if it has one."""
+    """A Preprocess, a callable, a pair (mean, std), or None for the model's own (mean, std), if it has one."""
+    if isinstance(preprocess, Preprocess):
+        return preprocess
     if callable(preprocess):
         return Preprocess(function=preprocess)
     pair = default if preprocess is None else preprocess

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import torch
 from torch import nn
 
 from groupcc.errors import DataError, GroupccWarning, argument_error
+from groupcc.views.fingerprints import model_fingerprint
 
-__all__ = ["ResolvedModel", "layer_alias", "resolve_model"]
+__all__ = ["ResolvedModel", "layer_alias", "resolve", "resolve_model"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -36,6 +38,26 @@ class ResolvedModel:
     input_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of its weights, made once: it goes into every record."""
+        return model_fingerprint(self.model)
+
+
+def resolve(model: nn.Module | str, weights: str | os.PathLike[str] | None) -> ResolvedModel:
+    """A model by name, or one that is already built: that one wants 224 x 224 pixels as they are."""
+    if not isinstance(model, nn.Module):
+        return resolve_model(model, weights)
+    if weights is not None:
+        raise argument_error(
+            "weights",
+            expected="None with a model that is already built",
+            got=weights,
+            remedy="Load them into the model first, or give the model by name.",
+        )
+    size = (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
+    return ResolvedModel(model, type(model).__name__, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def resolve_model(spec: str, weights: str | os.PathLike[str] | None = None) -> ResolvedModel:

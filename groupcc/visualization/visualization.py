@@ -12,13 +12,11 @@ from torch import nn
 
 from groupcc.devices import move
 from groupcc.errors import argument_error, is_whole
-from groupcc.harvesting.plan import resolve
 from groupcc.harvesting.store import OrbitStore
 from groupcc.models import GroupCrosscoder
 from groupcc.models.encoder_rows import encoder_rows
-from groupcc.views.fingerprints import model_fingerprint
-from groupcc.views.layers import evaluation_mode
 from groupcc.views.preprocess import Preprocess, PreprocessLike, parse_preprocess
+from groupcc.views.resolve import resolve
 from groupcc.visualization.ascent import Ascent
 from groupcc.visualization.fourier_images import FourierImages
 from groupcc.visualization.reading import PivotReader
@@ -26,7 +24,7 @@ from groupcc.visualization.reading import PivotReader
 __all__ = ["Visualization", "visualize"]
 
 MIN_STEPS = 4
-"""Steps of a round: fewer say more of the jitter than of the image."""
+"""The least number of steps in a round: of fewer, the mean says more of the jitter than of the image."""
 CHUNK = 1024
 """Examples of the store read at once."""
 
@@ -47,8 +45,10 @@ class Visualization:
 
     @property
     def beats_examples(self) -> torch.Tensor:
-        """bool [n]: whether the image drives the latent more than the store's strongest example. One that doesn't is
-        no picture of what the latent wants most, and says little."""
+        """Whether the image drives the latent more than the store's strongest example, bool [n].
+
+        If it doesn't, it is no picture of what the latent wants most, and says little.
+        """
         return self.pre_acts > self.strongest
 
 
@@ -70,28 +70,29 @@ def visualize(
 ) -> Visualization:
     """An image for each of `latents`, by gradient ascent on its pre-activation at the pivot of the orbits' geometry.
 
-    `Ascent` on the coefficients of `FourierImages`; at each step the image is moved by up to `jitter` pixels (Olah,
-    Mordvintsev and Schubert 2017, "Feature Visualization"). With an encoder that reads all blocks the pre-activation is
-    Σ_g ⟨a_g, W_enc[g]⟩ + b over the image's whole orbit. A step follows about `elements` terms of that sum; in a round
-    every element has its turn, in a random order, so that none counts for more. An encoder "identity" sees the upright
-    image alone. Of a tied crosscoder the pose is the identity. What is reported at the end is the exact sum, from
-    `groupcc.harvest` on the finished image.
+    `Ascent` climbs on the coefficients of `FourierImages`. At each step the image is moved by up to `jitter` pixels
+    (Olah, Mordvintsev and Schubert 2017, "Feature Visualization"). If the encoder reads all blocks, the pre-activation
+    is Σ_g ⟨a_g, W_enc[l, g]⟩ + b over the image's whole orbit. A step follows about `elements` terms of that sum. In a
+    round every element has its turn, in a random order, so that none counts for more. An encoder "identity" sees the
+    upright image alone. A tied crosscoder is read in pose e. The pre-activation that is reported at the end is the
+    exact sum, from `groupcc.harvest` on the finished image.
 
-    The image shows what drives the latent most, which need not look like anything in a photograph.
+    The image shows what drives the latent most. It need not look like anything in a photograph.
 
     Args:
-        model, weights, preprocess: as given to `harvest` for `orbits`; `preprocess` is needed only where it was a
+        model, weights, preprocess: as given to `harvest` for `orbits`; `preprocess` is needed only if it was a
             callable. The layer is the store's.
         device: where the model runs; by default where it is.
-        channels: of the model's input, where that is no RGB.
-        rounds, lr: of `Ascent`, the step's length at the start. 16 rounds of D16 are 64 steps.
+        channels: of the model's input, if it is no RGB.
+        rounds: how often every element has its turn. 16 rounds of D16 are 64 steps.
+        lr: the step's length at the start, see `Ascent`.
 
-    Values are those of pixels in [0, 1]. Deterministic on the CPU for one seed; each image depends on the other latents
-    asked for, through its starting values.
+    Values are those of pixels in [0, 1]. Deterministic on the CPU for one seed. An image's starting values depend on
+    which other latents are asked for.
 
     Raises:
         ArgumentError: no latents, or some that the crosscoder lacks; settings out of range; a model or crosscoder that
-            the orbits are not of.
+            doesn't belong to the orbits.
     """
     chosen = _check(crosscoder, orbits, latents, channels=channels, rounds=rounds, elements=elements, jitter=jitter)
     if not is_whole(seed, 0):
@@ -99,35 +100,31 @@ def visualize(
     if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf"):
         raise argument_error("lr", expected="a number above 0", got=lr, remedy="Leave it out for the default.")
     resolved = resolve(model, weights)
-    if model_fingerprint(resolved.model) != orbits.index["settings"]["fingerprint"]:
+    if resolved.fingerprint != orbits.index["settings"]["fingerprint"]:
         got = f"{resolved.name} with other weights or of another architecture"
         expected = f"the model that the orbits were harvested from ({orbits.model_name})"
         raise argument_error("model", expected=expected, got=got, remedy="Give the same model and weights.")
     move(resolved.model, device)
     pixels = _preprocess(orbits, preprocess)
-    reader = PivotReader(resolved.model, orbits, pixels, channels)
+    reader = PivotReader(resolved, orbits, pixels, channels)
     W_nHGD, b_nH = (part.detach().float().cpu() for part in encoder_rows(crosscoder, chosen))
     group = orbits.group
     reads = list(range(group.order)) if W_nHGD.shape[2] > 1 else [group.identity]
-    W_nGD = W_nHGD[:, group.identity].to(reader.device)
-    if reader.orbit == "map":  # at the pivot every element reads the same
+    W_nGD = W_nHGD[:, group.identity].to(reader.view.device)
+    if reader.view.orbit == "map":  # at the pivot every element reads the same
         W_nGD, reads = W_nGD.sum(1, keepdim=True), [group.identity]
 
     generator = torch.Generator().manual_seed(seed)
     pictures = FourierImages(len(chosen), channels, reader.side, generator)
-
     ascent = Ascent(pictures.coefficients, lr)
-    with evaluation_mode(resolved.model), torch.enable_grad():
+    with torch.enable_grad():
         for _ in range(rounds):
             reached = torch.zeros(len(chosen))
             for drawn in _parts(len(reads), elements, generator):
                 shift = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
-                acts_nGD = reader.read(pictures().roll(shift, dims=(-2, -1)), [reads[g] for g in drawn])
-                pre_n = torch.einsum("ngd,ngd->n", acts_nGD, W_nGD[:, drawn])
-                # Gradients to the images alone: the model's parameters keep theirs as they were.
-                (gradient,) = torch.autograd.grad(pre_n.sum(), [pictures.coefficients])
-                ascent.step(gradient)
-                reached += pre_n.detach().cpu()
+                patches = pictures().roll(shift, dims=(-2, -1))
+                some = [reads[g] for g in drawn]
+                reached += _climb(reader, pictures.coefficients, patches, some, W_nGD[:, drawn], ascent).cpu()
             ascent.end_round(reached)
     with torch.no_grad():
         images = pictures()
@@ -136,6 +133,25 @@ def visualize(
     edge = max(0, (reader.side - side) // 2)
     inner = slice(edge, reader.side - edge)
     return Visualization(chosen, images[..., inner, inner].float(), pre_acts, _strongest(orbits, W_nHGD, b_nH))
+
+
+def _climb(
+    reader: PivotReader,
+    coefficients: torch.Tensor,
+    patches: torch.Tensor,
+    elements: list[int],
+    W_nED: torch.Tensor,
+    ascent: Ascent,
+) -> torch.Tensor:
+    """One step up the terms of the pre-activations that these elements give. `coefficients` make the patches.
+
+    Returns the sum of the terms for each patch, [n].
+    """
+    pre_n = torch.einsum("ngd,ngd->n", reader.read(patches, elements), W_nED)
+    # Gradients to the images alone: the model's parameters keep theirs as they were.
+    (gradient,) = torch.autograd.grad(pre_n.sum(), [coefficients])
+    ascent.step(gradient)
+    return pre_n.detach()
 
 
 def _check(crosscoder: GroupCrosscoder, orbits: OrbitStore, latents: Sequence[int], **settings: Any) -> list[int]:
@@ -161,20 +177,20 @@ def _check(crosscoder: GroupCrosscoder, orbits: OrbitStore, latents: Sequence[in
 
 
 def _preprocess(orbits: OrbitStore, given: PreprocessLike) -> Preprocess:
-    """That of the store; a callable must be given again, since the store has its name alone."""
+    """The store's preprocessing. A callable must be given again: the store has only its name."""
     described = orbits.index["settings"]["preprocess"]
     recorded = None if described is None or isinstance(described, str) else (described["mean"], described["std"])
-    found = parse_preprocess(recorded if given is None else given, None)
+    pixels = parse_preprocess(recorded if given is None else given, None)
     # As JSON gives it back, lists and all: what the store holds is from there.
-    if found.describe() != described:
+    if pixels.describe() != described:
         raise argument_error(
-            "preprocess", expected=f"that of the orbits, {described}", got=found.describe(), remedy="Give it as then."
+            "preprocess", expected=f"that of the orbits, {described}", got=pixels.describe(), remedy="Give it as then."
         )
-    return found
+    return pixels
 
 
 def _parts(count: int, size: int, generator: torch.Generator) -> list[list[int]]:
-    """0 … count−1 in a random order, in parts of `size` or a little less; as often as makes `MIN_STEPS` parts."""
+    """0 … count−1 in a random order, in parts of `size` or a little less; again until there are `MIN_STEPS` parts."""
     repeats = -(-MIN_STEPS // -(-count // size))
     orders = [torch.randperm(count, generator=generator) for _ in range(repeats)]
     return [part.tolist() for order in orders for part in order.tensor_split(-(-count // size))]
@@ -189,5 +205,5 @@ def _pre_acts(acts_NGD: torch.Tensor, W_nHGD: torch.Tensor, b_nH: torch.Tensor) 
 
 def _strongest(orbits: OrbitStore, W_nHGD: torch.Tensor, b_nH: torch.Tensor) -> torch.Tensor:
     starts = range(0, len(orbits), CHUNK)
-    found = [_pre_acts(orbits[start : start + CHUNK], W_nHGD, b_nH).amax(0) for start in starts]
-    return torch.stack(found).amax(0)
+    largest = [_pre_acts(orbits[start : start + CHUNK], W_nHGD, b_nH).amax(0) for start in starts]
+    return torch.stack(largest).amax(0)

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groupcc.errors import argument_error, is_whole
-from groupcc.groups import Group, Subgroup
+from groupcc.groups import Group, PlanarGroup, PlanarSubgroup, as_planar
 from groupcc.groups import group as make_group
-from groupcc.zoo.planted import PlantedDictionary, coset_heads
+from groupcc.groups.translate import translate
+from groupcc.zoo.planted import PlantedDictionary
+from groupcc.zoo.planted_drawing import coset_heads
 from groupcc.zoo.shapes import SHAPES, kernel, offsets, stabilizer, window
 
 __all__ = ["BankTruth", "Filters", "KnownBank", "known_bank"]
 
 STRIDE = 2
 CONTRAST_FLOOR = 0.02
-"""Contrasts well below this, on a scale where black to white is 1, are taken for noise: responses there go to 0."""
+"""A contrast well below this is taken for noise, and the response goes to 0. From black to white is 1."""
 
 RIVALRY = 0.8
 """A filter fires where its response exceeds this share of the strongest one there, over shapes and poses."""
@@ -33,10 +35,10 @@ class BankTruth(PlantedDictionary):
     Let φ_(f,h) be filter h of shape f and m_(f,h) its column in the mixing matrix. A filter at h sees T_g x as the one
     at g⁻¹h sees x, so the orbit of an image is
 
-        a_g = Σ_(f,h) φ_(f,h)(T_g x)·m_(f,h) = Σ_(f,h) φ_(f,g⁻¹h)(x)·m_(f,h) = Σ_(f,h) φ_(f,h)(x)·m_(f,gh):
+        a_g = Σ_(f,h) φ_(f,h)(T_g x)·m_(f,h) = Σ_(f,h) φ_(f,g⁻¹h)(x)·m_(f,h) = Σ_(f,h) φ_(f,h)(x)·m_(f,gh).
 
-    the atom that filter (f,h) writes is (d_(f,h))_g = m_(f,gh), over all blocks, which is R_h d_(f,e). Its stabilizer
-    is h H_f h⁻¹, with H_f that of the shape, and all atoms of a shape are one family.
+    So filter (f,h) writes the atom (d_(f,h))_g = m_(f,gh), which is R_h d_(f,e). The atom's stabilizer is h H_f h⁻¹,
+    with H_f the stabilizer of the shape. All atoms of a shape are one family.
 
     - `kinds`: the names of the shapes; `kinds[atom_base[a]]` is that of atom a.
     - Atom a is what channel a of `filters` writes. Atoms have norm 1; the columns too, so an act is √|G| times φ.
@@ -54,10 +56,9 @@ class Filters(nn.Module):
 
         z_(f,h) = r_(f,h) / s_f,    φ_(f,h) = blur(ReLU(z_(f,h) − max(1, RIVALRY · max_(k,l) z_(k,l)))).
 
-    The blur (1/4, 1/2, 1/4 along both axes; Zhang 2019) takes out most of what a map of stride 2 shows otherwise when
-    it is read between its pixels, as every turn but multiples of 90° does. All poses are treated alike, so
-    φ_(f,h)(T_g x) = φ_(f,g⁻¹h)(x) up to the sampling of pixels. The scales give every shape a tenth of the power of φ
-    over the bundled photographs.
+    Every turn but multiples of 90° reads a map of stride 2 between its pixels. The blur (1/4, 1/2, 1/4 along both axes;
+    Zhang 2019) takes out most of the error of that. All poses are treated alike, so φ_(f,h)(T_g x) = φ_(f,g⁻¹h)(x) up
+    to the sampling of pixels. The scales give every shape a tenth of the power of φ over the bundled photographs.
 
     Stride 2, offset 0: index u is centred on input pixel 2u. Zero padding, so that the map covers the input.
     """
@@ -154,7 +155,7 @@ def known_bank(
     Raises:
         ArgumentError: unknown, repeated or no kinds; a size that is even or too small; no channel left.
     """
-    G = make_group(group)
+    G = as_planar(make_group(group), "a bank of filters")
     names = tuple(SHAPES) if kinds is None else tuple(kinds)
     if not names or len(set(names)) != len(names) or not set(names) <= set(SHAPES):
         raise argument_error(
@@ -199,9 +200,9 @@ def known_bank(
 
 
 def _truth(
-    G: Group,
+    G: PlanarGroup,
     names: tuple[str, ...],
-    subgroups: Sequence[Subgroup],
+    subgroups: Sequence[PlanarSubgroup],
     atom_base: Tensor,
     atom_pose: Tensor,
     columns_AD: Tensor,
@@ -211,8 +212,7 @@ def _truth(
     for atom, (f, h) in enumerate(zip(atom_base.tolist(), atom_pose.tolist(), strict=True)):
         atom_at[f, torch.from_numpy(G.cayley[h, subgroups[f].elements])] = atom
     base = columns_AD[atom_at] / G.order**0.5
-    translated = torch.from_numpy(G.right_translation.copy())[atom_pose]
-    atoms = base[atom_base[:, None], translated]
+    atoms = translate(base[atom_base], G, atom_pose)
     return BankTruth(G, base, list(subgroups), atoms, atom_base, atom_pose, names)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from groupcc.errors import argument_error, is_whole
+from groupcc.groups.translate import translate, translation_table
 from groupcc.zoo.planted import Break, PlantedDictionary
 
 __all__ = ["break_symmetry"]
@@ -25,20 +26,20 @@ def break_symmetry(
     """The dictionary with a share of these base latents' poses or decoder blocks missing, or weakened.
 
     - `latents`: which base latents, by index. None may be broken already.
-    - `poses` in [0, 1): share of each one's distinct poses that are affected, to the nearest number but at least one
-      and never all: a stretch of consecutive ones in element order, from a random start and around the end. Needs a
-      latent with at least two poses. With `strength` 0 their atoms leave the dictionary; else they are drawn as
-      often, and are active with `strength` times the amplitude.
-    - `blocks` in [0, 1): share of the |G| blocks d_u of each one's shape that are multiplied by `strength`, to the
-      nearest number but at least one and never all; drawn at random until they are no union of left cosets of its
-      stabilizer H, so that some elements of H no longer fix it. Needs H of two elements or more. Its atoms are the
-      translates R_h of what is left, scaled to norm 1, of which there are as many as before: one for each coset hH,
-      although R_k d and d now differ for k in H.
+    - `poses` in [0, 1): the share of a latent's distinct poses that are affected, to the nearest number, at least one
+      and never all. They are consecutive in element order, from a random start and around the end. The latent needs at
+      least two poses. With `strength` 0 their atoms leave the dictionary. Otherwise they are drawn as often as before,
+      and are active with `strength` times the amplitude.
+    - `blocks` in [0, 1): the share of a shape's |G| blocks d_u that are multiplied by `strength`, to the nearest
+      number, at least one and never all. They are drawn until they are no union of left cosets of the stabilizer H, so
+      that some elements of H no longer fix the shape; H needs two elements or more. The atoms are the translates R_h of
+      what is left, scaled to norm 1. There are as many as before, one for each coset hH, although R_k d and d now
+      differ for k in H.
     - `strength` in [0, 1): 0 is missing.
 
-    What happens to the truth: `base`, `stabilizers` and `atom_stabilizers` stay those of the whole shapes, that is
-    what the symmetry would be; `broken` says what is affected in each of `latents`. With `poses` alone every atom
-    that is left has its stabilizer exactly, and what is broken is that the family has gaps.
+    `base`, `stabilizers` and `atom_stabilizers` stay those of the whole shapes: what the symmetry would be. `broken`
+    says what is affected in each of `latents`. If only `poses` are, every atom that is left has its stabilizer exactly,
+    and the family has gaps.
 
     Deterministic in `seed`. ArgumentError for a latent that cannot be broken as asked.
     """
@@ -58,8 +59,8 @@ def break_symmetry(
         weak = _blocks(truth, f, blocks, generator) if blocks > 0 else torch.zeros(truth.group.order, dtype=torch.bool)
         shape = truth.base[f] * torch.where(weak, strength, 1.0)[:, None]
         if blocks > 0:
-            translation = torch.from_numpy(truth.group.right_translation.copy())[truth.atom_pose[own]]
-            atoms[own] = (shape / shape.norm())[translation]
+            whole = (shape / shape.norm()).expand(len(own), -1, -1)
+            atoms[own] = translate(whole, truth.group, truth.atom_pose[own])
         if strength == 0:
             keep[affected] = False
         broken[int(f)] = Break(
@@ -102,7 +103,7 @@ def _blocks(truth: PlantedDictionary, f: int, share: float, generator: torch.Gen
             remedy="Its poses may be missing; or break another latent.",
         )
     weak = torch.zeros(order, dtype=torch.bool)
-    translation = torch.from_numpy(truth.group.right_translation[stabilizer.mask])
+    translation = translation_table(truth.group)[torch.tensor(stabilizer.mask)]
     while (weak[translation] == weak).all():
         weak[:] = False
         weak[torch.randperm(order, generator=generator)[: _count(share, order)]] = True

@@ -49,8 +49,8 @@ def photographs_folder() -> Path:
     Raises:
         DataError: scikit-image is not installed.
     """
-    found = importlib.util.find_spec("skimage")
-    locations = list(found.submodule_search_locations or []) if found is not None else []
+    package = importlib.util.find_spec("skimage")
+    locations = list(package.submodule_search_locations or []) if package is not None else []
     if not locations:
         raise DataError(
             "the bundled photographs are those of scikit-image, which is not installed. "

@@ -11,20 +11,17 @@ import numpy.typing as npt
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.groups import Group, Subgroup
+from groupcc.groups import Group, PlanarGroup, PlanarSubgroup, as_planar
 from groupcc.groups import group as make_group
+from groupcc.groups.translate import translate
 from groupcc.zoo.planted_drawing import choose_subgroups, coset_heads, draw_latent
-from groupcc.zoo.planted_sampling import draw_atoms, frequencies
-from groupcc.zoo.recovery import Recovery, match
+from groupcc.zoo.planted_sampling import Following, draw_atoms, followers, frequencies
 
 __all__ = [
     "AMPLITUDES",
     "Break",
     "PlantedDictionary",
     "PlantedLatents",
-    "Recovery",
-    "coset_heads",
-    "match",
     "planted",
 ]
 
@@ -44,10 +41,10 @@ class PlantedLatents:
 class Break:
     """How one base latent's symmetry is broken ([`break_symmetry`][groupcc.zoo.broken.break_symmetry]).
 
-    - `poses`: the h whose atoms R_h d are missing (`strength` 0: not in the dictionary) or weakened (active only with
-      `strength` times the amplitude). The atoms that are left have their whole shape, so their stabilizers are exact.
-    - `blocks`: the u at which the base latent's block d_u is missing or weakened, times `strength`. The atom in pose h
-      then lacks the blocks g with gh = u: for no atom does the stabilizer hold any longer.
+    - `poses`: the elements h whose atoms R_h d are affected. With `strength` 0 they are not in the dictionary, else
+      they are active with `strength` times the amplitude. The other atoms are whole, so their stabilizers are exact.
+    - `blocks`: the elements u at which the base latent's block d_u is multiplied by `strength`. The atom in pose h
+      lacks the blocks g with gh = u, so the stabilizer holds for no atom.
     """
 
     poses: tuple[int, ...]
@@ -63,13 +60,13 @@ class PlantedDictionary:
     - `stabilizers`: the subgroup of each base latent.
     - `atoms` float32 [A, G, D]: the distinct translates R_h d_f, one for each left coset hH.
     - `atom_base`, `atom_pose` int64 [A]: f and h (the smallest of its coset) of each atom.
-    - `broken`: the base latents whose symmetry is broken, and how; empty as planted. `base` and `stabilizers` then
-      still have the whole shape and its symmetry, and `atoms` (again of norm 1) what is in the data.
+    - `broken`: the base latents whose symmetry is broken, and how; empty as planted. `base` and `stabilizers` keep the
+      whole shape and its symmetry. `atoms`, again of norm 1, are what is in the data.
     """
 
-    group: Group
+    group: PlanarGroup
     base: torch.Tensor
-    stabilizers: list[Subgroup]
+    stabilizers: list[PlanarSubgroup]
     atoms: torch.Tensor
     atom_base: torch.Tensor
     atom_pose: torch.Tensor
@@ -99,22 +96,23 @@ class PlantedDictionary:
     ) -> tuple[torch.Tensor, PlantedLatents]:
         """n orbits, each a sum of `n_active` distinct atoms: (orbit_acts float32 [n, G, D], what was active).
 
-        Atoms are drawn without replacement, alike unless stated otherwise, amplitudes uniformly in AMPLITUDES. `noise`:
-        standard deviation of added Gaussian noise, as a multiple of the signal's root mean square. Deterministic in
-        `seed`.
+        Atoms are drawn without replacement and with equal probability, unless `zipf` or `pose_zipf` says otherwise.
+        Amplitudes are uniform in AMPLITUDES. `noise`: standard deviation of added Gaussian noise, as a multiple of the
+        signal's root mean square. Deterministic in `seed`.
 
-        Latents that go together. The atoms drawn second, fourth, … may follow the one drawn just before them, R_h d_f:
+        Latents that go together: the atom drawn second may follow the first, R_h d_f; the fourth the third; and so on.
 
-        - `partners`: with this probability the follower is R_g d_f' instead, f' = f xor 1 (the base latents go in
-          pairs 0 and 1, 2 and 3, …), in the same pose: g drawn from hH_f, the poses in which R_h d_f is one and the
-          same. What is always together would be one shape: at 1 a crosscoder need not tell partners apart.
-        - `neighbours`: with this probability it is R_gu d_f, u the group's smallest rotation: the same shape in the
-          nearest pose.
+        - `partners`: with this probability the follower becomes R_g d_f' with f' = f xor 1: base latents go in pairs, 0
+          and 1, 2 and 3, …. g is drawn from hH_f, the poses in which R_h d_f is one and the same. At probability 1 the
+          two would always be together, and a crosscoder need not tell them apart.
+        - `neighbours`: with this probability the follower becomes R_gu d_f, u the group's smallest rotation: the same
+          shape in the nearest pose.
 
-        The follower stays as it was drawn where there is no such atom, or where it is active already. Frequencies: an
-        atom is drawn with a weight of (f+1)^−`zipf` · (j+1)^−`pose_zipf`, j = 0, 1, … its place among its base latent's
-        atoms in order of their poses. The first makes later base latents rarer, the second orientations unequal, as
-        photographs do.
+        If there is no such atom, or if it is active already, the follower stays as it was drawn.
+
+        Frequencies: an atom is drawn with the weight (f+1)^−`zipf` · (j+1)^−`pose_zipf`. j = 0, 1, … is its place among
+        its base latent's atoms, in order of their poses. `zipf` makes later base latents rarer. `pose_zipf` makes
+        orientations unequal, as they are in photographs.
         """
         self._check_sample(n_active, partners, neighbours)
         for name, value in (("noise", noise), ("zipf", zipf), ("pose_zipf", pose_zipf)):
@@ -122,8 +120,12 @@ class PlantedDictionary:
                 raise argument_error(name, expected="a number >= 0", got=value, remedy="0 turns it off.")
         atoms = len(self.atoms)
         generator = torch.Generator().manual_seed(seed)
-        weights = frequencies(self, zipf, pose_zipf)
-        indices = draw_atoms(self, n, n_active, weights, partners, neighbours, generator)
+        weights = frequencies(self.atom_base, zipf, pose_zipf)
+        following = None
+        if partners > 0 or neighbours > 0:
+            candidates = followers(self.group, self.stabilizers, self.atom_base, self.atom_pose)
+            following = Following(*candidates, partners, neighbours)
+        indices = draw_atoms(atoms, n, n_active, weights, following, generator)
         low, high = AMPLITUDES
         acts = low + (high - low) * torch.rand(n, n_active, generator=generator)
         if self.broken:
@@ -187,23 +189,22 @@ def planted(
     """A random dictionary closed under right translation, (R_h d)_g = d_{gh}, whose stabilizers are known exactly.
 
     A base latent with stabilizer H has one Gaussian block for each left coset gH, so it is white over the group unless
-    made smooth. It is drawn again should any other translate come within cosine 0.9 of it by accident.
+    it is made smooth. It is drawn again if any other translate comes within cosine 0.9 of it by accident.
 
     - `stabilizers`: labels or names of subgroups, cycled. A name that several subgroups have (`D1`) takes the next of
       them each time round. None: every type that the group has, at most 8 of them spread over the orders (D8 has 8:
       C1, C2, D1, C4, D2, C8, D4, D8).
-    - `overlap` in [0, 1): a share √overlap of every base latent is one common direction, the same in all blocks, and
-      the rest is orthogonal to it; the expected cosine of two different atoms is `overlap`.
-    - `smoothness` in degrees: standard deviation σ of the Gaussian over angle that white blocks are smoothed with, so
-      that neighbouring blocks are alike, as those of a shape in pictures are. A latent with m-fold rotation repeats
-      after 360°/m and is smoothed with σ/m: its irreps of frequency k = jm have amplitude exp(−(jσ)²/2), σ in radians,
-      whatever m is, so that no stabilizer is smoothed into a larger one. The expected cosine of two poses θ apart is
-      exp(−(mθ/2σ)²) where poses lie closer than σ/m. The stabilizer stays exact. Neighbouring poses are near by
-      design, so what is drawn again is a latent that a larger subgroup fits to 0.75: C(h) = ⟨d, R_h d⟩ reaches that in
-      all of it.
+    - `overlap` in [0, 1): a share √overlap of every base latent is one common direction, the same in all blocks. The
+      rest is orthogonal to it. The expected cosine of two different atoms is `overlap`.
+    - `smoothness` in degrees: standard deviation σ of the Gaussian over angle that white blocks are smoothed with.
+      Neighbouring blocks are then alike, as those of a shape in pictures are. A latent with m-fold rotation repeats
+      after 360°/m and is smoothed with σ/m. Its irreps of frequency k = jm then have amplitude exp(−(jσ)²/2), σ in
+      radians, whatever m is, and no stabilizer is smoothed into a larger one. The expected cosine of two poses θ apart
+      is exp(−(mθ/2σ)²) if poses lie closer than σ/m. The stabilizer stays exact. Neighbouring poses are near by design,
+      so here a latent is drawn again if C(h) = ⟨d, R_h d⟩ is at least 0.75 on all of a larger subgroup.
     - `seed`: the result is deterministic in it.
     """
-    G = make_group(group)
+    G = as_planar(make_group(group), "a planted dictionary")
     if not 0.0 <= overlap < 1.0:
         raise argument_error(
             "overlap", expected="a number in [0, 1)", got=overlap, remedy="0 makes atoms orthogonal in expectation."
@@ -223,7 +224,7 @@ def planted(
         latent = draw_latent(G, subgroup, shared, overlap, smoothness, generator)
         base.append(latent)
         for h in coset_heads(G, subgroup):
-            atoms.append(latent[torch.tensor(G.right_translation[h])])
+            atoms.append(translate(latent, G, h))
             atom_base.append(f)
             atom_pose.append(h)
     return PlantedDictionary(

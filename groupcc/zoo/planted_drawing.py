@@ -8,22 +8,25 @@ import numpy as np
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.groups import Group, Subgroup
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups import Group, PlanarGroup, PlanarSubgroup, Subgroup
+from groupcc.groups.arrays import FloatArray
+from groupcc.groups.translate import translates
 
 __all__ = ["angular_filter", "choose_subgroups", "coset_heads", "draw_latent"]
 
-# A translate outside the stabilizer must differ by this much, else the draw is repeated.
 _MAX_ACCIDENTAL_COSINE = 0.9
+"""A draw is repeated if a translate outside the stabilizer is nearer than this."""
 
-# Smooth latents are near their translates by a small angle, so there it is the larger subgroups that must not fit.
-# Analysis accepts elements from 0.8 upwards; planted nearer to that, a stabilizer would be a matter of opinion.
 _MAX_ACCIDENTAL_SUBGROUP = 0.75
+"""A smooth draw is repeated if a larger subgroup fits it to this. Its translates by a small angle are near by design.
+
+Analysis accepts elements from 0.8 upwards: planted nearer to that, a stabilizer would be a matter of opinion.
+"""
 
 
-def choose_subgroups(G: Group, n_latents: int, wanted: Sequence[str] | None) -> list[Subgroup]:
+def choose_subgroups(G: PlanarGroup, n_latents: int, wanted: Sequence[str] | None) -> list[PlanarSubgroup]:
     """The stabilizer of each of `n_latents` base latents, see `planted`."""
-    by_name: dict[str, list[Subgroup]] = {}
+    by_name: dict[str, list[PlanarSubgroup]] = {}
     for subgroup in G.subgroups():
         by_name.setdefault(subgroup.name, []).append(subgroup)
     if wanted is None:
@@ -47,7 +50,7 @@ def coset_heads(G: Group, subgroup: Subgroup) -> list[int]:
     return sorted({int(coset.min()) for coset in G.cayley[:, subgroup.elements]})
 
 
-def angular_filter(G: Group, degrees: float, fold: int = 1) -> FloatArray:
+def angular_filter(G: PlanarGroup, degrees: float, fold: int = 1) -> FloatArray:
     """The matrix that scales the irreps of frequency k by λ_k = exp(−(k·σ/fold)²/2), σ = `degrees` in radians.
 
     float64 [G, G]: M[g, u] = Σ_ρ λ_k·d/(m|G|)·χ_ρ(g u⁻¹), with d the dimension of the real irrep ρ and m its
@@ -62,8 +65,8 @@ def angular_filter(G: Group, degrees: float, fold: int = 1) -> FloatArray:
 
 
 def draw_latent(
-    G: Group,
-    subgroup: Subgroup,
+    G: PlanarGroup,
+    subgroup: PlanarSubgroup,
     shared_D: torch.Tensor,
     overlap: float,
     smoothness: float,
@@ -71,7 +74,7 @@ def draw_latent(
 ) -> torch.Tensor:
     """A base latent with exactly this stabilizer, float32 [G, D], of norm 1; see `planted`."""
     head = torch.tensor(G.cayley[:, subgroup.elements].min(axis=1))
-    outside = torch.tensor(G.right_translation[~subgroup.mask])
+    outside = torch.tensor(~subgroup.mask)
     common = shared_D.expand(G.order, -1) / G.order**0.5
     smoothing = torch.from_numpy(angular_filter(G, smoothness, subgroup.rotations)) if smoothness > 0 else None
     for _ in range(100):
@@ -84,7 +87,8 @@ def draw_latent(
         if smoothing is not None:
             distinct = not _fits_more(own, G, subgroup)
         else:
-            distinct = len(outside) == 0 or float((own[outside] * own).sum((1, 2)).max()) < _MAX_ACCIDENTAL_COSINE
+            others = translates(own, G)[outside]
+            distinct = len(others) == 0 or float((others * own).sum((1, 2)).max()) < _MAX_ACCIDENTAL_COSINE
         if distinct:
             # Gathered again: rounding must not tell equal blocks apart.
             return (overlap**0.5 * common + (1 - overlap) ** 0.5 * own)[head].float()
@@ -99,7 +103,7 @@ def draw_latent(
 
 def _fits_more(own_GD: torch.Tensor, G: Group, subgroup: Subgroup) -> bool:
     """Whether a larger subgroup that contains this one nearly fixes the latent."""
-    C = (own_GD[torch.tensor(G.right_translation)] * own_GD).sum((1, 2)).numpy()
+    C = (translates(own_GD, G) * own_GD).sum((1, 2)).numpy()
     return any(
         larger.order > subgroup.order
         and larger.mask[subgroup.mask].all()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from groupcc.errors import argument_error
-
-if TYPE_CHECKING:
-    from groupcc.zoo.planted import PlantedDictionary
+from groupcc.zoo.planted import PlantedDictionary
 
 __all__ = ["Recovery", "match"]
 
@@ -56,12 +53,12 @@ class Recovery:
 
         `masks`: the stabilizer found for each latent, bool [L, G], as `[s.mask for s in atlas.stabilizers]`.
         """
-        found = np.asarray(masks, dtype=bool)
+        measured = np.asarray(masks, dtype=bool)
         latents = self.recovered_latents(threshold)
         if not latents:
             return float("nan")
         truth = self.atom_stabilizers[self.latent_atom[latents].numpy()]
-        return float((found[latents] == truth).all(axis=1).mean())
+        return float((measured[latents] == truth).all(axis=1).mean())
 
 
 def match(W_dec_LGD: torch.Tensor, truth: PlantedDictionary) -> Recovery:

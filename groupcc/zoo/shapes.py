@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from groupcc.errors import argument_error
-from groupcc.groups import Group, Subgroup
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups import PlanarGroup, PlanarSubgroup
+from groupcc.groups.arrays import FloatArray
 
 __all__ = ["MIN_SIZE", "SHAPES", "Shape", "kernel", "offsets", "stabilizer", "window"]
 
@@ -24,8 +24,8 @@ class Shape:
 
     - `formula`: f(x, y) with x to the right and y down, in units of the kernel's radius. A shape with a mirror has it
       at x → −x.
-    - `rotations`: m where turns by 360°/m, and no smaller ones, leave f as it is; 0 where every turn does.
-    - `mirror`: whether x → −x leaves f as it is. A shape that no mirror at any angle leaves so is chiral.
+    - `rotations`: m if turns by 360°/m, and no smaller ones, leave f as it is; 0 if every turn does.
+    - `mirror`: whether x → −x leaves f as it is. A shape that no mirror at any angle leaves as it is, is chiral.
     - `plane`: what the filter looks at, the "grey" of a photograph or its "opponent" plane (red against blue).
     - `scale`: see `Filters`.
     """
@@ -105,8 +105,8 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-def stabilizer(shape: Shape, group: Group) -> Subgroup:
-    """The elements of `group` that leave the shape as it is in its pose 0: a turn by 2πr/n does where n | r·m."""
+def stabilizer(shape: Shape, group: PlanarGroup) -> PlanarSubgroup:
+    """The elements of `group` that leave the shape as it is in its pose 0: a turn by 2πr/n does if n | r·m."""
     steps = np.arange(group.order) % group.n
     turns = (steps * shape.rotations) % group.n == 0
     return group.subgroup_of(turns & (~group.reflections | shape.mirror))
@@ -130,14 +130,13 @@ def window(points: FloatArray) -> FloatArray:
     return np.clip(1 - (points**2).sum(-1), 0, None) ** 3
 
 
-def kernel(shape: Shape, group: Group, h: int, size: int) -> FloatArray:
+def kernel(shape: Shape, group: PlanarGroup, h: int, size: int) -> FloatArray:
     """The filter of a shape at element h, float64 [size, size]: w(p) = v(p)·(f(M_h⁻¹p) − f̄), scaled.
 
-    The formula itself is sampled at the turned pixel offsets, nothing is interpolated, so the filter at h is T_h of
-    the one at e up to the sampling of a smooth function: at 25 pixels within 2 % of its norm as `transform_images`
-    turns it (spiral 5 %), and exactly at multiples of 90°. v is `window`; f̄ = Σ v·f / Σ v makes the filter
-    blind to the mean of its plane, brightness or cast; Σ w²/v = 1 makes the response to a patch of unit
-    contrast at most 1 (Cauchy–Schwarz).
+    The formula itself is sampled at the turned pixel offsets and nothing is interpolated. So the filter at h is T_h of
+    the one at e up to the sampling of a smooth function: at 25 pixels within 2 % of its norm as `PlaneAction` turns it
+    (spiral 5 %), and exactly at multiples of 90°. v is `window`. f̄ = Σ v·f / Σ v makes the filter blind to the mean of
+    its plane, brightness or cast. Σ w²/v = 1 makes the response to a patch of unit contrast at most 1 (Cauchy–Schwarz).
     """
     points = offsets(size)
     v = window(points)

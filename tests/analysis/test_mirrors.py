@@ -14,7 +14,7 @@ from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, Correlations
 from groupcc.analysis.symmetry.interpolation import interpolate
 from groupcc.analysis.symmetry.symmetries import read_symmetries
 from groupcc.groups import group
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from helpers.angular_shapes import CHIRAL, dictionary, shape
 
 D8 = group("D8")

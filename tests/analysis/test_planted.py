@@ -16,7 +16,8 @@ from groupcc.analysis import (
 )
 from groupcc.analysis.families.group_fourier import GroupFourier
 from groupcc.groups import group
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 from helpers.dictionaries import blurred
 
 GROUPS = ["C1", "C2", "C5", "C8", "D1", "D2", "D4", "D6", "D8", "D16", "D32"]

@@ -16,7 +16,7 @@ from groupcc.causal.members import Writer, members_of
 from groupcc.causal.result import family_effect
 from groupcc.cli import main
 from groupcc.errors import ArgumentError
-from groupcc.groups.images import transform_images
+from groupcc.groups import as_action
 from groupcc.views.geometry import plan_geometry
 from groupcc.zoo import photographs
 
@@ -148,7 +148,7 @@ def by_hand(net: Net, made: groupcc.GroupCrosscoder, picture: torch.Tensor, move
         disc[y, x] = 1.0
     spline = torch.tensor([1.0, 6.0, 1.0]) / 8
     kernel = (spline[:, None] * spline).expand(16, 1, 3, 3)
-    maps = net.layer(transform_images(picture, D4)[0])
+    maps = net.layer(as_action(D4).transform(picture)[0])
     smooth = nn.functional.conv2d(maps, kernel, padding=1, groups=16)
     W, E = made.W_dec[:, 0], made.W_enc[0]
 
@@ -157,7 +157,7 @@ def by_hand(net: Net, made: groupcc.GroupCrosscoder, picture: torch.Tensor, move
 
     def moved(h):
         """Latents of x at h⁻¹q, each act given to the latent that is it in pose h."""
-        here = acts(transform_images(smooth[:1], D4, [h], antialias=False)[0, 0])[:8]
+        here = acts(as_action(D4).transform(smooth[:1], [h], antialias=False)[0, 0])[:8]
         out = torch.zeros_like(here)
         for u in range(8):
             out[D4.cayley[h, u]] = here[u] * W[u].norm() / W[D4.cayley[h, u]].norm()

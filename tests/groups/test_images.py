@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from groupcc.errors import ArgumentError
-from groupcc.groups import dihedral, group
-from groupcc.groups.images import transform_images
+from groupcc.groups import as_action, dihedral, group
+from groupcc.groups.images import Frame
 
 
 def smooth_images(size, seed=0):
@@ -63,7 +63,7 @@ def test_homomorphism_is_bounded_elsewhere(name):
 def test_low_pass_leaves_d4_homomorphism_exact():
     G = dihedral(4)
     images = torch.rand(1, 1, 12, 12, dtype=torch.float64)
-    smoothed = transform_images(images, G, [0])[:, 0]
+    smoothed = as_action(G).transform(images, [0])[:, 0]
     assert torch.equal(G.orbit(images), G.orbit(smoothed, antialias=False))
 
 
@@ -71,13 +71,14 @@ def test_pivot_and_crop():
     # The pixel at the centre comes to lie at out_centre, whatever the element and the crop.
     images = torch.zeros(1, 1, 31, 31)
     images[0, 0, 12, 17] = 1
-    out = transform_images(images, group("D8"), centre=(17, 12), out_centre=(6, 4), size=(9, 11), antialias=False)
+    frame = Frame(centre=(17, 12), out_centre=(6, 4), size=(9, 11))
+    out = as_action("D8").transform(images, frame=frame, antialias=False)
     assert out.shape == (1, 16, 1, 9, 11)
     assert (out[0, :, 0, 4, 6] - 1).abs().max() < 1e-5
     # One to the right of the centre goes one up under a quarter turn.
     images = torch.zeros(1, 1, 31, 31)
     images[0, 0, 12, 18] = 1
-    out = transform_images(images, group("D8"), centre=(17, 12), out_centre=(6, 4), size=(9, 11), antialias=False)
+    out = as_action("D8").transform(images, frame=frame, antialias=False)
     assert out[0, 2, 0, 3, 6] == 1
 
 
@@ -86,9 +87,9 @@ def test_pivot_and_crop():
 def test_a_window_of_the_source_gives_what_the_whole_gives(centre, antialias):
     """A small output reads only part of the source; embedding it in a large one reads all of it."""
     images = torch.rand(1, 2, 30, 33, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    G = group("D8")
-    small = transform_images(images, G, centre=centre, out_centre=(3, 3), size=(7, 7), antialias=antialias)
-    large = transform_images(images, G, centre=centre, out_centre=(70, 70), size=(141, 141), antialias=antialias)
+    action = as_action("D8")
+    small = action.transform(images, frame=Frame(centre, (3, 3), (7, 7)), antialias=antialias)
+    large = action.transform(images, frame=Frame(centre, (70, 70), (141, 141)), antialias=antialias)
     torch.testing.assert_close(small, large[..., 67:74, 67:74], rtol=0, atol=1e-12)
 
 
@@ -98,7 +99,7 @@ def test_every_element_is_low_passed_alike():
     def excess(antialias):
         G = dihedral(16)
         texture = torch.rand(1, 1, 160, 160, generator=torch.Generator().manual_seed(3))
-        out = transform_images(texture, G, size=(91, 91), antialias=antialias)[0, :, 0]
+        out = as_action(G).transform(texture, frame=Frame(size=(91, 91)), antialias=antialias)[0, :, 0]
         laplacian = out[:, 1:-1, 2:] + out[:, 1:-1, :-2] + out[:, 2:, 1:-1] + out[:, :-2, 1:-1] - 4 * out[:, 1:-1, 1:-1]
         energy = laplacian.square().mean((1, 2)).sqrt()
         exact = torch.from_numpy(np.array(G.exact))
@@ -111,7 +112,7 @@ def test_every_element_is_low_passed_alike():
 
 def test_gradient_flows_to_images():
     images = torch.rand(1, 1, 6, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: transform_images(x, group("D3")), (images,))
+    assert torch.autograd.gradcheck(as_action("D3").transform, (images,))
 
 
 def test_half_precision_is_computed_in_fp32():
@@ -130,4 +131,4 @@ def test_bad_input():
     with pytest.raises(ArgumentError, match="at least one pixel"):
         G.orbit(torch.zeros(3, 0, 4))
     with pytest.raises(ArgumentError, match="elements: expected indices from 0 to 7"):
-        transform_images(torch.zeros(1, 3, 4, 4), G, [8])
+        as_action(G).transform(torch.zeros(1, 3, 4, 4), [8])

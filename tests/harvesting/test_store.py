@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from groupcc.errors import ArgumentError, DataError
-from groupcc.groups.images import transform_images
+from groupcc.groups import as_action
 from groupcc.harvesting import OrbitStore, harvest
 from groupcc.harvesting import space as space_module
 from groupcc.views import Lattice
@@ -110,8 +110,7 @@ def test_examples_and_patches_show_what_the_network_saw(folder: Path) -> None:
     canvas = torch.from_numpy(store.canvas(example.image_id)).permute(2, 0, 1)[None].float()
     geometry = store.geometry
     for g in range(8):
-        where = {"centre": geometry.canvas_pivot, "out_centre": geometry.input_pivot, "size": geometry.input_size}
-        turned = transform_images(canvas, store.group, [g], **where)[0, 0]
+        turned = as_action(store.group).transform(canvas, [g], geometry.frame)[0, 0]
         offset = np.array(example.position) - geometry.map_pivot
         u, v = np.rint(geometry.input_pivot + 4 * store.group.matrices[g] @ offset).astype(int)
         patch = store.patch(i, g, size=9)

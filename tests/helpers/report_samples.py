@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from groupcc.analysis import Atlas, Families, TopExamples, analyze
+from groupcc.analysis import Families, analyze
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.causal import FamilyEffect

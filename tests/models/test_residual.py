@@ -12,7 +12,7 @@ from groupcc import GroupCrosscoder
 from groupcc.cli.commands import crosscoder_config
 from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models.residual import prepare_gradients_
 from groupcc.models.tied import translates
 from helpers.residual_samples import disturbed, make, orbits

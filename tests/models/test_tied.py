@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import groupcc
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, tied
 from groupcc.models.poses import autocorrelation, maxima, neighbours, select_poses
 from groupcc.models.tied import translates
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 from helpers.tied_samples import crosscoder, orbits
 
 

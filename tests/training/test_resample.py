@@ -10,12 +10,13 @@ import torch
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze
 from groupcc.errors import ArgumentError
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models.tied import translates
 from groupcc.training import trainer
 from groupcc.training.memory_order import in_memory_order
 from groupcc.training.resample import distinct, resample_dead_
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 from helpers.training_samples import D, G, L, data, make, same, settings
 
 

@@ -11,7 +11,8 @@ import groupcc
 from groupcc.errors import ArgumentError
 from groupcc.models.residual import shared
 from groupcc.training import trainer
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 from helpers.residual_samples import make
 from helpers.training_samples import D, G, data, same, settings
 

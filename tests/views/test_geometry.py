@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from groupcc.errors import ArgumentError
-from groupcc.groups import group
-from groupcc.groups.images import transform_images
+from groupcc.groups import as_action, group
+from groupcc.groups.images import Frame
 from groupcc.harvesting import OrbitStore, harvest
 from groupcc.views import Lattice
 from groupcc.views.geometry import parse_positions, plan_geometry, sampling_points
@@ -49,20 +49,14 @@ def test_a_pivot_between_pixels_gets_an_even_canvas() -> None:
 @pytest.mark.parametrize("canvas", [None, (224, 224), (300, 260)])
 def test_no_fill_and_no_border_enters(lattice: Lattice, canvas: tuple[int, int] | None) -> None:
     """Ones inside the picture, zeros outside: whatever a used position can see is one, under every element."""
-    elements = group("D16")
+    action = as_action("D16")
     geometry = plan_geometry(lattice, (224, 224), canvas_size=canvas)
-    picture = transform_images(
-        torch.ones(1, 1, *geometry.canvas_size),
-        elements,
-        centre=geometry.canvas_pivot,
-        out_centre=geometry.input_pivot,
-        size=(224, 224),
-    )[0, :, 0]
+    picture = action.transform(torch.ones(1, 1, *geometry.canvas_size), frame=geometry.frame)[0, :, 0]
     if canvas is None:
         assert picture.min() > 1 - 1e-5
-    points = sampling_points(geometry, elements, geometry.candidates).numpy()
+    points = sampling_points(geometry, action, geometry.candidates).numpy()
     half = (lattice.receptive_field - 1) / 2
-    for g in range(elements.order):
+    for g in range(action.group.order):
         taps = np.concatenate([np.floor(points[g] + 0.5) - 1, np.floor(points[g] + 0.5) + 1])
         assert taps.min() >= 0
         assert taps.max() < lattice.map_size[0]
@@ -192,7 +186,7 @@ def test_translation_law_is_exact_on_d4() -> None:
     pivot = base.geometry.canvas_pivot
     assert len(base) > 20
     for h in np.flatnonzero(elements.exact):
-        turned = transform_images(image, elements, [int(h)], centre=pivot, out_centre=pivot, antialias=False)[:, 0]
+        turned = as_action(elements).transform(image, [int(h)], Frame(pivot, pivot), antialias=False)[:, 0]
         moved = quiet(TinyNet(), "body", turned, elements, input_size=77)[:][turned_rows(base, h)]
         right, left = (base[:][:, list(table[h])] for table in (elements.right_translation, elements.cayley))
         assert torch.allclose(moved, right, atol=2e-5), elements.element_names[h]
@@ -216,7 +210,7 @@ def test_translation_law_is_close_for_every_element() -> None:
     base = quiet(TinyNet(16), "body", image, elements, **options)[0]
     pivot = (70.0, 70.0)
     for h in range(elements.order):
-        turned = transform_images(image, elements, [h], centre=pivot, out_centre=pivot, antialias=False)[:, 0]
+        turned = as_action(elements).transform(image, [h], Frame(pivot, pivot), antialias=False)[:, 0]
         moved = quiet(TinyNet(16), "body", turned, elements, **options)[0]
 
         def error(blocks: torch.Tensor, moved: torch.Tensor = moved) -> float:

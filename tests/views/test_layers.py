@@ -80,7 +80,8 @@ def test_a_layer_called_twice_or_never_is_an_error() -> None:
 def test_a_classifier_that_fails_after_the_layer_is_no_obstacle() -> None:
     net = TinyNet().eval()
     net.head = nn.Linear(99, 3)
-    assert probe_layer(net, "body", noise(1, 48)) == (5, 12, 12)
+    layout, shape = probe_layer(net, "body", noise(1, 48))
+    assert (layout.name, shape) == ("BCHW", (5, 12, 12))
     with pytest.raises(ArgumentError, match="input_size"):
         probe_layer(net, "body", torch.zeros(1, 4, 48, 48))
 

@@ -10,8 +10,7 @@ from PIL import Image
 from groupcc import harvest
 from groupcc.analysis import autocorrelation
 from groupcc.errors import ArgumentError
-from groupcc.groups import group
-from groupcc.groups.images import transform_images
+from groupcc.groups import as_action, group
 from groupcc.models.tied import translates
 from groupcc.zoo import known_bank
 from groupcc.zoo.bank import RIVALRY
@@ -75,8 +74,8 @@ def test_the_filter_at_an_element_is_the_transformed_filter(name):
     # Against the transform of images, which knows nothing of the formulas; both sides go through its low-pass.
     G = group("D16")
     filters = torch.stack([torch.from_numpy(kernel(SHAPES[name], G, h, SIZE)) for h in range(G.order)])[:, None]
-    turned = transform_images(filters[:1], G)[0, :, 0]
-    smooth = transform_images(filters, G, [0])[:, 0, 0]
+    turned = as_action(G).transform(filters[:1])[0, :, 0]
+    smooth = as_action(G).transform(filters, [0])[:, 0, 0]
     error = (turned - smooth).flatten(1).norm(dim=1) / smooth.flatten(1).norm(dim=1)
     assert error[torch.from_numpy(G.exact.copy())].max() < 1e-6
     assert error.max() < (0.05 if name == "spiral" else 0.02)
@@ -175,7 +174,7 @@ def test_mixing_and_control():
     noise = (control.filters.grey / root).flatten(1)
     torch.testing.assert_close(noise.square().sum(1), torch.ones(len(noise)), rtol=1e-4, atol=0)
     # The middle of an image and of its mirror image: the bank's filters swap places, the control's see two things.
-    x = transform_images(torch.rand(1, 3, 61, 61, generator=torch.Generator().manual_seed(0)), group("D4"))[0]
+    x = as_action("D4").transform(torch.rand(1, 3, 61, 61, generator=torch.Generator().manual_seed(0)))[0]
     for net, closed in ((bank, True), (control, False)):
         upright, mirrored = net.filters.responses(x[[0, 4]])[:, :, 15, 15].sort().values
         assert torch.allclose(upright, mirrored, atol=1e-4) == closed

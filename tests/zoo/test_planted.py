@@ -8,7 +8,8 @@ import torch
 
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
-from groupcc.zoo.planted import AMPLITUDES, match, planted
+from groupcc.zoo.planted import AMPLITUDES, planted
+from groupcc.zoo.recovery import match
 
 
 @pytest.mark.parametrize("name", ["C1", "C6", "D1", "D2", "D4", "D8", "D12"])

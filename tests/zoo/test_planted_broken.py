@@ -9,7 +9,8 @@ import torch
 from groupcc.analysis import autocorrelation
 from groupcc.errors import ArgumentError
 from groupcc.zoo.broken import break_symmetry
-from groupcc.zoo.planted import Break, match, planted
+from groupcc.zoo.planted import Break, planted
+from groupcc.zoo.recovery import match
 
 
 def test_missing_poses():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, train
-from groupcc.zoo.planted import match, planted
+from groupcc.zoo.planted import planted
+from groupcc.zoo.recovery import match
 
 
 def test_planted_d8_dictionary_is_recovered():

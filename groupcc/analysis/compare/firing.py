@@ -14,7 +14,7 @@ from groupcc.analysis.forms import n_poses, translates_exactly
 from groupcc.data import Orbits
 from groupcc.groups import Group
 from groupcc.groups.autocorrelation import MAX_BLOCK_NUMBERS, latent_step
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder
 from groupcc.models.metrics import batch_starts
 

@@ -23,7 +23,7 @@ from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers, 
 from groupcc.analysis.symmetry.symmetries import Symmetries
 from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
 from groupcc.data import Orbits
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.groups.autocorrelation import autocorrelation
 from groupcc.models import GroupCrosscoder
 
@@ -60,7 +60,7 @@ class Evidence(Part):
     By latent: `confidence`, `near_misses`, `estimates`, `agreement`, `broken`, `unclear`.
     """
 
-    group: Group
+    group: PlanarGroup
     stabilizers: list[Stabilizer]
     tolerance: float
     autocorrelation: torch.Tensor
@@ -82,7 +82,7 @@ class Evidence(Part):
         activation is measured on, nothing is said of it: images that training saw are no substitute. The tolerances of
         the encoder and of the activations are calibrated as the decoder's is. Deterministic on the CPU.
         """
-        S, group = symmetries, crosscoder.group
+        S, group = symmetries, symmetries.group
         present = S.block_states == 0
         shown = S.autocorrelation.clone()
         some = (~present).any(1)
@@ -238,7 +238,7 @@ class Evidence(Part):
 
     @classmethod
     def from_tensors(
-        cls, tensors: dict[str, torch.Tensor], group: Group, stabilizers: list[Stabilizer], tolerance: float
+        cls, tensors: dict[str, torch.Tensor], group: PlanarGroup, stabilizers: list[Stabilizer], tolerance: float
     ) -> Evidence | None:
         if "evidence_blocks" not in tensors:
             return None
@@ -284,6 +284,6 @@ def _of_encoder(crosscoder: GroupCrosscoder, symmetries: Symmetries) -> Estimate
     return Estimate(C_LG, _types(stabilizers, group), tolerance)
 
 
-def _types(stabilizers: list[Stabilizer], group: Group) -> torch.Tensor:
+def _types(stabilizers: list[Stabilizer], group: PlanarGroup) -> torch.Tensor:
     names = subgroup_types(group)
     return torch.tensor([-1 if s.kind == "dead" else names.index(s.name) for s in stabilizers], dtype=torch.int8)

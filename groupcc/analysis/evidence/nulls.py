@@ -10,7 +10,7 @@ import torch
 from groupcc.analysis.symmetry.interpolation import coset_values
 from groupcc.analysis.symmetry.stabilizers import Stabilizer, subgroup_scores
 from groupcc.data import as_orbits
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.groups.autocorrelation import autocorrelation
 
 __all__ = ["Null", "chance_scores", "control_error", "interpolation_error", "measure_null"]
@@ -49,7 +49,7 @@ class Null:
 
 
 def measure_null(
-    W_LGD: torch.Tensor, C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], control: Any = None
+    W_LGD: torch.Tensor, C_LG: torch.Tensor, group: PlanarGroup, stabilizers: list[Stabilizer], control: Any = None
 ) -> Null:
     """Returns the null of a dictionary. `control`: orbits of isotropic images, see `control_error`."""
     alive = torch.tensor([stabilizer.kind != "dead" for stabilizer in stabilizers], dtype=torch.bool)
@@ -61,7 +61,7 @@ def measure_null(
     )
 
 
-def interpolation_error(C_LG: torch.Tensor, group: Group) -> float | None:
+def interpolation_error(C_LG: torch.Tensor, group: PlanarGroup) -> float | None:
     """Returns how much lower C is at elements that interpolate than at elements that are exact, over invariant latents.
 
     An invariant latent has one C for all elements but the identity, whatever its noise. Multiples of 90 degrees map the
@@ -84,7 +84,7 @@ def interpolation_error(C_LG: torch.Tensor, group: Group) -> float | None:
     return max(0.0, float(torch.stack(differences).mean(0).median()))
 
 
-def control_error(control: Any, group: Group, d_in: int) -> float:
+def control_error(control: Any, group: PlanarGroup, d_in: int) -> float:
     """Returns the largest 1 − C of orbits whose blocks would be equal but for interpolation: 95 % quantile over orbits.
 
     `control`: a store or a tensor [M, G, D] of images that look the same at every angle, such as rings, harvested at
@@ -96,7 +96,7 @@ def control_error(control: Any, group: Group, d_in: int) -> float:
     return float(deficits.quantile(0.95).clamp_min(0.0))
 
 
-def chance_scores(W_LGD: torch.Tensor, group: Group, seed: int = 0) -> torch.Tensor:
+def chance_scores(W_LGD: torch.Tensor, group: PlanarGroup, seed: int = 0) -> torch.Tensor:
     """Returns the score of each type of subgroup that a share `CHANCE` of unrelated latents exceeds, float64 [types].
 
     `SURROGATES` latents are made of blocks drawn from all blocks of all latents, each latent scaled to norm 1. They

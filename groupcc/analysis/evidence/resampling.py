@@ -13,9 +13,9 @@ from groupcc.analysis.symmetry.broken import SUPPORT
 from groupcc.analysis.symmetry.stabilizers import best_types, subgroup_scores, subgroup_types
 from groupcc.data import Orbits
 from groupcc.data.splits import parts_by_image
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup, as_planar
 from groupcc.groups.autocorrelation import MAX_BLOCK_NUMBERS, translated_sums
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import batch_starts
 
@@ -47,7 +47,7 @@ class DataSums:
     - `parts` int64 [L]: the number of parts in which a latent fires.
     """
 
-    group: Group
+    group: PlanarGroup
     products: torch.Tensor
     powers: torch.Tensor
     weights: torch.Tensor
@@ -137,7 +137,7 @@ class _Templates:
         self, crosscoder: GroupCrosscoder, source: Orbits, W_LGD: torch.Tensor, present_LG: torch.Tensor
     ) -> None:
         self.crosscoder, self.source, self.W_LGD = crosscoder, source, W_LGD
-        self.group, self.device = crosscoder.group, W_LGD.device
+        self.group, self.device = as_planar(crosscoder.group, "analysis"), W_LGD.device
         self.present_LG = present_LG.to(self.device)
         self.H, G = n_poses(crosscoder), self.group.order
         # Block b of a latent in pose h stands at g with gh = b.

@@ -18,7 +18,7 @@ from groupcc.analysis.symmetry.blocks import check_decoder
 from groupcc.data import Orbits, as_orbits
 from groupcc.data.splits import parts_by_image
 from groupcc.errors import argument_error
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder, SparseLatents
 from groupcc.models.metrics import batch_starts
 

@@ -19,8 +19,8 @@ from groupcc.analysis.symmetry.interpolation import UPSAMPLING, interpolate, ref
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.analysis.symmetry.symmetries import Symmetries
 from groupcc.data import Orbits
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.models import GroupCrosscoder
 
 __all__ = ["Tuning", "half_width", "measure_tuning", "rotation_period"]
@@ -201,7 +201,9 @@ def _first_below(fine: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     return (after - 1 + (high - level) / drop)[:, 0]
 
 
-def rotation_period(C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], tolerance: float) -> torch.Tensor:
+def rotation_period(
+    C_LG: torch.Tensor, group: PlanarGroup, stabilizers: list[Stabilizer], tolerance: float
+) -> torch.Tensor:
     """Returns the smallest angle that repeats each latent, in degrees, fp32 [L]: 360 if none does, 0 if every one does.
 
     A shape repeats m times a turn or not at all, so m = 2 … n/2 are tried, divisors of n or not: a five-fold shape

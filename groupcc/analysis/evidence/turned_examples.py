@@ -6,6 +6,7 @@ import torch
 
 from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.data import Orbits
+from groupcc.groups import as_planar
 from groupcc.groups.autocorrelation import latent_step
 from groupcc.models import GroupCrosscoder
 from groupcc.models.moved_pre_acts import moved_pre_acts
@@ -28,7 +29,7 @@ def measure_responses(crosscoder: GroupCrosscoder, orbits: Orbits, examples: Top
     The top examples are those with the largest response at r = 0. So even a latent that responds alike to every angle
     shows some peak there, as large as the noise. Reads each example once a latent, in bounded blocks.
     """
-    group, config = crosscoder.group, crosscoder.config
+    group, config = as_planar(crosscoder.group, "analysis"), crosscoder.config
     n, device = group.n, crosscoder.W_enc.device
     rotations = torch.arange(n, device=device)
     L, T = examples.indices.shape

@@ -6,7 +6,7 @@ import numpy as np
 
 from groupcc.analysis.families.neighbours import NeighbourGraph
 from groupcc.analysis.options import FamilyMethod
-from groupcc.groups.algebra import IntArray
+from groupcc.groups.arrays import IntArray
 
 __all__ = ["cluster", "stars"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from groupcc.analysis.families.dial import DialRing, Rings, pose_rings
-from groupcc.groups import Group
-from groupcc.groups.algebra import BoolArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import BoolArray, IntArray
 
 __all__ = ["Coverage", "read_coverage"]
 
@@ -39,7 +39,7 @@ class Coverage(Rings):
         ]
 
 
-def read_coverage(covered_G: BoolArray, poses: IntArray, group: Group, stabilizer: BoolArray) -> Coverage:
+def read_coverage(covered_G: BoolArray, poses: IntArray, group: PlanarGroup, stabilizer: BoolArray) -> Coverage:
     """Returns the coverage of a family whose reference has stabilizer H (bool [G]).
 
     `covered_G`: which transforms h of the reference's shape have a detector (`Families.covered`). `poses` int64

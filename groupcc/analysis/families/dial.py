@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from groupcc.errors import argument_error
-from groupcc.groups import Group
-from groupcc.groups.algebra import BoolArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import BoolArray, IntArray
 
 __all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "Rings", "pose_rings", "read_dial"]
 
@@ -112,7 +112,7 @@ class Dial(Rings):
 
 def read_dial(
     counts_G: IntArray,
-    group: Group,
+    group: PlanarGroup,
     stabilizer: BoolArray,
     *,
     rate: float = GAP_RATE,
@@ -165,7 +165,7 @@ def read_dial(
 
 
 @lru_cache(maxsize=1024)
-def pose_rings(group: Group, stabilizer: bytes) -> list[IntArray]:
+def pose_rings(group: PlanarGroup, stabilizer: bytes) -> list[IntArray]:
     """Returns the elements of each distinct pose, by ring: [m, |H|] each."""
     mask = np.frombuffer(stabilizer, dtype=np.bool_)
     elements = np.flatnonzero(mask)

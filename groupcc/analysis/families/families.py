@@ -15,8 +15,8 @@ from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, Correlations, 
 from groupcc.analysis.families.synchronisation import Synchronised, synchronise
 from groupcc.analysis.options import FAMILY_THRESHOLD, FamilyMethod, check_family_method
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray, IntArray
 from groupcc.groups.autocorrelation import autocorrelation, latent_step
 
 __all__ = ["DUPLICATE_SIMILARITY", "Families", "find_families", "given_families"]
@@ -118,7 +118,7 @@ class Families:
         return torch.bincount(self.labels[live], weights, minlength=len(self.references)).long().tolist()
 
 
-def given_families(group: Group, stabilizers: list[Stabilizer], threshold: float) -> Families:
+def given_families(group: PlanarGroup, stabilizers: list[Stabilizer], threshold: float) -> Families:
     """Returns the families of latents that have poses, which need no search: each live latent with all its poses.
 
     Its atoms R_h d are equal for h in one coset of its stabilizer H, so |G|/|H| are distinct. The largest family comes
@@ -145,7 +145,7 @@ def given_families(group: Group, stabilizers: list[Stabilizer], threshold: float
 
 def find_families(
     W_dec_LGD: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     *,
     threshold: float = FAMILY_THRESHOLD,
     dead: torch.Tensor | None = None,
@@ -208,7 +208,7 @@ def _poses(
     labels: IntArray,
     references: IntArray,
     cosine_LG: FloatArray,
-    group: Group,
+    group: PlanarGroup,
     stabilizers: list[Stabilizer] | None,
 ) -> tuple[IntArray, FloatArray, Synchronised]:
     """Returns each latent's pose and turn relative to its reference, and what its neighbours agree on."""
@@ -259,7 +259,7 @@ def _cosines(correlations: Correlations, W_dec_LGD: torch.Tensor, labels: IntArr
     return cosine_LG
 
 
-def _duplicates(graph: NeighbourGraph, stabilizers: list[Stabilizer] | None, group: Group) -> IntArray:
+def _duplicates(graph: NeighbourGraph, stabilizers: list[Stabilizer] | None, group: PlanarGroup) -> IntArray:
     """Returns `Families.duplicate_of`: stars of the pairs that are in one pose."""
     same = np.eye(1, group.order, dtype=np.bool_).repeat(len(graph), 0)
     if stabilizers and len(graph):

@@ -16,8 +16,8 @@ from groupcc.analysis.options import EMBEDDING_METHODS, EmbeddingMethod, Options
 from groupcc.analysis.part import Part
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.analysis.symmetry.symmetries import Symmetries
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray, IntArray
 from groupcc.groups.autocorrelation import latent_step
 
 __all__ = ["Embedding", "embed"]
@@ -67,7 +67,7 @@ class Embedding(Part):
 
 def embed(
     W_dec_LGD: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     families: Families,
     stabilizers: list[Stabilizer],
     method: EmbeddingMethod = "pca",
@@ -106,7 +106,9 @@ def embed(
     return Embedding(torch.from_numpy(points).float(), method)
 
 
-def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizers: list[Stabilizer]) -> FloatArray:
+def _discs(
+    W_dec_LGD: torch.Tensor, group: PlanarGroup, families: Families, stabilizers: list[Stabilizer]
+) -> FloatArray:
     labels, references = families.labels.numpy(), np.array(families.references, dtype=np.int64)
     points = np.zeros((len(labels), 2))
     if len(references) == 0:
@@ -120,7 +122,7 @@ def _discs(W_dec_LGD: torch.Tensor, group: Group, families: Families, stabilizer
     return centre[labels] + rim[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _components(W_dec_LGD: torch.Tensor, group: Group, references: IntArray) -> FloatArray:
+def _components(W_dec_LGD: torch.Tensor, group: PlanarGroup, references: IntArray) -> FloatArray:
     """Returns the two leading principal components of what no R_h changes, [F, 2]; 0 if there are fewer."""
     from sklearn.utils.extmath import randomized_svd
 

@@ -7,8 +7,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from groupcc.analysis.families.neighbours import Correlations
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray, IntArray
 
 __all__ = ["LANDMARKS", "SPACING", "plane"]
 
@@ -21,7 +21,7 @@ SPACING = 0.7
 ROUNDS = 400
 
 
-def plane(W_dec_LGD: torch.Tensor, group: Group, latents: IntArray) -> FloatArray:
+def plane(W_dec_LGD: torch.Tensor, group: PlanarGroup, latents: IntArray) -> FloatArray:
     """Returns places of the latents int64 [n] in a unit square, float64 [n, 2].
 
     Classical scaling (Torgerson 1952), a principal component analysis of similarities: the two leading eigenvectors of

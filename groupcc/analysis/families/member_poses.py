@@ -7,8 +7,8 @@ import torch
 
 from groupcc.analysis.symmetry.interpolation import UPSAMPLING, interpolate, refine
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray
 
 __all__ = ["best_equivalent", "consistent", "turn"]
 
@@ -16,7 +16,7 @@ POSE_SLACK = 0.01
 """Of equivalent poses with a cosine within this of the best one, the smallest element is taken."""
 
 
-def best_equivalent(group: Group, cosine_G: FloatArray, stabilizer: Stabilizer | None) -> int:
+def best_equivalent(group: PlanarGroup, cosine_G: FloatArray, stabilizer: Stabilizer | None) -> int:
     """Returns the pose h with the highest cosine(h) = cos(d, R_h d_reference): of those equivalent and as good, the
     smallest.
 
@@ -35,7 +35,9 @@ def best_equivalent(group: Group, cosine_G: FloatArray, stabilizer: Stabilizer |
     return int(options[np.argmax(cosines >= cosines.max() - POSE_SLACK)])
 
 
-def consistent(group: Group, cosine_G: FloatArray, measured: int, agreed: int, stabilizer: Stabilizer | None) -> int:
+def consistent(
+    group: PlanarGroup, cosine_G: FloatArray, measured: int, agreed: int, stabilizer: Stabilizer | None
+) -> int:
     """Returns the `measured` pose if it is within a step of the `agreed` one or an equivalent, else the best such."""
     n = group.n
     rotations = np.zeros(1, dtype=np.int64)
@@ -49,7 +51,7 @@ def consistent(group: Group, cosine_G: FloatArray, measured: int, agreed: int, s
     return int(options[np.argmax(cosines >= cosines.max() - POSE_SLACK)])
 
 
-def turn(group: Group, cosine_G: FloatArray, h: int, stabilizer: Stabilizer | None) -> float:
+def turn(group: PlanarGroup, cosine_G: FloatArray, h: int, stabilizer: Stabilizer | None) -> float:
     """Returns the angle of pose h in degrees, moved to the peak of the interpolated cosine within one step of it."""
     n = group.n
     rotations = 1 if stabilizer is None else int((stabilizer.mask & ~group.reflections).sum())

@@ -13,7 +13,7 @@ from groupcc.analysis.families.neighbours import Correlations, NeighbourGraph, f
 from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
 from groupcc.analysis.symmetry.symmetries import Symmetries
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.groups.autocorrelation import latent_step
 
 __all__ = ["CHIRALITIES", "Chirality", "Mirrors", "find_mirrors", "mirror_floor", "mirrors_in_poses"]
@@ -156,7 +156,7 @@ def _search(
         mirrors.turn[latent] = steps * 360.0 / group.n
 
 
-def _first_turn(steps: float, group: Group, stabilizer: Stabilizer) -> float:
+def _first_turn(steps: float, group: PlanarGroup, stabilizer: Stabilizer) -> float:
     """Returns the smallest of the equivalent turns, in steps of 360°/n."""
     period = group.n / int(np.count_nonzero(stabilizer.mask & ~group.reflections))
     steps %= period

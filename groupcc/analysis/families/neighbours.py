@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from groupcc.analysis.families.group_fourier import GroupFourier
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray, IntArray
 from groupcc.groups.autocorrelation import latent_step
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Correlations:
     Holds their Fourier coefficients on the group: one copy of the live part of the decoder.
     """
 
-    def __init__(self, W_dec_LGD: torch.Tensor, group: Group, live: torch.Tensor) -> None:
+    def __init__(self, W_dec_LGD: torch.Tensor, group: PlanarGroup, live: torch.Tensor) -> None:
         self.group, self.live = group, live
         self._fourier = GroupFourier(group, W_dec_LGD)
         step = latent_step(max(len(W_dec_LGD), 1), group, W_dec_LGD.shape[2])
@@ -145,7 +145,7 @@ class Correlations:
 
 
 def find_neighbours(
-    W_dec_LGD: torch.Tensor, group: Group, *, floor: float = NEIGHBOUR_FLOOR, dead: torch.Tensor | None = None
+    W_dec_LGD: torch.Tensor, group: PlanarGroup, *, floor: float = NEIGHBOUR_FLOOR, dead: torch.Tensor | None = None
 ) -> NeighbourGraph:
     """Returns every pair of latents with max_h cos(d_i, R_h d_j) ≥ `floor`; none with a latent of zeros, or of `dead`
     (bool [L]).

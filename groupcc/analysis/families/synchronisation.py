@@ -8,8 +8,8 @@ import numpy as np
 
 from groupcc.analysis.families.neighbours import NeighbourGraph
 from groupcc.analysis.symmetry.stabilizers import Stabilizer
-from groupcc.groups import Group
-from groupcc.groups.algebra import BoolArray, FloatArray, IntArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import BoolArray, FloatArray, IntArray
 
 __all__ = ["Synchronised", "synchronise"]
 
@@ -41,13 +41,13 @@ def synchronise(
     graph: NeighbourGraph,
     labels: IntArray,
     references: IntArray,
-    group: Group,
+    group: PlanarGroup,
     stabilizers: list[Stabilizer] | None,
     measured: IntArray,
 ) -> Synchronised:
     """Returns the poses p_l of each family that agree best with the poses h_ij measured between its members.
 
-    Group synchronisation (Singer 2011). If d_i = R_{p_i} d_ref and d_j = R_{p_j} d_ref, then d_i ≈ R_h d_j says
+    PlanarGroup synchronisation (Singer 2011). If d_i = R_{p_i} d_ref and d_j = R_{p_j} d_ref, then d_i ≈ R_h d_j says
     p_i H = h p_j H, H the reference's stabilizer, the product in this order. Example C_8 with trivial H: p_j = 2 and
     h_ij = 3 propose p_i = 5; a neighbour k with p_k = 6 and h_ik = 0 proposes 6, one step away.
 
@@ -85,7 +85,7 @@ class _Problem:
         graph: NeighbourGraph,
         labels: IntArray,
         references: IntArray,
-        group: Group,
+        group: PlanarGroup,
         stabilizers: list[Stabilizer] | None,
     ) -> None:
         self.group, self.labels, self.references = group, labels, references

@@ -10,8 +10,8 @@ import torch
 from groupcc.analysis.symmetry.blocks import block_norms
 from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers
 from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
-from groupcc.groups import Group
-from groupcc.groups.algebra import FloatArray
+from groupcc.groups import PlanarGroup
+from groupcc.groups.arrays import FloatArray
 from groupcc.groups.autocorrelation import latent_step, translated_sums
 
 __all__ = ["BROKEN_SHARES", "MISSING", "WEAKENED", "Broken", "find_broken", "present_autocorrelation"]
@@ -61,7 +61,7 @@ class Broken:
         return f"broken {self.name}: of {self.order} blocks {listed} ({100 * self.share:.0f} %)"
 
 
-def present_autocorrelation(W_LGD: torch.Tensor, present_LG: torch.Tensor, group: Group) -> torch.Tensor:
+def present_autocorrelation(W_LGD: torch.Tensor, present_LG: torch.Tensor, group: PlanarGroup) -> torch.Tensor:
     """C over those pairs of blocks of which both are present, [L, G, D], bool [L, G] → [L, G] in [−1, 1].
 
     C°(h) = Σ⟨d_g, d_{gh}⟩ / ½Σ(‖d_g‖² + ‖d_{gh}‖²), with sums over the g for which d_g and d_{gh} are both present. It
@@ -88,7 +88,7 @@ def present_autocorrelation(W_LGD: torch.Tensor, present_LG: torch.Tensor, group
 
 def find_broken(
     W_LGD: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     stabilizers: list[Stabilizer],
     tolerance: float | None = None,
     left_out: torch.Tensor | None = None,
@@ -137,7 +137,7 @@ def find_broken(
 
 
 def _judge(
-    W_SGD: torch.Tensor, lengths: FloatArray, judged: torch.Tensor, group: Group, tolerance: float
+    W_SGD: torch.Tensor, lengths: FloatArray, judged: torch.Tensor, group: PlanarGroup, tolerance: float
 ) -> tuple[list[Stabilizer], torch.Tensor, list[bool]]:
     """Returns the stabilizers that the blocks not set aside keep, the blocks' states, and whether these stay so.
 
@@ -155,7 +155,7 @@ def _judge(
     return kept, judged, settled
 
 
-def _states(norms_G: FloatArray, gram_GG: FloatArray, group: Group, stabilizer: Stabilizer) -> torch.Tensor:
+def _states(norms_G: FloatArray, gram_GG: FloatArray, group: PlanarGroup, stabilizer: Stabilizer) -> torch.Tensor:
     """Returns which blocks are present (0), weakened (1) or missing (2), compared with the blocks of gH; int8 [G]."""
     equals = group.cayley[:, np.flatnonzero(stabilizer.mask)]  # [G, |H|], row g: gH
     lengths = norms_G[equals]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 
 __all__ = ["UPSAMPLING", "coset_values", "interpolate", "periodic_peak", "refine"]
 
@@ -12,7 +12,7 @@ UPSAMPLING = 16
 """Points of an interpolated curve for each element. Between these points a parabola refines a peak."""
 
 
-def coset_values(C_LG: torch.Tensor, group: Group) -> tuple[torch.Tensor, torch.Tensor | None]:
+def coset_values(C_LG: torch.Tensor, group: PlanarGroup) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Returns C over the n rotations and over the n reflections (None for C_n), each [L, n], by angle."""
     if group.kind == "cyclic":
         return C_LG, None

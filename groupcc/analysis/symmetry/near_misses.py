@@ -9,8 +9,8 @@ import torch
 
 from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate
 from groupcc.analysis.symmetry.stabilizers import Stabilizer, SubgroupScores, subgroup_scores, subgroup_types
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 
 __all__ = ["NEAR", "Limit", "NearMiss", "limits", "near_misses"]
 
@@ -43,7 +43,7 @@ class NearMiss:
 
 
 def near_misses(
-    C_LG: torch.Tensor, group: Group, stabilizers: list[Stabilizer], tolerance: float
+    C_LG: torch.Tensor, group: PlanarGroup, stabilizers: list[Stabilizer], tolerance: float
 ) -> list[list[NearMiss]]:
     """Returns for each latent the types of larger subgroups that contain its own and have a score (`subgroup_scores`)
     of at least 1 − tolerance − `NEAR`: the highest score first, at most `LISTED`, none for a dead latent."""
@@ -67,7 +67,7 @@ def near_misses(
     return misses
 
 
-def limits(C_G: torch.Tensor, group: Group, scores: SubgroupScores, latent: int, name: str) -> Limit:
+def limits(C_G: torch.Tensor, group: PlanarGroup, scores: SubgroupScores, latent: int, name: str) -> Limit:
     """Returns where C of one latent is smallest over its best subgroup of type `name`, mirrors at interpolated axes."""
     m, n = int(name[1:]), group.n
     rotations, reflections = coset_values(C_G.double().cpu()[None], group)

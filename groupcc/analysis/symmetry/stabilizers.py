@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 
 from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
-from groupcc.groups import Group, Subgroup
-from groupcc.groups.algebra import BoolArray
+from groupcc.groups import PlanarGroup, PlanarSubgroup
+from groupcc.groups.arrays import BoolArray
 
 __all__ = [
     "KINDS",
@@ -71,7 +71,7 @@ class SubgroupScores:
         return self.rotation if self.dihedral is None else torch.cat([self.rotation, self.dihedral])
 
 
-def subgroup_types(group: Group) -> tuple[str, ...]:
+def subgroup_types(group: PlanarGroup) -> tuple[str, ...]:
     """The types of subgroup that `group` has: C_m for each divisor m of n, rising, then D_m for each."""
     names = [f"C{m}" for m in range(1, group.n + 1) if group.n % m == 0]
     return (*names, *(f"D{name[1:]}" for name in names)) if group.kind == "dihedral" else tuple(names)
@@ -89,7 +89,7 @@ def best_types(scores: SubgroupScores, tolerance: float) -> npt.NDArray[np.int64
     return np.asarray(np.where(accepted, 4.0 * order + value, -np.inf).argmax(axis=1))
 
 
-def subgroup_scores(C_LG: torch.Tensor, group: Group) -> SubgroupScores:
+def subgroup_scores(C_LG: torch.Tensor, group: PlanarGroup) -> SubgroupScores:
     """Returns how well each type of subgroup fits each latent. Mirrors are looked for at any axis angle.
 
     A shape's mirror axis mostly lies between two elements, so C over the reflections is interpolated (`interpolate`).
@@ -115,7 +115,7 @@ def subgroup_scores(C_LG: torch.Tensor, group: Group) -> SubgroupScores:
 
 
 def find_stabilizers(
-    C_LG: torch.Tensor, group: Group, tolerance: float, dead: torch.Tensor | None = None
+    C_LG: torch.Tensor, group: PlanarGroup, tolerance: float, dead: torch.Tensor | None = None
 ) -> list[Stabilizer]:
     """Returns each latent's stabilizer: the largest subgroup whose elements all have C ≥ 1 − tolerance.
 
@@ -138,7 +138,7 @@ def find_stabilizers(
     return stabilizers
 
 
-def _stabilizer(group: Group, m: int, step: float | None, score: float) -> Stabilizer:
+def _stabilizer(group: PlanarGroup, m: int, step: float | None, score: float) -> Stabilizer:
     n = group.n
     if step is None:
         subgroup = _lattice_subgroup(group, m, None)
@@ -152,7 +152,7 @@ def _stabilizer(group: Group, m: int, step: float | None, score: float) -> Stabi
 
 
 @lru_cache(maxsize=4096)
-def _lattice_subgroup(group: Group, m: int, step: int | None) -> Subgroup:
+def _lattice_subgroup(group: PlanarGroup, m: int, step: int | None) -> PlanarSubgroup:
     mask = np.zeros(group.order, dtype=np.bool_)
     mask[: group.n : group.n // m] = True
     if step is not None:
@@ -160,7 +160,7 @@ def _lattice_subgroup(group: Group, m: int, step: int | None) -> Subgroup:
     return group.subgroup_of(mask)
 
 
-def _kind(group: Group, subgroup: Subgroup) -> str:
+def _kind(group: PlanarGroup, subgroup: PlanarSubgroup) -> str:
     if subgroup.order == group.order and group.order > 1:
         return "invariant"
     if subgroup.rotations % 4 == 0:
@@ -173,7 +173,7 @@ def _kind(group: Group, subgroup: Subgroup) -> str:
 
 
 def restore_stabilizer(
-    group: Group, *, name: str, label: str, axis: float | None, score: float, kind: str, broken: bool = False
+    group: PlanarGroup, *, name: str, label: str, axis: float | None, score: float, kind: str, broken: bool = False
 ) -> Stabilizer:
     """Returns a Stabilizer from its fields without the mask, which follows from the label."""
     if kind == "dead":
@@ -182,7 +182,7 @@ def restore_stabilizer(
     return Stabilizer(name, label, subgroup.mask, subgroup.order, axis, score, kind, broken)
 
 
-def _dead(group: Group) -> Stabilizer:
+def _dead(group: PlanarGroup) -> Stabilizer:
     mask = np.zeros(group.order, dtype=np.bool_)
     mask[group.identity] = True
     return Stabilizer("dead", "dead", mask, 1, None, 0.0, "dead")

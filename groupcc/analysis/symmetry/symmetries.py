@@ -11,7 +11,7 @@ from groupcc.analysis.symmetry.blocks import block_norms
 from groupcc.analysis.symmetry.broken import find_broken
 from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers
 from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 from groupcc.groups.autocorrelation import autocorrelation
 
 __all__ = ["Symmetries", "read_symmetries"]
@@ -27,7 +27,7 @@ class Symmetries:
     - `dead` bool [L]: a decoder of zeros, or never active. `left_out` bool [L]: dead or spare.
     """
 
-    group: Group
+    group: PlanarGroup
     W_dec_LGD: torch.Tensor
     block_norms: torch.Tensor
     autocorrelation: torch.Tensor
@@ -45,7 +45,7 @@ class Symmetries:
 
 def read_symmetries(
     W_dec_LGD: torch.Tensor,
-    group: Group,
+    group: PlanarGroup,
     tolerance: float | Literal["auto"] = "auto",
     *,
     never_active: torch.Tensor | None = None,

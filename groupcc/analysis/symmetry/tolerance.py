@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from groupcc.analysis.symmetry.stabilizers import subgroup_scores
-from groupcc.groups import Group
+from groupcc.groups import PlanarGroup
 
 __all__ = ["TOLERANCE_BOUNDS", "calibrate_tolerance", "deficits"]
 
@@ -15,7 +15,7 @@ TOLERANCE_BOUNDS = (0.1, 0.2)
 BANDWIDTH = 0.02
 
 
-def calibrate_tolerance(C_LG: torch.Tensor, group: Group) -> float:
+def calibrate_tolerance(C_LG: torch.Tensor, group: PlanarGroup) -> float:
     """Returns the tolerance in [0.1, 0.2] on which the fewest decisions about this dictionary depend.
 
     What a tolerance t means: under a mirror or a half turn h, (1 − C(h))/2 is the share of a latent's power that is odd
@@ -46,7 +46,7 @@ def calibrate_tolerance(C_LG: torch.Tensor, group: Group) -> float:
     return round(float(grid[lowest[(grid[lowest] - middle).abs().argmin()]]), 4)
 
 
-def deficits(C_LG: torch.Tensor, group: Group) -> torch.Tensor:
+def deficits(C_LG: torch.Tensor, group: PlanarGroup) -> torch.Tensor:
     """Returns 1 − score of every latent and every type of subgroup but the trivial one, float64 [any]."""
     scores = subgroup_scores(C_LG, group)
     parts = [scores.rotation[1:]] if scores.dihedral is None else [scores.rotation[1:], scores.dihedral]

@@ -9,7 +9,7 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
-from groupcc.groups.tables import translation_table
+from groupcc.groups.translate import translation_table
 from groupcc.ops.backend import Op, current_backend
 from groupcc.ops.group_blocks import check_blocks
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier

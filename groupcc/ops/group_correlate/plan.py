@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from groupcc.groups import Group
-from groupcc.groups.fourier import fourier_blocks
+from groupcc.groups.transform import fourier_blocks
 
 __all__ = ["LEAST_SAVING", "Plan", "by_size", "coefficient_counts", "plan_of", "saved_by_fourier", "saves_too_little"]
 

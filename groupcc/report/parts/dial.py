@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from groupcc.analysis import Dial, DialRing
-from groupcc.groups import Group
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups import PlanarGroup
+from groupcc.groups.planar import format_degrees
 from groupcc.report.part import Page, ReportPart
 from groupcc.report.pose_words import dial_sentence, gap_rule
 from groupcc.report.svg import pose_dial, pose_dial_figure
@@ -53,7 +53,7 @@ class Dials(ReportPart):
         return self.views[latent].small if latent in self.views else Markup("")
 
 
-def dial_view(latent: int, dial: Dial, group: Group) -> DialView | None:
+def dial_view(latent: int, dial: Dial, group: PlanarGroup) -> DialView | None:
     """Returns the view of one dial; None for a single pose, of which there is nothing to draw."""
     if dial.kind == "one":
         return None

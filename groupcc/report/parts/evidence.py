@@ -1,4 +1,4 @@
-"""Evidence on a latent's card: whether its stabilizer is unclear, and what is read off decoder, encoder, activations."""
+"""Evidence on a latent's card: whether its stabilizer is unclear, and what decoder, encoder and activations say."""
 
 from __future__ import annotations
 

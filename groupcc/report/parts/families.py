@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from groupcc.analysis import Coverage
 from groupcc.analysis.numbers import count_noun, percent, two_decimals
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups.planar import format_degrees
 from groupcc.report.family_views import FamilyView
 from groupcc.report.part import Page, ReportPart
 from groupcc.report.words import family_sizes

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from groupcc.analysis import Atlas
 from groupcc.analysis.numbers import number, percent, two_decimals
 from groupcc.analysis.part import Note
-from groupcc.groups.algebra import format_degrees
+from groupcc.groups.planar import format_degrees
 from groupcc.report.part import ReportPart
 from groupcc.report.pictures import element_words, heat_map, telling_elements
 from groupcc.report.reader import select_latents

@@ -1,4 +1,4 @@
-"""A latent's strongest patches: as they lie in the photographs, turned back by its poses, and as the network saw them."""
+"""A latent's strongest patches: as in the photographs, turned back by its poses, and as the network saw them."""
 
 from __future__ import annotations
 

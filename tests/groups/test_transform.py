@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import groupcc
-from groupcc.groups.fourier import fourier_blocks
+from groupcc.groups.transform import fourier_blocks
 
 GROUPS = ["C1", "C2", "C3", "C4", "C5", "C12", "C32", "D1", "D2", "D3", "D4", "D7", "D8", "D12", "D32"]
 
@@ -22,7 +22,7 @@ def test_products_of_coefficients_are_correlations(name):
     np.testing.assert_allclose(z, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "multiplications"), [("D32", 124), ("C32", 62), ("D4", 12), ("C2", 2)])
+@pytest.mark.parametrize(("name", "multiplications"), [("D32", 124), ("D3", 10), ("C32", 62), ("D4", 12), ("C2", 2)])
 def test_multiplications(name, multiplications):
     blocks = fourier_blocks(groupcc.group(name))
     assert sum(len(b.left) * b.left.shape[1] ** 2 * b.right.shape[2] for b in blocks) == multiplications

@@ -79,7 +79,7 @@ COLUMNS = (
 )
 
 
-class Part:
+class Part(Orbits):
     """Some of the examples of orbits."""
 
     def __init__(self, orbits: Orbits, indices: torch.Tensor) -> None:

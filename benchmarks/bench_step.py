@@ -147,7 +147,7 @@ def dictionary_learning_step(args: argparse.Namespace, batch: Callable[[int], to
     ours = crosscoder(args, "batchtopk").to(args.device)
     with torch.no_grad():
         trainer.ae.decoder.weight.copy_(ours.W_dec.flatten(1).t())
-        trainer.ae.encoder.weight.copy_(ours.W_enc.flatten(0, 1).t())
+        trainer.ae.encoder.weight.copy_(ours.W_enc.flatten(1))
         trainer.ae.b_dec.copy_(batch(-1).mean(0))
 
     def step(i: int) -> float:
@@ -160,7 +160,7 @@ def dictionary_learning_step(args: argparse.Namespace, batch: Callable[[int], to
 
 def plain_step(args: argparse.Namespace, batch: Callable[[int], torch.Tensor], variance: float) -> Step:
     ours = crosscoder(args, "topk").to(args.device)
-    W_enc, W_dec = ours.W_enc.detach().flatten(0, 1).clone(), ours.W_dec.detach().flatten(1).clone()
+    W_enc, W_dec = ours.W_enc.detach().flatten(1).t().contiguous(), ours.W_dec.detach().flatten(1).clone()
     b_enc, b_dec = ours.b_enc.detach().clone(), batch(-1).mean(0)
     parameters = [tensor.requires_grad_() for tensor in (W_enc, b_enc, W_dec, b_dec)]
     optimizer = torch.optim.Adam(parameters, lr=args.lr, fused=True)

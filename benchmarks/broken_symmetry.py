@@ -17,7 +17,7 @@ import time
 import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, train
-from groupcc.models.residual import shared
+from groupcc.models.forms.residual import shared
 from groupcc.zoo.planted import PlantedDictionary, planted
 from groupcc.zoo.recovery import match
 

@@ -33,7 +33,7 @@ from torch import nn
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, harvest, train
 from groupcc.analysis import Atlas
 from groupcc.cli.demo import ByPhotograph, crops
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.zoo.bank import BankTruth, known_bank
 from groupcc.zoo.net import SmallInception
 from groupcc.zoo.recovery import Recovery, match

@@ -3,13 +3,14 @@
     python benchmarks/planted_recovery.py                 # D8, 16 latents of 8 stabilizer kinds, seeds 0 to 4
     python benchmarks/planted_recovery.py --pose nms      # tied
     python benchmarks/planted_recovery.py --compare       # seconds that each needs
+    python benchmarks/planted_recovery.py --sparsity batchtopk    # another kind of sparsity
     python benchmarks/planted_recovery.py --seeds 0 1 --noise 0.1 --overlap 0.2
     python benchmarks/planted_recovery.py --pose nms --group D32 --d-in 96 --planted 49 --latents 80 --n-active 4 \\
         --k 4 --noise 0.1 --samples 20000 --steps 200 --batch-size 256 --lr 0.005 --dead-after 2000 --resample-every 25
 
 One line a seed: distinct atoms; the share of them matched at a cosine above 0.95; the share of shapes (planted base
 latents) of which every atom is; latents that match an atom, and the share of those whose stabilizer is exactly the
-atom's; FVU on held-out samples; seconds of training, by the clock and of the processor.
+atom's; FVU and L0 on held-out samples; seconds of training, by the clock and of the processor.
 
 `--compare`: the tied crosscoder, and the untied one in full runs of ever more steps (each with its own schedule), until
 one matches --goal of the atoms. Options given apply to both, but for --latents, --steps, --batch-size, --dead-after and
@@ -27,7 +28,9 @@ from dataclasses import dataclass
 import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, train
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
+from groupcc.models.options import parse as parse_options
+from groupcc.models.sparsity import SPARSITIES, sparsity_of
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
 
@@ -49,18 +52,19 @@ class Row:
     latents: int
     stabilizers_exact: float
     fvu: float
+    l0: float
     seconds: float
     processor_seconds: float
 
     def __str__(self) -> str:
         return (
             f"{self.seed:>5}{self.atoms:>7}{self.recovered:>11.1%}{self.shapes:>9.1%}{self.latents:>9}"
-            f"{self.stabilizers_exact:>8.1%}{self.fvu:>10.1e}{self.seconds:>9.2f}{self.processor_seconds:>11.2f}"
+            f"{self.stabilizers_exact:>8.1%}{self.fvu:>10.1e}{self.l0:>7.2f}{self.seconds:>9.2f}{self.processor_seconds:>11.2f}"
         )
 
 
 HEAD = (
-    f"{'seed':>5}{'atoms':>7}{'recovered':>11}{'shapes':>9}{'latents':>9}{'exact':>8}{'FVU':>10}{'seconds':>9}"
+    f"{'seed':>5}{'atoms':>7}{'recovered':>11}{'shapes':>9}{'latents':>9}{'exact':>8}{'FVU':>10}{'L0':>7}{'seconds':>9}"
     f"{'processor':>11}"
 )
 
@@ -76,6 +80,8 @@ def run(seed: int, args: argparse.Namespace) -> Row:
             n_latents=args.latents,
             k=args.k,
             encoder="orbit",
+            sparsity=args.sparsity,
+            sparsity_options=parse_options(args.sparsity, sparsity_of(args.sparsity).options, args.sparsity_option),
             dead_after=args.dead_after,
             tied=args.pose is not None,
             pose=args.pose,
@@ -101,7 +107,6 @@ def run(seed: int, args: argparse.Namespace) -> Row:
     atlas = analyze(crosscoder)
     exact = recovery.stabilizer_exact([stabilizer.mask for stabilizer in atlas.stabilizers])
     latents = len(recovery.recovered_latents())
-    fvu = result.metrics["fvu"]
     return Row(
         seed,
         len(truth.atoms),
@@ -109,7 +114,8 @@ def run(seed: int, args: argparse.Namespace) -> Row:
         found.share_of_shapes(),
         latents,
         exact,
-        fvu,
+        result.metrics["fvu"],
+        result.metrics["l0"],
         seconds,
         processor_seconds,
     )
@@ -155,6 +161,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--planted", type=int, default=16, help="planted base latents")
     parser.add_argument("--latents", type=int, help="latents of the crosscoder; of a tied one, base latents")
     parser.add_argument("--pose", choices=["max", "nms"], default=None, help="tied")
+    parser.add_argument("--sparsity", choices=[kind for kind in SPARSITIES if kind != "l1"], default="topk")
+    parser.add_argument("--sparsity-option", action="append", default=[], metavar="NAME=VALUE", help="of that kind")
     parser.add_argument("--compare", action="store_true", help="tied and untied, with the seconds that each needs")
     parser.add_argument("--goal", type=float, default=0.97, help="--compare: share of atoms the untied one must match")
     parser.add_argument("--dead-after", type=int)

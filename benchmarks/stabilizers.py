@@ -40,7 +40,7 @@ import torch
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, train
 from groupcc.analysis import Atlas
 from groupcc.groups import group as make_group
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.zoo.broken import break_symmetry
 from groupcc.zoo.planted import PlantedDictionary, planted
 from groupcc.zoo.recovery import match

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from groupcc.groups import dihedral as dihedral
     from groupcc.groups import group as group
     from groupcc.harvesting import OrbitStore as OrbitStore
-    from groupcc.harvesting import harvest as harvest
+    from groupcc.harvesting.harvest import harvest as harvest
     from groupcc.models import CrosscoderConfig as CrosscoderConfig
     from groupcc.models import GroupCrosscoder as GroupCrosscoder
     from groupcc.models import SparseLatents as SparseLatents

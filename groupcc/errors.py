@@ -13,7 +13,10 @@ __all__ = [
     "GroupccWarning",
     "argument_error",
     "check_choice",
+    "check_is",
     "check_options",
+    "check_whole",
+    "is_real",
     "is_whole",
 ]
 
@@ -79,3 +82,21 @@ def check_options(function: Callable[..., Any], given: Iterable[str], known: Ite
 def is_whole(value: object, minimum: int | None = None) -> bool:
     """Whether `value` is an int (no bool), at least `minimum` where there is one."""
     return isinstance(value, int) and not isinstance(value, bool) and (minimum is None or value >= minimum)
+
+
+def is_real(value: object) -> bool:
+    """Whether `value` is an int or a float (no bool); infinity and NaN are."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_whole(name: str, value: object, minimum: int, remedy: str) -> None:
+    """ArgumentError if `value` is not an int of at least `minimum`."""
+    if not is_whole(value, minimum):
+        raise argument_error(name, expected=f"a whole number >= {minimum}", got=value, remedy=remedy)
+
+
+def check_is(name: str, value: object, kind: type) -> None:
+    """ArgumentError if `value` is not of a class that groupcc exports."""
+    if not isinstance(value, kind):
+        made = f"groupcc.{kind.__name__}(…) makes one."
+        raise argument_error(name, expected=f"a {kind.__name__}", got=type(value).__name__, remedy=made)

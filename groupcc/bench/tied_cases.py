@@ -11,7 +11,7 @@ from groupcc import ops
 from groupcc.bench.cases import Call, Case, Goals, agree, chosen, pixels_read
 from groupcc.groups import Group
 from groupcc.groups.translate import translation_table
-from groupcc.models.poses import neighbours
+from groupcc.models.forms.poses import neighbours
 from groupcc.ops.group_correlate.plan import saved_by_fourier
 
 __all__ = [

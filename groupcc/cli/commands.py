@@ -11,6 +11,8 @@ from groupcc.analysis import EMBEDDING_METHODS, EVIDENCE_EXAMPLES, FAMILY_METHOD
 from groupcc.errors import argument_error
 from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig
+from groupcc.models.options import parse as parse_options
+from groupcc.models.sparsity import sparsity_of
 from groupcc.training import TrainConfig
 
 __all__ = ["COMMANDS"]
@@ -188,6 +190,7 @@ def crosscoder_config(args: argparse.Namespace, group: str, d_in: int) -> Crossc
         sparsity=args.sparsity,
         l1_coefficient=args.l1_coefficient,
         l1_penalty=args.l1_penalty,
+        sparsity_options=parse_options(args.sparsity, sparsity_of(args.sparsity).options, args.sparsity_option),
         dead_after=args.dead_after,
         tied=args.tied,
         residual_penalty=args.residual_penalty,

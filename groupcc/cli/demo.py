@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from groupcc.cli import stages
+from groupcc.data import Orbits
 from groupcc.groups import group as parse_group
 from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig
@@ -91,7 +92,7 @@ def crops(split: str = "held_out") -> Iterator[tuple[str, np.ndarray]]:
                 yield f"{name}, {vertical} {horizontal}", quarter
 
 
-class ByPhotograph:
+class ByPhotograph(Orbits):
     """A store whose examples count as from one image where they come from one photograph, whole or quarter.
 
     So what is held out shares no photograph with what is trained on.
@@ -100,8 +101,8 @@ class ByPhotograph:
     def __init__(self, store: OrbitStore) -> None:
         self.store = store
         photograph = [name.split(",")[0] for name in store.image_names]
-        self.image_names = list(dict.fromkeys(photograph))
-        numbers = torch.tensor([self.image_names.index(name) for name in photograph])
+        self.image_names = names = list(dict.fromkeys(photograph))
+        numbers = torch.tensor([names.index(name) for name in photograph])
         self.image_ids = numbers[store.image_ids]
 
     def __len__(self) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from groupcc import __version__
+from groupcc.models.forms import FORMS, POSES
+from groupcc.models.sparsity import SPARSITIES
 
 __all__ = ["build_parser"]
 
@@ -156,7 +158,7 @@ def _harvest_seed(parser: argparse.ArgumentParser) -> None:
 def _crosscoder(parser: argparse.ArgumentParser) -> None:
     options = parser.add_argument_group("crosscoder")
     options.add_argument("--latents", type=int, default=1024, help="dictionary size")
-    options.add_argument("--k", type=int, default=16, help="active latents per example (topk, batchtopk)")
+    options.add_argument("--k", type=int, default=16, help="active latents per example, or their mean over a batch")
     options.add_argument(
         "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
     )
@@ -165,7 +167,7 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         default=False,
-        choices=["residual"],
+        choices=[form for form in FORMS if isinstance(form, str)],
         help="--latents are base latents, each present in every pose of the group; --tied residual: each pose with a "
         "penalised residual of its own, at the cost of |G| times as many latents",
     )
@@ -178,14 +180,22 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument(
         "--pose",
-        choices=["max", "nms"],
+        choices=[pose for pose in POSES if pose],
         default=None,
         help="tied: the strongest of each, or by non-maximum suppression",
     )
     options.add_argument(
         "--dead-after", type=int, default=100_000, help="examples without firing that make a latent count as dead"
     )
-    options.add_argument("--sparsity", choices=["topk", "batchtopk", "l1"], default="topk", help="kind of sparsity")
+    options.add_argument("--sparsity", choices=list(SPARSITIES), default="topk", help="kind of sparsity")
+    options.add_argument(
+        "--sparsity-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of that kind, such as bandwidth=0.01 (default: as the kind has it); a wrong name lists them; "
+        "may be given several times",
+    )
     options.add_argument("--l1-coefficient", type=float, default=0.0, help="weight of the l1 penalty")
     options.add_argument(
         "--l1-penalty", choices=["block_sum", "concat"], default="block_sum", help="norm that the penalty weighs by"

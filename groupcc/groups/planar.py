@@ -54,12 +54,12 @@ class PlanarGroup(Group):
     kind: Literal["cyclic", "dihedral"]
     n: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`C8`, `D32`."""
         return f"{'C' if self.kind == 'cyclic' else 'D'}{self.n}"
 
-    @property
+    @cached_property
     def order(self) -> int:
         """|G|, the number of elements."""
         return self.n if self.kind == "cyclic" else 2 * self.n

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from groupcc.data import Orbits
 from groupcc.errors import DataError, argument_error
 from groupcc.files import read_json
 from groupcc.groups import Group, PlaneAction, as_action, group
@@ -42,7 +43,7 @@ class Example:
     xy: tuple[float, float]
 
 
-class OrbitStore:
+class OrbitStore(Orbits):
     """M orbits [G, D] of one layer, in image order: example i is position i mod P of image i div P.
 
     Made by [`harvest`][groupcc.harvest]; `OrbitStore.open(directory)` reads one from disk (memory-mapped, so a store
@@ -112,6 +113,11 @@ class OrbitStore:
     def lattice(self) -> Lattice:
         """Stride, offset and receptive field of the layer."""
         return self.geometry.lattice
+
+    @property
+    def place_radius(self) -> float:
+        """Half the receptive field, in map pixels: examples that are nearer show one place."""
+        return 0.5 * self.lattice.receptive_field / self.lattice.stride
 
     @property
     def positions_per_image(self) -> int:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from groupcc.errors import argument_error, is_whole
+from groupcc.errors import argument_error, check_choice, check_whole, is_real
 from groupcc.groups import group as parse_group
+from groupcc.models.forms import FORMS, POSES, form_kind, form_of
+from groupcc.models.options import Options, fill
+from groupcc.models.sparsity import SPARSITIES
 
 __all__ = ["CrosscoderConfig"]
 
 Encoder = Literal["identity", "orbit"]
-Sparsity = Literal["topk", "batchtopk", "l1"]
 Penalty = Literal["block_sum", "concat"]
 DecoderNorm = Literal["unit", "free"]
-Pose = Literal["max", "nms"]
-
-RESIDUAL_PENALTY = 0.3
-"""Default residual_penalty over √(|G|·d_in)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +30,12 @@ class CrosscoderConfig:
 
     - `group`: name of the group, or a Group; `"C1"` makes a standard sparse autoencoder.
     - `d_in`: activation width D. `n_latents`: dictionary size L.
-    - `k`: active latents per example ("topk"), or on average over a batch ("batchtopk"); unused by "l1".
+    - `k`: active latents per example ("topk"), or on average over a batch ("batchtopk", "matryoshka"). "l1" and
+      "jumprelu" have no use for k.
     - `encoder`: "identity" reads block 0 only, "orbit" reads all blocks.
-    - `sparsity`: "topk", "batchtopk", or "l1" (ReLU and a penalty).
+    - `sparsity`: how latents are chosen: "topk", "batchtopk", "l1" (ReLU and a penalty), "jumprelu" (a learned
+      threshold a latent), "matryoshka" (batchtopk, and prefixes of the dictionary reconstruct alone), or another kind
+      of `groupcc.models.sparsity`. `sparsity_options`: settings that a kind declares for itself, by name.
     - `l1_coefficient`: λ of the penalty λ·Σ_l f_l·P(d_l); "l1" only, must then be positive.
     - `l1_penalty`: P(d) = Σ_g‖d_g‖ ("block_sum") or ‖d‖ over all blocks ("concat").
     - `aux_k`: dead latents that the auxiliary loss lets explain the residual (Gao et al. 2024); 0 is off; None is
@@ -60,111 +62,97 @@ class CrosscoderConfig:
     n_latents: int
     k: int = 32
     encoder: Encoder = "identity"
-    sparsity: Sparsity = "topk"
+    sparsity: str = "topk"
     l1_coefficient: float = 0.0
     l1_penalty: Penalty = "block_sum"
+    sparsity_options: Mapping[str, float | tuple[float, ...]] = Options({})
     aux_k: int | None = None
     aux_coefficient: float = 1 / 32
     dead_after: int = 100_000
     decoder_norm: DecoderNorm | None = None
-    tied: bool | Literal["residual"] = False
+    tied: bool | str = False
     residual_penalty: float | None = None
-    pose: Pose | None = None
+    pose: str | None = None
     pose_distance: float = 15.0
     pose_similarity: float = 0.7
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", parse_group(self.group).name)
         for name, minimum in (("d_in", 1), ("n_latents", 1), ("k", 1), ("dead_after", 1)):
-            _whole(name, getattr(self, name), minimum)
-        for name, choices in (("encoder", Encoder), ("sparsity", Sparsity), ("l1_penalty", Penalty)):
-            _choice(name, getattr(self, name), get_args(choices))
-        self._check_poses()
-        count, most = self._selectable
-        if self.sparsity != "l1" and self.k > most:
+            check_whole(name, getattr(self, name), minimum, _remedy(name))
+        for name, choices in (
+            ("encoder", get_args(Encoder)),
+            ("sparsity", SPARSITIES),
+            ("l1_penalty", get_args(Penalty)),
+        ):
+            check_choice(name, getattr(self, name), choices, _remedy(name))
+        self._check_form()
+        self._check_numbers()
+        declared = self.form.sparsity.options
+        object.__setattr__(self, "sparsity_options", fill(self.sparsity, declared, self.sparsity_options))
+        count, most = self.form.selectable(self, parse_group(self.group))
+        sparsity = self.form.sparsity
+        if sparsity.uses_k and self.k > most:
             raise argument_error(
                 "k",
                 expected=f"at most {count} = {most}",
                 got=self.k,
                 remedy="Fewer active latents, or a larger dictionary.",
             )
-        if self.sparsity == "l1" and not 0 < self.l1_coefficient < float("inf"):
-            raise argument_error(
-                "l1_coefficient",
-                expected="a positive number with sparsity='l1'",
-                got=self.l1_coefficient,
-                remedy="Start from 1e-2 and raise it until L0 is what you want.",
-            )
+        sparsity.check(self)
         if self.decoder_norm is None:
-            object.__setattr__(self, "decoder_norm", "free" if self.sparsity == "l1" else "unit")
-        _choice("decoder_norm", self.decoder_norm, get_args(DecoderNorm))
+            object.__setattr__(self, "decoder_norm", "free" if sparsity.free_decoders else "unit")
+        check_choice("decoder_norm", self.decoder_norm, get_args(DecoderNorm), _remedy("decoder_norm"))
         if self.aux_k is None:
             object.__setattr__(self, "aux_k", min(max(self.d_in // 2, 1), self.n_latents // 2))
-        _whole("aux_k", self.aux_k, 0)
+        check_whole("aux_k", self.aux_k, 0, _remedy("aux_k"))
+
+    @property
+    def form(self) -> Any:
+        """The [`Form`][groupcc.models.forms.base.Form] of crosscoders of this configuration."""
+        return form_of(self.tied, self.pose, self.sparsity)
+
+    @property
+    def n_atoms(self) -> int:
+        """Directions in the dictionary: n_latents, times |G| if latents have poses."""
+        return self.n_latents * int(self.form.n_poses(parse_group(self.group)))
+
+    def _check_form(self) -> None:
+        """Checks `tied` and `pose`, and fills in what the form makes of fields left at None."""
+        if not any(self.tied is known or (isinstance(known, str) and self.tied == known) for known in FORMS):
+            *others, last = (f'"{known}"' if isinstance(known, str) else str(known) for known in FORMS)
+            raise argument_error(
+                "tied",
+                expected=f"{', '.join(others)} or {last}",
+                got=repr(self.tied),
+                remedy='True ties the poses, "residual" ties them in part.',
+            )
+        group = parse_group(self.group)
+        form = form_kind(self.tied)
+        for name, value in form.defaults(self, group).items():
+            object.__setattr__(self, name, value)
+        if self.pose is not None:
+            check_choice("pose", self.pose, [pose for pose in POSES if pose is not None], _remedy("pose"))
+        form.check(self, group)
+
+    def _check_numbers(self) -> None:
+        for name, value, most in (
+            ("pose_distance", self.pose_distance, 180),
+            ("pose_similarity", self.pose_similarity, 1),
+        ):
+            if not (is_real(value) and 0 <= value <= most):
+                raise argument_error(name, expected=f"a number from 0 to {most}", got=value, remedy=_remedy(name))
         if not 0 <= self.aux_coefficient < float("inf"):
             raise argument_error(
                 "aux_coefficient", expected="a number >= 0", got=self.aux_coefficient, remedy="0 turns it off."
             )
 
-    @property
-    def n_atoms(self) -> int:
-        """Directions in the dictionary: n_latents, times |G| where it is tied."""
-        return self.n_latents * (parse_group(self.group).order if self.tied else 1)
-
-    @property
-    def _selectable(self) -> tuple[str, int]:
-        """What can be active at once, and how many of them there are."""
-        if self.pose == "max" and not self.tied:
-            return "n_latents / |G|", self.n_latents // parse_group(self.group).order
-        return ("n_atoms", self.n_atoms) if self.pose == "nms" else ("n_latents", self.n_latents)
-
-    def _check_poses(self) -> None:
-        if not isinstance(self.tied, bool) and self.tied != "residual":
-            raise argument_error(
-                "tied",
-                expected='True, False or "residual"',
-                got=repr(self.tied),
-                remedy='True ties the poses, "residual" ties them in part.',
-            )
-        self._check_residual()
-        if self.pose is None and self.tied:
-            object.__setattr__(self, "pose", "max")
-        if self.pose is not None:
-            _choice("pose", self.pose, get_args(Pose))
-            order = parse_group(self.group).order
-            if not self.tied and self.n_latents % order:
-                raise argument_error(
-                    "n_latents",
-                    expected=f"a multiple of |{self.group}| = {order} with pose={self.pose!r} and tied=False",
-                    got=self.n_latents,
-                    remedy="Latents then come as the |G| poses of one; pose=None takes each for itself.",
-                )
-        for name, value, most in (
-            ("pose_distance", self.pose_distance, 180),
-            ("pose_similarity", self.pose_similarity, 1),
-        ):
-            if not (_is_real(value) and 0 <= value <= most):
-                raise argument_error(
-                    name, expected=f"a number from 0 to {most}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
-                )
-
-    def _check_residual(self) -> None:
-        if self.tied == "residual" and self.residual_penalty is None:
-            object.__setattr__(
-                self, "residual_penalty", RESIDUAL_PENALTY * (parse_group(self.group).order * self.d_in) ** 0.5
-            )
-        penalty = self.residual_penalty
-        if penalty is not None and not (self.tied == "residual" and _is_real(penalty) and penalty >= 0):
-            raise argument_error(
-                "residual_penalty",
-                expected='a number >= 0, with tied="residual" alone',
-                got=f"{penalty!r} with tied={self.tied!r}",
-                remedy='Leave it out for the default; float("inf") is as tied, 0 as untied.',
-            )
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as cfg.json holds them; JSON has no infinity, so that is the text "inf"."""
-        values = dataclasses.asdict(self)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["sparsity_options"] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in self.sparsity_options.items()
+        }
         if self.residual_penalty == float("inf"):
             values["residual_penalty"] = "inf"
         return values
@@ -186,19 +174,5 @@ class CrosscoderConfig:
         return cls(**values)
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: object, minimum: int) -> None:
-    if not is_whole(value, minimum):
-        raise argument_error(
-            name, expected=f"a whole number >= {minimum}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
-        )
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise argument_error(
-            name, expected=f"one of {', '.join(choices)}", got=value, remedy=f"Set CrosscoderConfig({name}=…)."
-        )
+def _remedy(name: str) -> str:
+    return f"Set CrosscoderConfig({name}=…)."

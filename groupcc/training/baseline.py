@@ -19,12 +19,12 @@ __all__ = ["UprightOrbits", "regress_decoder", "train_sae"]
 RIDGE = 1e-4
 
 
-class UprightOrbits:
+class UprightOrbits(Orbits):
     """Block 0 of orbits, as orbits under the trivial group: what a plain sparse autoencoder sees."""
 
     def __init__(self, orbits: Orbits) -> None:
         self.orbits = orbits
-        self.image_ids = orbits.image_ids
+        self.image_ids, self.image_names = orbits.image_ids, orbits.image_names
 
     def __len__(self) -> int:
         return len(self.orbits)
@@ -36,18 +36,19 @@ class UprightOrbits:
 class _AugmentedUprightOrbits(UprightOrbits):
     """One transform of each example, drawn anew: block h of an orbit is the upright activation of T_h x.
 
-    A training step gets the transforms that the crosscoder gets at that step (`take_at_step`). Elsewhere the draw
-    depends on the examples asked for. Both are the same in a resumed run.
+    A training step gets the transforms that the crosscoder gets at that step (`at_step`). Elsewhere (`step` None) the
+    draw depends on the examples asked for. Both are the same in a resumed run.
     """
 
-    def __init__(self, orbits: Orbits, right_translation: torch.Tensor, seed: int) -> None:
+    def __init__(self, orbits: Orbits, right_translation: torch.Tensor, seed: int, step: int | None = None) -> None:
         super().__init__(orbits)
-        self.right_translation, self.seed = right_translation, seed
+        self.right_translation, self.seed, self.step = right_translation, seed, step
+
+    def at_step(self, step: int) -> Orbits:
+        return _AugmentedUprightOrbits(self.orbits, self.right_translation, self.seed, step)
 
     def take(self, indices: torch.Tensor) -> torch.Tensor:
-        return self.take_at_step(indices, int(indices.sum()))
-
-    def take_at_step(self, indices: torch.Tensor, step: int) -> torch.Tensor:
+        step = int(indices.sum()) if self.step is None else self.step
         acts = self.orbits.take(indices)
         return translate_at_random(acts, self.right_translation, self.seed, step)[:, :1]
 
@@ -113,7 +114,7 @@ def regress_decoder(
     solution = torch.linalg.solve(gram, moment).float()
     crosscoder.W_enc.copy_(sae.W_enc)
     crosscoder.b_enc.copy_(sae.b_enc)
-    crosscoder.threshold.copy_(sae.threshold)
+    crosscoder.sparsity.copy_state_(sae, crosscoder)
     crosscoder.W_dec.copy_(solution[:L].view(L, G, D))
     crosscoder.b_dec.copy_(solution[L].view(G, D))
     crosscoder.provenance = {"settings": {"train": train_config.resumable_settings(), "data": fingerprint(source)}}

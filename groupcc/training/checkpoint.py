@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from groupcc.errors import DataError, GroupccWarning
 from groupcc.files import atomic_directory, canonical_hash, read_json, save_tensors, sha256_file, write_json
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.models.files import CONFIG_FILE, WEIGHTS_FILE, load, write_files
-from groupcc.training.memory_order import from_memory_order, in_memory_order
+from groupcc.models.files import CONFIG_FILE, WEIGHTS_FILE, in_present_layout, read, write_files
 
 __all__ = ["Checkpoint", "newest", "restore", "write"]
 
@@ -43,8 +42,7 @@ def write(
 ) -> Path:
     """Writes `root/step-<n>` for state["step"], then removes all but the newest `keep` up to it.
 
-    `crosscoder` must be folded (state["scale"] unfolds it). `optimizer` holds its parameters in memory order, in one
-    group. `state` is plain values.
+    `crosscoder` must be folded (state["scale"] unfolds it). `optimizer` holds its parameters. `state` is plain values.
     """
     target = root / f"step-{state['step']:09d}"
     with atomic_directory(target, own=(CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE)) as temporary:
@@ -72,11 +70,13 @@ def newest(root: Path) -> Checkpoint | None:
                 raise DataError(f"{STATE_FILE} is damaged")
             if sha256_file(path / OPTIMIZER_FILE) != state["optimizer_sha256"]:
                 raise DataError(f"{OPTIMIZER_FILE} is damaged")
-            crosscoder = load(path)
+            stored = read(path)
+            crosscoder = GroupCrosscoder.from_stored(stored)
             # One digit of it changed makes another crosscoder, not a damaged file.
             if crosscoder.config != CrosscoderConfig.from_dict(state["settings"]["crosscoder"]):
                 raise DataError(f"{CONFIG_FILE} is damaged")
-            return Checkpoint(path, crosscoder, load_file(path / OPTIMIZER_FILE), state)
+            optimizer = in_present_layout(load_file(path / OPTIMIZER_FILE), stored.version)
+            return Checkpoint(path, crosscoder, optimizer, state)
         except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
             what = error if isinstance(error, (DataError, OSError)) else f"{STATE_FILE} is damaged ({error!r})"
             warnings.warn(f"checkpoint {path} is passed over: {what}", GroupccWarning, stacklevel=2)
@@ -86,13 +86,10 @@ def newest(root: Path) -> Checkpoint | None:
 def restore(checkpoint: Checkpoint, crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> None:
     """Puts weights and optimizer state back; the crosscoder is as saved, folded."""
     crosscoder.load_state_dict(checkpoint.crosscoder.state_dict())
-    parameters = dict(crosscoder.named_parameters())
-    names = list(parameters)
+    names = [name for name, _ in crosscoder.named_parameters()]
     per_parameter: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in checkpoint.optimizer.items():
         slot, name = key.split(".", 1)
-        if value.dim():
-            value = in_memory_order(value, parameters[name]).contiguous()
         per_parameter.setdefault(names.index(name), {})[slot] = value
     saved = optimizer.state_dict()
     saved["state"] = per_parameter
@@ -100,13 +97,11 @@ def restore(checkpoint: Checkpoint, crosscoder: GroupCrosscoder, optimizer: torc
 
 
 def _optimizer_tensors(crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    tensors = {}
-    held = optimizer.param_groups[0]["params"]
-    for (name, parameter), in_order in zip(crosscoder.named_parameters(), held, strict=True):
-        for slot, value in optimizer.state[in_order].items():
-            shaped = from_memory_order(value, parameter) if value.dim() else value
-            tensors[f"{slot}.{name}"] = shaped.detach().cpu().contiguous()
-    return tensors
+    return {
+        f"{slot}.{name}": value.detach().cpu().contiguous()
+        for name, parameter in crosscoder.named_parameters()
+        for slot, value in optimizer.state[parameter].items()
+    }
 
 
 def _directories(root: Path) -> list[Path]:

@@ -1,21 +1,63 @@
-"""Examples for training: in an order fixed by the seed, translated at random."""
+"""Examples for training: in an order that the seed fixes, translated at random."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import cast
 
 import torch
 
 from groupcc.data import Orbits
+from groupcc.groups import Group
+from groupcc.groups.translate import translation_table
 from groupcc.ops.memory import recycled
+from groupcc.training.config import TrainConfig
 
 __all__ = [
+    "Batches",
     "batch_indices",
     "describe_examples",
-    "scaled",
     "translate_at_random",
 ]
+
+
+class Batches:
+    """What training sees: examples `indices` of `orbits`, times `scale`, on `device`, translated at random if the
+    settings say so. Everything follows from the settings' seed and the number of the step."""
+
+    def __init__(
+        self,
+        orbits: Orbits,
+        indices: torch.Tensor,
+        config: TrainConfig,
+        group: Group,
+        scale: float,
+        device: torch.device,
+    ) -> None:
+        self.orbits, self.indices, self.config, self.scale, self.device = orbits, indices, config, scale, device
+        self.right_translation = translation_table(group)
+
+    def at_step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns which examples step 0, 1, … has, int64 [N], and their activations [N, G, D]."""
+        examples = batch_indices(self.indices, self.config.batch_size, self.config.seed, step)
+        # Ascending reads are kinder to a store on disk; the order inside a batch means nothing.
+        examples = examples.sort().values
+        return examples, self.take(examples, step)
+
+    def take(self, examples: torch.Tensor, step: int) -> torch.Tensor:
+        """Returns the activations of these examples as training sees them in this step."""
+        acts = self.orbits.at_step(step).take_scaled(examples, self.scale).to(self.device)
+        if self.config.augment:
+            acts = translate_at_random(acts, self.right_translation, self.config.seed, step)
+        return acts
+
+    def drawn(self, count: int, step: int) -> Iterator[torch.Tensor]:
+        """Yields the activations of up to `count` batches of examples that (seed, step) fix."""
+        generator = torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) % 2**63)
+        order = torch.randperm(len(self.indices), generator=generator)
+        some = self.indices[order[: count * self.config.batch_size]]
+        for examples in some.sort().values.split(self.config.batch_size):
+            yield self.take(examples, step)
 
 
 def batch_indices(indices: torch.Tensor, batch_size: int, seed: int, step: int) -> torch.Tensor:
@@ -51,17 +93,11 @@ def translate_at_random(acts_NGD: torch.Tensor, right_translation: torch.Tensor,
     return torch.index_select(blocks, 0, chosen, out=None if out is None else out.flatten(0, 1)).view_as(acts_NGD)
 
 
-def scaled(acts: torch.Tensor, scale: float) -> torch.Tensor:
-    """acts times a number, in memory of its own."""
-    out = recycled(tuple(acts.shape), acts.dtype) if acts.device.type == "cpu" else None
-    return torch.mul(acts, scale, out=out)
-
-
 def describe_examples(orbits: Orbits, indices: torch.Tensor) -> str:
     """`examples 3, 17, 5 … (images a.png, b.png …)`, for messages."""
     shown = ", ".join(str(int(i)) for i in indices[:5]) + (", …" if len(indices) > 5 else "")
-    names = getattr(orbits, "image_names", None)
+    names = orbits.image_names
     if not names:
         return f"examples {shown}"
-    images = list(dict.fromkeys(cast("list[str]", names)[int(orbits.image_ids[i])] for i in indices[:50]))
+    images = list(dict.fromkeys(names[int(orbits.image_ids[i])] for i in indices[:50]))
     return f"examples {shown} (images {', '.join(images[:5])}{', …' if len(images) > 5 else ''})"

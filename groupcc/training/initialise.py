@@ -10,17 +10,14 @@ import torch
 from groupcc.data import Orbits
 from groupcc.errors import DataError
 from groupcc.groups.translate import translation_table
-from groupcc.models import GroupCrosscoder, residual
+from groupcc.models import GroupCrosscoder
 from groupcc.training.data import describe_examples, translate_at_random
 
 __all__ = [
     "DataStatistics",
-    "encoder_bias",
     "geometric_median",
-    "initialise_biases",
     "initialise_decoder",
     "measure",
-    "start_latents_",
 ]
 
 SAMPLE = 4096
@@ -102,43 +99,4 @@ def initialise_decoder(
     directions = acts - statistics.centre
     norms = directions.flatten(1).norm(dim=1)
     usable = (norms > 1e-6 * norms.max()).nonzero().flatten()
-    start_latents_(crosscoder, usable, directions[usable] / norms[usable, None, None])
-
-
-@torch.no_grad()
-def start_latents_(crosscoder: GroupCrosscoder, latents: torch.Tensor, directions: torch.Tensor) -> None:
-    """W_dec of these latents [M] = `directions` [M, G, D]; W_enc its transpose, as `GroupCrosscoder` starts."""
-    directions = directions.to(crosscoder.W_dec)
-    latents = latents.to(directions.device)
-    crosscoder.W_dec[latents] = directions
-    blocks = crosscoder.W_enc.shape[0]
-    crosscoder.W_enc[:, :, latents] = directions[:, :blocks].permute(1, 2, 0) * crosscoder.encoder_gain
-
-
-@torch.no_grad()
-def encoder_bias(crosscoder: GroupCrosscoder, centre: torch.Tensor) -> torch.Tensor:
-    """b_enc [L] such that the encoder reads activations about `centre` ([G, D], or [1, D] where tied).
-
-    An "identity" encoder of a tied crosscoder reads the centre in a different pose of W_enc each: right on average.
-    """
-    blocks = crosscoder.W_enc.shape[0]
-    read = centre[:blocks]
-    if crosscoder.config.tied:
-        read = centre.expand(blocks, -1) / (1 if crosscoder.config.encoder == "orbit" else blocks)
-    return -torch.einsum("gd,gdl->l", read, crosscoder.W_enc)
-
-
-@torch.no_grad()
-def initialise_biases(crosscoder: GroupCrosscoder, statistics: DataStatistics) -> None:
-    """b_dec = scaled centre; b_enc such that the encoder starts out reading activations about that centre.
-
-    Tied, b_dec is one for all blocks: the centre's mean over them. Tied in part, the residuals of both are what is then
-    missing, times 1 − `base_share`: the start, too, is the tied one at infinity and the untied one at 0.
-    """
-    centre = (statistics.centre * statistics.scale).to(crosscoder.b_dec)
-    if crosscoder.config.tied:
-        centre = centre.mean(0, keepdim=True)
-    crosscoder.b_dec.copy_(centre)
-    crosscoder.b_enc.copy_(encoder_bias(crosscoder, centre))
-    if crosscoder.config.tied == "residual":
-        residual.initialise_biases_(crosscoder, statistics.centre * statistics.scale)
+    crosscoder.start_latents_(usable, directions[usable] / norms[usable, None, None])

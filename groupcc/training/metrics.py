@@ -7,8 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from groupcc.errors import DataError
 from groupcc.files import atomic_write
+from groupcc.models import CrosscoderOutput
 
 __all__ = ["MetricsLog", "read_metrics"]
 
@@ -64,6 +67,16 @@ class MetricsLog:
             for name, value in record.items():
                 if isinstance(value, (int, float)) and name != "step":
                     self._board.add_scalar(name, value, record["step"])
+
+    def training(
+        self, done: int, out: CrosscoderOutput, dead_L: torch.Tensor, variance: float, figures: dict[str, float]
+    ) -> None:
+        """The line of a training step, and its figures on the bar. `variance`: that of the activations, scaled."""
+        losses = {name: float(value.detach()) for name, value in out.losses.items()}
+        fvu, l0 = losses["reconstruction"] / variance, float((out.latents.acts > 0).sum(1).float().mean())
+        dead_fraction = float(dead_L.float().mean())
+        self.write({"step": done, **losses, "fvu": fvu, "l0": l0, "dead_fraction": dead_fraction, **figures})
+        self.show(fvu=fvu, l0=l0, dead_fraction=dead_fraction)
 
     def show(self, *, fvu: float, l0: float, dead_fraction: float) -> None:
         """Puts the figures on the bar."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from groupcc import ops
 from groupcc.models import GroupCrosscoder
-from groupcc.training.initialise import encoder_bias, start_latents_
-from groupcc.training.memory_order import from_memory_order
+from groupcc.training.data import Batches
 
-__all__ = ["CANDIDATES", "POOL", "distinct", "resample_dead_"]
+__all__ = ["distinct", "largest_residuals", "resample_dead_"]
 
 POOL = 4
 """Residuals of so many batches are looked at."""
@@ -19,6 +17,17 @@ CANDIDATES = 256
 
 # Alikeness falls with this power of the cosine, so that a sum of two missing shapes is like neither of them.
 _SHARPNESS = 4
+
+
+@torch.no_grad()
+def largest_residuals(crosscoder: GroupCrosscoder, batches: Batches, step: int) -> torch.Tensor:
+    """Returns the largest residuals a − â, at most `CANDIDATES`, of `POOL` batches that the step draws: [n, G, D]."""
+    largest = torch.zeros(0, crosscoder.group.order, crosscoder.config.d_in, device=crosscoder.W_dec.device)
+    for acts in batches.drawn(POOL, step):
+        left = acts - crosscoder.decode(crosscoder.encode(acts)).float()
+        left = torch.cat([largest, left])
+        largest = left[left.flatten(1).square().sum(1).topk(min(CANDIDATES, len(left))).indices]
+    return largest
 
 
 @torch.no_grad()
@@ -37,19 +46,13 @@ def resample_dead_(
     directions_NGD = directions_NGD / power_N.sqrt()[:, None, None]
     chosen = distinct(directions_NGD, power_N, crosscoder, len(dead))
     latents = dead[: len(chosen)]
-    start_latents_(crosscoder, latents, directions_NGD[chosen])
-    crosscoder.b_enc[latents] = encoder_bias(crosscoder, crosscoder.b_dec)[latents]
-    crosscoder.since_fired[latents] = 0
+    crosscoder.restart_latents_(latents, directions_NGD[chosen])
     live = torch.ones(len(crosscoder.W_dec), dtype=torch.bool, device=dead.device).index_fill_(0, dead, False)
-    held = optimizer.param_groups[0]["params"]
-    for (name, parameter), in_order in zip(crosscoder.named_parameters(), held, strict=True):
-        if name.endswith("b_dec"):
+    for name, parameter in crosscoder.named_parameters():
+        if name in crosscoder.form.without_latents:
             continue
-        if name.startswith("residual_"):
-            parameter.index_fill_(0, latents, 0.0)
-        for slot, value in optimizer.state[in_order].items():
-            if value.dim():
-                rows = from_memory_order(value, parameter).movedim(2 if name == "W_enc" else 0, 0)
+        for slot, rows in optimizer.state[parameter].items():
+            if rows.dim():
                 rows[latents] = rows[live].mean(0) if slot == "exp_avg_sq" and bool(live.any()) else 0.0
 
 
@@ -60,10 +63,7 @@ def distinct(directions_NGD: torch.Tensor, power_N: torch.Tensor, crosscoder: Gr
     tied, is the largest that translates of the two have. So what is most often unexplained comes first, and no two
     latents start alike while something else is left. Ties go to the lower index.
     """
-    if crosscoder.config.tied:
-        cosine_NN = ops.group_correlate(directions_NGD, directions_NGD, crosscoder.group).amax(2)
-    else:
-        cosine_NN = directions_NGD.flatten(1) @ directions_NGD.flatten(1).t()
+    cosine_NN = crosscoder.form.likeness(directions_NGD, crosscoder.group)
     like_NN = cosine_NN.clamp(0, 1).pow(_SHARPNESS) * power_N[:, None]
     covered_N1 = torch.zeros_like(power_N)[:, None]
     left_N = torch.ones(len(power_N), dtype=torch.bool, device=power_N.device)

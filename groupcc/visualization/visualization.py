@@ -14,7 +14,6 @@ from groupcc.devices import move
 from groupcc.errors import argument_error, is_whole
 from groupcc.harvesting.store import OrbitStore
 from groupcc.models import GroupCrosscoder
-from groupcc.models.encoder_rows import encoder_rows
 from groupcc.views.preprocess import Preprocess, PreprocessLike, parse_preprocess
 from groupcc.views.resolve import resolve
 from groupcc.visualization.ascent import Ascent
@@ -107,7 +106,7 @@ def visualize(
     move(resolved.model, device)
     pixels = _preprocess(orbits, preprocess)
     reader = PivotReader(resolved, orbits, pixels, channels)
-    W_nHGD, b_nH = (part.detach().float().cpu() for part in encoder_rows(crosscoder, chosen))
+    W_nHGD, b_nH = (part.detach().float().cpu() for part in crosscoder.encoder_rows(chosen))
     group = orbits.group
     reads = list(range(group.order)) if W_nHGD.shape[2] > 1 else [group.identity]
     W_nGD = W_nHGD[:, group.identity].to(reader.view.device)

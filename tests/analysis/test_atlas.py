@@ -22,7 +22,7 @@ def crosscoder_of(W_dec: torch.Tensor, group: str, k: int = 2) -> GroupCrosscode
     crosscoder = GroupCrosscoder(CrosscoderConfig(group=group, d_in=D, n_latents=L, k=k, encoder="orbit"))
     with torch.no_grad():
         crosscoder.W_dec.copy_(W_dec)
-        crosscoder.W_enc.copy_(W_dec.permute(1, 2, 0))
+        crosscoder.W_enc.copy_(W_dec)
     return crosscoder.eval()
 
 

@@ -130,7 +130,7 @@ def test_a_spare_base_latent_is_no_ones_duplicate():
     crosscoder = GroupCrosscoder(config).eval()
     with torch.no_grad():
         crosscoder.W_dec.copy_(truth.base.expand(3, -1, -1))
-        crosscoder.W_enc.copy_((truth.base * torch.tensor([0.5, 0.5, 0.001])[:, None, None]).permute(1, 2, 0))
+        crosscoder.W_enc.copy_(truth.base * torch.tensor([0.5, 0.5, 0.001])[:, None, None])
     acts, _ = truth.sample(100, n_active=1, seed=5)
     atlas = analyze(crosscoder, acts)
     assert atlas.contribution.spare.tolist() == [False, False, True]

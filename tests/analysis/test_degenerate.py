@@ -26,7 +26,7 @@ def crosscoder_of(group, W_dec, kind="untied", encoder="orbit", k=2):
     made = groupcc.GroupCrosscoder(config)
     with torch.no_grad():
         made.W_dec.copy_(W_dec)
-        made.W_enc.copy_(W_dec[:, : made.W_enc.shape[0]].permute(1, 2, 0))
+        made.W_enc.copy_(W_dec[:, : made.W_enc.shape[1]])
     return made.eval()
 
 

@@ -11,7 +11,7 @@ from groupcc.analysis import GAP_ERROR, GAP_RATE, Atlas, analyze, find_families,
 from groupcc.errors import ArgumentError
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.zoo.planted import planted
 
 
@@ -26,7 +26,7 @@ def tied_crosscoder(truth, base=None, **settings):
     )  # fmt: skip
     with torch.no_grad():
         made.W_dec.copy_(base)
-        made.W_enc.copy_(base.permute(1, 2, 0))
+        made.W_enc.copy_(base)
         made.b_enc.zero_()
         made.b_dec.zero_()
     return made.eval()

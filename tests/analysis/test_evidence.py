@@ -224,8 +224,8 @@ def test_a_disagreement_is_shown():
     acts, _ = truth.sample(2000, n_active=2)
     made = reader(truth.atoms, "D4")
     with torch.no_grad():  # the first latent's encoder turned from D2 into one block
-        made.W_enc[1:, :, 0] = 0
-        made.W_enc[0, :, 0] *= 8
+        made.W_enc[0, 1:] = 0
+        made.W_enc[0, 0] *= 8
     atlas = analyze(made, acts)
     assert atlas.evidence.estimates[0]["encoder"] == "C1"
     assert atlas.evidence.agreement[0].startswith("encoder C1")
@@ -342,7 +342,7 @@ def test_degenerate_input():
     assert [row["decoder"] for row in evidence.estimates[:3]] == ["D2"] * 3
     assert evidence.estimates[0] == evidence.estimates[4]
     with torch.no_grad():  # it fires now, and writes nothing
-        made.W_enc[:, :, 5] = made.W_enc[:, :, 3]
+        made.W_enc[5] = made.W_enc[3]
     assert set(analyze(made, acts).evidence.columns(5).values()) == {None}
     nothing = analyze(made, torch.zeros(40, 8, 24)).evidence
     assert nothing.confidence.isnan().all()

@@ -51,7 +51,7 @@ def layer(width: int, seed: int, shapes: list[int], merged: tuple[int, ...] = ()
     place = {int(atom): i for i, atom in enumerate(distinct.nonzero()[:, 0])}
     with torch.no_grad():
         crosscoder.W_dec.copy_(atoms[order])
-        crosscoder.W_enc.copy_(known[[place[int(atom)] for atom in order]].permute(1, 2, 0))
+        crosscoder.W_enc.copy_(known[[place[int(atom)] for atom in order]])
         crosscoder.b_enc.fill_(-0.05)  # rounding alone fires nothing
     atlas = groupcc.analyze(crosscoder, tolerance=0.1)
     names = [int(WORLD.atom_base[order[reference]]) for reference in atlas.families.references]
@@ -163,7 +163,7 @@ def test_one_detector_finds_a_family_of_all_whatever_pose_it_is_in() -> None:
             with torch.no_grad():
                 gone = [i for i in range(crosscoder.config.n_latents) if i != keep[0]]
                 crosscoder.W_dec[gone] = 0
-                crosscoder.W_enc[:, :, gone] = 0
+                crosscoder.W_enc[gone] = 0
             atlas = groupcc.analyze(crosscoder, tolerance=0.1)
             alone = (crosscoder, atlas, [shape], single[3])
             found = compared(whole, alone, codes())

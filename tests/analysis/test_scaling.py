@@ -11,7 +11,7 @@ from groupcc.analysis.evidence import scaling
 from groupcc.errors import ArgumentError
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 
 L, K, D = 16, 3, 32
 
@@ -40,7 +40,7 @@ def reader(data, written, group="D3", **settings):
     made = GroupCrosscoder(CrosscoderConfig(group=group, d_in=D, n_latents=len(data), **config))
     with torch.no_grad():
         made.W_dec.copy_(written)
-        made.W_enc.copy_(torch.linalg.pinv(data[:, 0])[None])
+        made.W_enc.copy_(torch.linalg.pinv(data[:, 0]).t()[:, None])
         made.b_enc.fill_(-1e-3)  # what rounding leaves of silent latents is not active
         made.b_dec.zero_()
     return made.eval()
@@ -51,7 +51,7 @@ def tied_reader(base, written, group="D3", **settings):
     made = GroupCrosscoder(CrosscoderConfig(group=group, d_in=D, n_latents=len(base), **config))
     with torch.no_grad():
         made.W_dec.copy_(written)
-        made.W_enc.copy_((base / base.square().sum((1, 2), keepdim=True)).permute(1, 2, 0))
+        made.W_enc.copy_(base / base.square().sum((1, 2), keepdim=True))
         made.b_enc.zero_()
         made.b_dec.zero_()
     return made.eval()
@@ -132,7 +132,7 @@ def test_a_block_that_another_latent_carries():
     apart = GroupCrosscoder(replace(made.config, n_latents=L + 1, k=L + 1))
     with torch.no_grad():
         apart.W_dec.copy_(written)
-        apart.W_enc.copy_(torch.cat([made.W_enc, made.W_enc[:, :, :1]], dim=2))
+        apart.W_enc.copy_(torch.cat([made.W_enc, made.W_enc[:1]]))
         apart.b_enc.fill_(-1e-3)
         apart.b_dec.zero_()
     found = measure_scaling(apart, orbits_of(data, noise=0.3))

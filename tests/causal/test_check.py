@@ -63,7 +63,7 @@ def untied() -> groupcc.GroupCrosscoder:
             for u in range(8):
                 for g in range(8):
                     made.W_dec[8 * shape + u, g, 8 * shape + D4.cayley[g, u]] = 1.0
-        made.W_enc.copy_(torch.eye(16)[None])
+        made.W_enc.copy_(torch.eye(16)[:, None])
         made.b_enc.zero_()
         made.b_dec.zero_()
     return made.eval()
@@ -76,7 +76,7 @@ def tied(encoder: str) -> groupcc.GroupCrosscoder:
     made = groupcc.GroupCrosscoder(config)
     with torch.no_grad():
         made.W_dec.copy_(torch.eye(16).view(SHAPES, 8, 16))
-        made.W_enc.copy_(made.W_dec.permute(1, 2, 0) / (8 if encoder == "orbit" else 1))
+        made.W_enc.copy_(made.W_dec / (8 if encoder == "orbit" else 1))
         made.b_enc.zero_()
         made.b_dec.zero_()
     return made.eval()
@@ -133,7 +133,7 @@ def uneven() -> groupcc.GroupCrosscoder:
     with torch.no_grad():
         made.W_dec.mul_(lengths[:, None, None])
         made.W_dec[9:] = 0.0
-        made.W_enc.div_(lengths)
+        made.W_enc.div_(lengths[:, None, None])
         made.b_enc.copy_(-6 - torch.rand(16, generator=generator))  # silent at many positions
         made.b_dec.copy_(0.2 * torch.randn(8, 16, generator=generator))
     return made
@@ -150,7 +150,7 @@ def by_hand(net: Net, made: groupcc.GroupCrosscoder, picture: torch.Tensor, move
     kernel = (spline[:, None] * spline).expand(16, 1, 3, 3)
     maps = net.layer(as_action(D4).transform(picture)[0])
     smooth = nn.functional.conv2d(maps, kernel, padding=1, groups=16)
-    W, E = made.W_dec[:, 0], made.W_enc[0]
+    W, E = made.W_dec[:, 0], made.W_enc[:, 0].t()
 
     def acts(image):
         return torch.relu(torch.einsum("dyx,dl->lyx", image, E) + made.b_enc[:, None, None])

@@ -42,8 +42,7 @@ def dictionary(group, latents, **settings):
     made = GroupCrosscoder(CrosscoderConfig(group=group, d_in=W.shape[2], n_latents=len(W), **config))
     with torch.no_grad():
         made.W_dec.copy_(W)
-        blocks = made.W_enc.shape[0]
-        made.W_enc.copy_(W[:, :blocks].permute(1, 2, 0))
+        made.W_enc.copy_(W[:, : made.W_enc.shape[1]])
     return made.eval()
 
 

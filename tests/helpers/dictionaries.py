@@ -50,7 +50,7 @@ def reader(atoms, name, k=2, encoder="orbit", **settings):
     made = GroupCrosscoder(CrosscoderConfig(group=name, d_in=D, n_latents=L, k=k, encoder=encoder, **settings))
     with torch.no_grad():
         made.W_dec.copy_(atoms)
-        made.W_enc.copy_((atoms if made.W_enc.shape[0] > 1 else atoms[:, :1] * made.group.order).permute(1, 2, 0))
+        made.W_enc.copy_(atoms if made.W_enc.shape[1] > 1 else atoms[:, :1] * made.group.order)
         made.b_enc.zero_()
         made.b_dec.zero_()
     return made.eval()
@@ -73,8 +73,9 @@ def with_spares(n_active: int = 2) -> tuple[PlantedDictionary, GroupCrosscoder]:
     with torch.no_grad():
         crosscoder.W_dec.copy_(torch.cat([atoms, junk / junk.flatten(1).norm(dim=1)[:, None, None]]))
         crosscoder.W_enc.zero_()
-        crosscoder.W_enc[:, :, :A] = inverse.view(G, D, A)
+        crosscoder.W_enc[:A] = inverse.t().view(A, G, D)
         # Which of the spare ones is the largest varies with the example.
-        crosscoder.W_enc[:, :, A:] = 1e-3 * torch.randn(G, D, SPARES, generator=torch.Generator().manual_seed(3))
+        noise = torch.randn(G, D, SPARES, generator=torch.Generator().manual_seed(3)).permute(2, 0, 1)
+        crosscoder.W_enc[A:] = 1e-3 * noise
         crosscoder.b_enc.copy_(torch.tensor([0.0] * A + [0.02] * SPARES))
     return truth, crosscoder.eval()

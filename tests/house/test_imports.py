@@ -13,8 +13,6 @@ import groupcc
 ROOT = Path(groupcc.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
-# Each part with those it may import from. Anything may import errors, files, devices, lazy names, names of functions
-# that are above it, the extension, and the version.
 ALLOWED = {
     "groups": set(),
     "ops": {"groups"},

@@ -10,7 +10,7 @@ import torch
 import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, SparseLatents
 from groupcc.errors import ArgumentError, DataError
-from groupcc.models.sparsity import aux_loss
+from groupcc.models.auxiliary import aux_loss
 
 NAN = math.nan
 
@@ -36,7 +36,7 @@ def test_forward_is_the_designs_equations(encoder):
     out = crosscoder(acts)
     blocks = range(6) if encoder == "orbit" else [0]
     for n in range(4):
-        pre = sum(acts[n, g] @ crosscoder.W_enc[g] for g in blocks) + crosscoder.b_enc
+        pre = sum(crosscoder.W_enc[:, g] @ acts[n, g] for g in blocks) + crosscoder.b_enc
         best = sorted(range(12), key=lambda i: (-pre[i].item(), i))[:3]
         assert out.latents.indices[n].tolist() == best
         for g in range(6):
@@ -86,7 +86,7 @@ def test_encode_maps_refuses_what_is_not_finite_and_other_groups():
 def test_trivial_group_is_a_plain_sparse_autoencoder():
     sae = make(group="C1", encoder="identity").eval()
     x = orbits(G=1)[:, 0]
-    pre = x @ sae.W_enc[0] + sae.b_enc
+    pre = x @ sae.W_enc[:, 0].t() + sae.b_enc
     f = pre.relu() * torch.zeros_like(pre).scatter(1, pre.topk(3).indices, 1)
     torch.testing.assert_close(sae(x[:, None]).reconstruction[:, 0], f @ sae.W_dec[:, 0] + sae.b_dec[0])
 
@@ -139,7 +139,7 @@ def test_both_encoders_start_with_the_same_gain():
     for encoder in ("identity", "orbit"):
         crosscoder = GroupCrosscoder(CrosscoderConfig(group="D3", d_in=5, n_latents=latents, k=1, encoder=encoder))
         with torch.no_grad():
-            crosscoder.W_enc.copy_(crosscoder.W_enc[:1].expand_as(crosscoder.W_enc))
+            crosscoder.W_enc.copy_(crosscoder.W_enc[:, :1].expand_as(crosscoder.W_enc))
             of_encoder[encoder] = crosscoder.pre_acts(invariant).square().mean().sqrt().item()
     assert of_encoder["identity"] == pytest.approx(of_encoder["orbit"], rel=0.03)
 
@@ -181,13 +181,23 @@ def test_aux_loss_by_its_formula():
 
 
 def test_aux_loss_is_0_where_nothing_is_left_to_explain():
-    W_enc = torch.eye(4, requires_grad=True)
-    dead, W_dec = torch.tensor([False, True, True, False]), torch.ones(4, 2, 2, requires_grad=True)
+    """ê is 2 in every entry: of e = −1 that leaves 9 times its power. Latent 1 is the stronger of the two dead ones."""
+    acts, W_dec = torch.tensor([[2.0]], requires_grad=True), torch.ones(4, 2, 2, requires_grad=True)
+
+    def strongest(latents, k):
+        assert latents.tolist() == [1, 2]
+        assert k == 1
+        return SparseLatents(acts, latents[:1][None])
+
+    def error(latents, target):
+        return (latents.acts[0, 0] * W_dec[latents.indices[0, 0]] - target).square().sum()
+
+    dead = torch.tensor([False, True, True, False])
     for left, expected in ((torch.zeros(1, 2, 2), 0.0), (torch.ones(1, 2, 2), 1.0), (torch.full((1, 2, 2), NAN), NAN)):
-        loss = aux_loss(left, left.square().sum(), torch.full((1, 4), 2.0), W_enc, torch.zeros(4), W_dec, dead, 1)
+        loss = aux_loss(left, left.square().sum(), dead, 1, strongest, error)
         same = loss.isnan() if math.isnan(expected) else (loss - 9 * expected).abs() < 1e-5
         assert same
-        gradients = torch.autograd.grad(loss, (W_enc, W_dec))
+        gradients = torch.autograd.grad(loss, (acts, W_dec))
         assert all(g.isfinite().all() for g in gradients) or math.isnan(expected)
 
 
@@ -238,7 +248,8 @@ def test_W_enc_and_its_gradient_lie_latent_by_latent_in_memory(tmp_path, encoder
     for crosscoder in (made, loaded, copy.deepcopy(made), make(encoder=encoder).double()):
         crosscoder(orbits().to(crosscoder.b_enc.dtype)).losses["total"].backward()
         for tensor in (crosscoder.W_enc, crosscoder.W_enc.grad):
-            assert tensor.permute(2, 0, 1).is_contiguous()
+            assert tensor.shape == (12, 6 if encoder == "orbit" else 1, 5)
+            assert tensor.is_contiguous()
 
 
 def test_the_reconstruction_is_formed_when_asked_for():
@@ -283,8 +294,8 @@ def test_nan_and_shapes_are_refused_by_name():
     [
         ({"k": 13}, "k: expected at most n_latents = 12"),
         ({"d_in": 0}, "d_in: expected a whole number >= 1"),
-        ({"encoder": "all"}, "encoder: expected one of identity, orbit"),
-        ({"sparsity": "relu"}, "sparsity: expected one of topk, batchtopk, l1"),
+        ({"encoder": "all"}, 'encoder: expected "identity" or "orbit"; got'),
+        ({"sparsity": "relu"}, 'sparsity: expected "topk", "batchtopk", .*"l1".*; got'),
         ({"sparsity": "l1"}, "l1_coefficient: expected a positive number"),
         ({"group": "Q8"}, "group: expected"),
         ({"aux_k": -1}, "aux_k"),

@@ -6,7 +6,6 @@ import torch
 from groupcc import CrosscoderConfig, GroupCrosscoder
 from groupcc.analysis import translate
 from groupcc.models import moved_pre_acts as module
-from groupcc.models.encoder_rows import atom_rows
 from groupcc.models.moved_pre_acts import moved_pre_acts
 
 G, L = 10, 4
@@ -78,7 +77,7 @@ def test_a_moved_atom_is_another_pose_by_what_they_share(encoder, tied, in_parts
 @pytest.mark.parametrize(("encoder", "tied"), KINDS)
 def test_rows_of_atoms_read_what_pre_acts_reads(encoder, tied):
     made, acts, latents, poses = make(encoder, tied)
-    W, b = atom_rows(made, latents, poses)
+    W, b = made.form.encoder_rows(made, latents, poses)
     assert W.shape == (30, 1 if encoder == "identity" else G, 3)
     pre = (W * acts[:, : W.shape[1]]).sum((1, 2)) + b
     with torch.no_grad():

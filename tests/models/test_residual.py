@@ -13,8 +13,7 @@ from groupcc.cli.commands import crosscoder_config
 from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError
 from groupcc.groups.translate import translation_table
-from groupcc.models.residual import prepare_gradients_
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from helpers.residual_samples import disturbed, make, orbits
 from helpers.training_samples import D, G, data, same
 
@@ -51,7 +50,7 @@ def test_atoms_are_translates_and_residuals(encoder):
     for h in range(G):
         decoder = made.W_dec[:, table[h]] + made.residual_W_dec[:, h]
         torch.testing.assert_close(untied.W_dec[h::G], decoder)
-        reader = made.W_enc.permute(2, 0, 1)[:, table[h]]
+        reader = made.W_enc[:, table[h]]
         if encoder == "orbit":
             read = torch.einsum("ngd,lgd->nl", acts, reader + made.residual_W_enc[:, h])
         else:
@@ -118,7 +117,7 @@ def test_gradients_lie_along_the_spheres():
     acts = orbits(64)
     made(acts).losses["total"].backward()
     raw = {name: parameter.grad.clone() for name, parameter in made.named_parameters()}
-    prepare_gradients_(made)
+    made.form.prepare_gradients_(made)
     atoms, base = made.untie().W_dec.detach().view(6, G, G, D), made.W_dec.detach()
     assert float(made.residual_share().min()) > 0.1
     assert float((raw["W_dec"] * base).sum((1, 2)).abs().max()) > 1e-3

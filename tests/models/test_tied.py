@@ -7,9 +7,10 @@ import torch
 
 import groupcc
 from groupcc.groups.translate import translation_table
-from groupcc.models import GroupCrosscoder, tied
-from groupcc.models.poses import autocorrelation, maxima, neighbours, select_poses
-from groupcc.models.tied import translates
+from groupcc.models import GroupCrosscoder
+from groupcc.models.forms.encodings import GroupEncoding
+from groupcc.models.forms.poses import autocorrelation, maxima, neighbours
+from groupcc.models.forms.tied import translates
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
 from helpers.tied_samples import crosscoder, orbits
@@ -18,7 +19,7 @@ from helpers.tied_samples import crosscoder, orbits
 def test_shapes():
     made = crosscoder()
     assert made.W_dec.shape == (5, 8, 6)
-    assert made.W_enc.shape == (8, 6, 5)
+    assert made.W_enc.shape == (5, 8, 6)
     assert made.b_dec.shape == (1, 6)
     assert made.config.n_atoms == 40
     assert made.config.pose == "max"
@@ -35,7 +36,7 @@ def test_pre_acts_are_those_of_the_atoms(encoder):
     made = crosscoder(encoder=encoder)
     acts = orbits(made)
     table = translation_table(made.group, torch.device("cpu"))
-    W = made.W_enc.permute(2, 0, 1)
+    W = made.W_enc
     for h in range(8):
         atom = W[:, table[h]]  # R_h of every latent
         read = torch.einsum("ngd,lgd->nl", acts, atom) if encoder == "orbit" else acts[:, 0] @ atom[:, 0].t()
@@ -110,7 +111,7 @@ def test_gradients_are_those_of_the_atoms():
         return back
 
     torch.testing.assert_close(made.W_dec.grad, turned_back(untied.W_dec.grad))
-    torch.testing.assert_close(made.W_enc.grad.permute(2, 0, 1), turned_back(untied.W_enc.grad.permute(2, 0, 1)))
+    torch.testing.assert_close(made.W_enc.grad, turned_back(untied.W_enc.grad))
     torch.testing.assert_close(made.b_enc.grad, untied.b_enc.grad.view(5, 8).sum(1))
     torch.testing.assert_close(made.b_dec.grad[0], untied.b_dec.grad.sum(0))
 
@@ -120,7 +121,7 @@ def two_copies():
     truth = planted("D8", 24, 2, stabilizers=["C1", "D1"], seed=0)
     made = crosscoder(group="D8", d_in=24, n_latents=2, k=3, pose="nms", pose_distance=0.0, aux_k=0)
     made.W_dec.data, made.b_enc.data[:], made.b_dec.data[:] = truth.base.clone(), 0, 0
-    made.W_enc.data = truth.base.clone().permute(1, 2, 0)
+    made.W_enc.data = truth.base.clone()
     atoms = translates(truth.base, made.group)
     return made, (2 * atoms[0] + 1.5 * atoms[3] + 1.0 * atoms[16 + 5])[None], truth
 
@@ -157,17 +158,16 @@ def test_neighbours():
 
 def test_suppression():
     """The strongest first, without its neighbours, then the strongest of the rest; equal ones by lower index."""
-    group = groupcc.group("C6")
     z = torch.tensor([[[3.0, 2.0, 1.0, 5.0, 5.0, 1.0], [4.0, 0.0, 0.0, 0.0, 0.0, 4.0]]])
     near = torch.zeros(2, 6, dtype=torch.bool)
     near[0, [0, 1, 5]] = True
     near[1, 0] = True
-    config = crosscoder(group="C6", n_latents=2, k=5, pose="nms").config
-    taken, values = maxima(z, near, group, config, torch.zeros(()), True)
+    made = crosscoder(group="C6", n_latents=2, k=5, pose="nms")
+    taken, values = maxima(made, made.sparsity, z, near)
     assert taken.tolist() == [[3, 6, 11, 0, 7]]
     assert values.tolist() == [[5, 4, 4, 3, 0]]
     near[:] = True
-    assert maxima(z, near, group, config, torch.zeros(()), True)[1].tolist() == [[5, 4, *[float("-inf")] * 3]]
+    assert maxima(made, made.sparsity, z, near)[1].tolist() == [[5, 4, *[float("-inf")] * 3]]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -178,7 +178,7 @@ def test_suppression_goes_on_while_something_could_be_chosen(sparsity, training)
     made.threshold.fill_(0.5)
     z = torch.zeros(3, 5, 8)
     z[0] = torch.rand(5, 8, generator=torch.Generator().manual_seed(0)) + 1
-    latents, _, _ = select_poses(z, made.W_dec, made.group, made.config, made.threshold, training)
+    latents = made.form.selection.select(made, z, lambda: made.W_dec).latents
     expected = 6 if sparsity == "batchtopk" and training else 40
     assert int((latents.acts[0] > 0).sum()) == expected
     active = latents.acts > 0
@@ -265,13 +265,17 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
     """Losses and gradients with `encode_at`, and without; the dead ones' too. A residual always goes without."""
     pytest.importorskip("groupcc._C")
     found, chosen, through_all = [], [], []
-    encode_at = tied.encode_at
-    monkeypatch.setattr(tied, "encode_at", lambda *args: chosen.append(args[3]) or encode_at(*args))
+    encode_at, correlate = groupcc.ops.group_encode_at, groupcc.ops.group_correlate
+
+    def correlated(*args):
+        through_all.append(correlate(*args))
+        return through_all[-1]
+
+    monkeypatch.setattr(groupcc.ops, "group_encode_at", lambda *a, **b: chosen.append(a[3]) or encode_at(*a, **b))
+    monkeypatch.setattr(groupcc.ops, "group_correlate", correlated)
     for backend in ("auto", "reference"):
         settings = {"n_latents": 20, "k": 1, "dead_after": 5, "aux_k": 2, "aux_coefficient": 3.0, "pose_distance": 0.0}
         made = crosscoder(tied=kind, pose=pose, sparsity=sparsity, **settings).double().train(training)
-        pre_acts = made.pre_acts
-        made.pre_acts = lambda acts, of=pre_acts: through_all.append(of(acts)) or through_all[-1]
         made.threshold.fill_(0.5)
         acts = orbits(made).double().requires_grad_()
         with groupcc.ops.use_backend(backend):
@@ -280,8 +284,8 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
         found.append([*losses.values(), acts.grad, *(parameter.grad for parameter in made.parameters())])
     assert len(chosen) == (0 if kind == "residual" else 2 if training else 1)
     # The strongest poses alone, where no gradient goes through all of them, take no pre-activations in memory.
-    formed = [] if kind is True and pose == "max" else [kind == "residual"]
-    assert [pre.requires_grad for pre in through_all] == [*formed, True]
+    formed = [] if pose == "max" else [False]
+    assert [pre.requires_grad for pre in through_all] == ([] if kind == "residual" else [*formed, True])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -290,12 +294,11 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
 def test_the_strongest_come_without_gradients_that_encode_at_has(chosen):
     pytest.importorskip("groupcc._C")
     made = crosscoder()
-    given = orbits(made), made.W_enc, made.b_enc, made.group, made.config, None, chosen
     with groupcc.ops.use_backend("auto"):
-        values, poses = tied.strongest(*given)
+        values, poses = GroupEncoding(made, orbits(made), made.config.k).strongest(chosen)
     assert not values.requires_grad
     with groupcc.ops.use_backend("reference"):
-        expected, at = tied.strongest(*given)
+        expected, at = GroupEncoding(made, orbits(made), made.config.k).strongest(chosen)
     assert expected.requires_grad
     torch.testing.assert_close(values, expected.detach())
     assert torch.equal(poses, at)
@@ -312,7 +315,7 @@ def test_acts_in_another_dtype_than_the_parameters():
     ("settings", "message"),
     [
         ({"tied": 1}, "tied: expected True, False or"),
-        ({"pose": "best"}, "pose: expected one of max, nms"),
+        ({"pose": "best"}, 'pose: expected "max" or "nms"'),
         ({"tied": False, "pose": "max"}, "n_latents: expected a multiple of |D4| = 8"),
         ({"k": 6}, "k: expected at most n_latents = 5"),
         ({"k": 41, "pose": "nms"}, "k: expected at most n_atoms = 40"),

@@ -6,7 +6,7 @@ import torch
 import groupcc
 from groupcc import ops
 from groupcc.errors import ArgumentError
-from groupcc.models.tied import strongest
+from groupcc.models.forms.encodings import FormedEncoding
 from helpers.backends import DEVICE
 from helpers.tied_samples import crosscoder, orbits
 
@@ -70,7 +70,7 @@ def test_formed_ones_are_read():
     made, latents = crosscoder(), torch.tensor([3, 1])
     acts = orbits(made)
     z = torch.randn(9, 5, 8, generator=torch.Generator().manual_seed(4))
-    values, poses = strongest(acts, made.W_enc, made.b_enc, made.group, made.config, z, latents)
+    values, poses = FormedEncoding(made, acts, z).strongest(latents)
     assert torch.equal(values, z[:, latents].amax(2))
     assert torch.equal(z[:, latents].gather(2, poses[:, :, None])[:, :, 0], values)
 

@@ -108,10 +108,10 @@ def test_the_autoencoder_learns_from_the_very_transforms_of_the_crosscoder(monke
     seen = {6: [], 1: []}
     forward = GroupCrosscoder.forward
 
-    def watched(self, acts):
+    def watched(self, acts, **how):
         if self.training:
             seen[self.group.order].append(acts.clone())
-        return forward(self, acts)
+        return forward(self, acts, **how)
 
     monkeypatch.setattr(GroupCrosscoder, "forward", watched)
     acts = data(32)

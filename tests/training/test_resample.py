@@ -11,9 +11,8 @@ import groupcc
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze
 from groupcc.errors import ArgumentError
 from groupcc.groups.translate import translation_table
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.training import trainer
-from groupcc.training.memory_order import in_memory_order
 from groupcc.training.resample import distinct, resample_dead_
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
@@ -57,13 +56,12 @@ def test_without_it_shapes_are_missed():
 
 def adam(crosscoder):
     """An optimizer as training holds it, with moments that are nowhere 0."""
-    held = [in_memory_order(p.detach(), p).requires_grad_() for p in crosscoder.parameters()]
-    optimizer = torch.optim.Adam(held, lr=0.0)
+    optimizer = torch.optim.Adam(crosscoder.parameters(), lr=0.0)
     generator = torch.Generator().manual_seed(5)
-    for parameter in held:
+    for parameter in crosscoder.parameters():
         parameter.grad = torch.rand(parameter.shape, generator=generator) + 0.1
     optimizer.step()
-    return optimizer, held
+    return optimizer
 
 
 @pytest.mark.parametrize(
@@ -77,8 +75,10 @@ def test_dead_latents_start_anew_and_no_other(options):
             parameter += 0.1
     crosscoder.since_fired += 7
     before = {name: value.clone() for name, value in crosscoder.state_dict().items()}
-    optimizer, held = adam(crosscoder)
-    moments = {i: {slot: v.clone() for slot, v in optimizer.state[p].items()} for i, p in enumerate(held)}
+    optimizer = adam(crosscoder)
+    moments = {
+        name: {slot: v.clone() for slot, v in optimizer.state[p].items()} for name, p in crosscoder.named_parameters()
+    }
     dead = torch.tensor([2, 5, 11])
     residuals = torch.randn(3, G, D, generator=torch.Generator().manual_seed(0))
     resample_dead_(crosscoder, optimizer, dead, residuals)
@@ -87,9 +87,9 @@ def test_dead_latents_start_anew_and_no_other(options):
     matched = (crosscoder.W_dec.detach()[dead].flatten(1) @ directions.flatten(1).T).max(1)
     torch.testing.assert_close(matched.values, torch.ones(3))
     assert sorted(matched.indices.tolist()) == [0, 1, 2]
-    blocks = crosscoder.W_enc.shape[0]
+    blocks = crosscoder.W_enc.shape[1]
     W_dec, gain = crosscoder.W_dec[dead], 1 if crosscoder.config.encoder == "orbit" else G
-    torch.testing.assert_close(crosscoder.W_enc[:, :, dead], W_dec[:, :blocks].permute(1, 2, 0) * gain)
+    torch.testing.assert_close(crosscoder.W_enc[dead], W_dec[:, :blocks] * gain)
     # What reads b_dec alone is 0, with an "identity" encoder on average over poses.
     if crosscoder.config.tied != "residual":
         nothing = crosscoder.b_dec.detach().expand(G, -1)[None]
@@ -98,40 +98,35 @@ def test_dead_latents_start_anew_and_no_other(options):
     assert crosscoder.since_fired[dead].tolist() == [0, 0, 0]
 
     live = torch.ones(L, dtype=torch.bool).index_fill_(0, dead, False)
-    for i, (name, parameter) in enumerate(crosscoder.named_parameters()):
-        now, old, axis = dict(crosscoder.named_parameters())[name].detach(), before[name], 2 if name == "W_enc" else 0
+    for name, parameter in crosscoder.named_parameters():
+        now, old, state = parameter.detach(), before[name], optimizer.state[parameter]
         if name.endswith("b_dec"):
             assert torch.equal(now, old)
-            assert torch.equal(optimizer.state[held[i]]["exp_avg"], moments[i]["exp_avg"])
+            assert torch.equal(state["exp_avg"], moments[name]["exp_avg"])
             continue
-        kept = live.nonzero().flatten()
-        assert torch.equal(now.index_select(axis, kept), old.index_select(axis, kept)), name
-        assert not torch.equal(now.index_select(axis, dead), old.index_select(axis, dead)), name
+        assert torch.equal(now[live], old[live]), name
+        assert not torch.equal(now[dead], old[dead]), name
         if name.startswith("residual_"):
             assert not now[dead].any(), name
         assert parameter.is_leaf
-        # In memory a parameter's latents come first, whatever the axis.
-        first, was = optimizer.state[held[i]]["exp_avg"], moments[i]["exp_avg"]
-        memory = in_memory_order(torch.empty_like(parameter), parameter)
-        front = list(memory.shape).index(L)
-        assert not first.index_select(front, dead).any()
-        assert torch.equal(first.index_select(front, kept), was.index_select(front, kept))
-        second, was = optimizer.state[held[i]]["exp_avg_sq"], moments[i]["exp_avg_sq"]
-        mean = was.index_select(front, kept).mean(front, keepdim=True)
-        torch.testing.assert_close(second.index_select(front, dead), mean.expand_as(second.index_select(front, dead)))
-        assert torch.equal(second.index_select(front, kept), was.index_select(front, kept))
+        first, was = state["exp_avg"], moments[name]["exp_avg"]
+        assert not first[dead].any()
+        assert torch.equal(first[live], was[live])
+        second, was = state["exp_avg_sq"], moments[name]["exp_avg_sq"]
+        torch.testing.assert_close(second[dead], was[live].mean(0).expand_as(second[dead]))
+        assert torch.equal(second[live], was[live])
 
 
 def test_nothing_left_to_explain_leaves_all_as_it_is():
     crosscoder = make(tied=True)
     before = crosscoder.fingerprint()
-    resample_dead_(crosscoder, adam(crosscoder)[0], torch.tensor([1, 2]), torch.zeros(4, G, D))
+    resample_dead_(crosscoder, adam(crosscoder), torch.tensor([1, 2]), torch.zeros(4, G, D))
     assert crosscoder.fingerprint() == before
     # One residual makes one start, however many are dead.
     residuals = torch.zeros(4, G, D)
     residuals[2, 1, 3] = 5.0
     crosscoder.since_fired += 9
-    resample_dead_(crosscoder, adam(crosscoder)[0], torch.tensor([1, 2]), residuals)
+    resample_dead_(crosscoder, adam(crosscoder), torch.tensor([1, 2]), residuals)
     torch.testing.assert_close(crosscoder.W_dec[1], residuals[2] / 5)
     assert crosscoder.since_fired[:4].tolist() == [9, 0, 9, 9]
 

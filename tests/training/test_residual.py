@@ -9,7 +9,7 @@ import torch
 
 import groupcc
 from groupcc.errors import ArgumentError
-from groupcc.models.residual import shared
+from groupcc.models.forms.residual import shared
 from groupcc.training import trainer
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
@@ -106,7 +106,7 @@ def learned(dictionary, **options):
     acts, _ = dictionary.sample(6000, n_active=2, noise=0.05, seed=1)
     made = make(group="D4", d_in=24, k=3, pose="nms", pose_distance=0.0, **options)
     near = dictionary.base + 0.05 * torch.randn(dictionary.base.shape, generator=torch.Generator().manual_seed(4))
-    made.W_dec.data, made.W_enc.data = near.clone(), near.permute(1, 2, 0).clone()
+    made.W_dec.data, made.W_enc.data = near.clone(), near.clone()
     return groupcc.train(made, acts, settings(steps=150, batch_size=256, lr=0.02)).crosscoder
 
 

@@ -12,7 +12,6 @@ from torch import nn
 import groupcc
 from groupcc.cli import main
 from groupcc.harvesting import OrbitStore
-from groupcc.models.encoder_rows import encoder_rows
 from groupcc.report import clear_latents, write_report
 from groupcc.views.layers import LayerReader
 from groupcc.views.preprocess import Preprocess
@@ -55,7 +54,7 @@ def dictionary(encoder: str, weights_LGD: torch.Tensor, **options) -> groupcc.Gr
     config = groupcc.CrosscoderConfig(group="D4", d_in=D, n_latents=L, k=1, encoder=encoder, **options)
     made = groupcc.GroupCrosscoder(config)
     with torch.no_grad():
-        made.W_enc.copy_(weights_LGD.permute(1, 2, 0))
+        made.W_enc.copy_(weights_LGD)
         made.b_enc.copy_(torch.arange(L) + 0.25)
     return made
 
@@ -137,7 +136,7 @@ def test_rows_are_the_encoders(tied, encoder) -> None:
         for parameter in made.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4)) / 10)
     acts = torch.randn(6, 8, 3, generator=torch.Generator().manual_seed(5))
-    W, b = encoder_rows(made, [3, 1])
+    W, b = made.encoder_rows([3, 1])
     pre = torch.einsum("ngd,lhgd->nlh", acts[:, : W.shape[2]], W) + b
     wide = made.untie().pre_acts(acts).view(6, 4, 8)
     torch.testing.assert_close(pre, wide[:, [3, 1]].detach(), rtol=1e-4, atol=1e-5)

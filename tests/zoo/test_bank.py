@@ -11,7 +11,7 @@ from groupcc import harvest
 from groupcc.analysis import autocorrelation
 from groupcc.errors import ArgumentError
 from groupcc.groups import as_action, group
-from groupcc.models.tied import translates
+from groupcc.models.forms.tied import translates
 from groupcc.zoo import known_bank
 from groupcc.zoo.bank import RIVALRY
 from groupcc.zoo.photographs import photographs

@@ -147,7 +147,7 @@ def _places(
     stores: list[Orbits] = []
     for atlas, crosscoder, given in zip((a, b), crosscoders, orbits, strict=True):
         stores.append(as_orbits(given, atlas.group.order, atlas.d_in))
-        layers = crosscoder.provenance.get("layer"), getattr(given, "layer", None)
+        layers = crosscoder.provenance.get("layer"), stores[-1].layer
         if None not in layers and layers[0] != layers[1]:
             remedy = "Give both in the order of the atlases."
             raise argument_error("orbits", expected=f"those of layer {layers[0]}", got=str(layers[1]), remedy=remedy)

@@ -25,9 +25,10 @@ SAME_PICTURE = 5.0
 
 
 @runtime_checkable
-class PlacedOrbits(Orbits, Protocol):
+class PlacedOrbits(Protocol):
     """Orbits that know which pixels of which images they come from, as an orbit store does."""
 
+    image_ids: torch.Tensor
     image_names: list[str]
     positions_per_image: int
 

@@ -172,22 +172,20 @@ class _Places:
 
     def __init__(self, orbits: Orbits, min_distance: float | None) -> None:
         self._images = orbits.image_ids.tolist()
-        self._positions_of = getattr(orbits, "positions_of", None)
-        lattice = getattr(orbits, "lattice", None)
-        if min_distance is None:
-            min_distance = 0.5 * lattice.receptive_field / lattice.stride if lattice is not None else float("inf")
-        self._distance = min_distance
-        self._known: dict[int, tuple[float, float]] = {}
+        self._orbits = orbits
+        self._distance = orbits.place_radius if min_distance is None else min_distance
+        self._known: dict[int, tuple[float, float] | None] = {}
 
     def neighbours(self, a: int, b: int) -> bool:
         if self._images[a] != self._images[b]:
             return False
-        if self._positions_of is None:
+        place, other = self._position(a), self._position(b)
+        if place is None or other is None:
             return True
-        (ax, ay), (bx, by) = self._position(a), self._position(b)
+        (ax, ay), (bx, by) = place, other
         return (ax - bx) ** 2 + (ay - by) ** 2 < self._distance**2
 
-    def _position(self, example: int) -> tuple[float, float]:
-        if example not in self._known and self._positions_of is not None:
-            self._known[example] = self._positions_of(example)
+    def _position(self, example: int) -> tuple[float, float] | None:
+        if example not in self._known:
+            self._known[example] = self._orbits.positions_of(example)
         return self._known[example]

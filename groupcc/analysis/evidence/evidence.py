@@ -276,7 +276,7 @@ def _of_activations(R_LG: torch.Tensor, known: torch.Tensor, symmetries: Symmetr
 def _of_encoder(crosscoder: GroupCrosscoder, symmetries: Symmetries) -> Estimate:
     """Returns what W_enc says, read as the decoder is, broken blocks too."""
     group, left_out = symmetries.group, symmetries.left_out
-    W_LGD = crosscoder.W_enc.detach().permute(2, 0, 1).float()
+    W_LGD = crosscoder.W_enc.detach().float()
     C_LG = autocorrelation(W_LGD, group).cpu()
     alive = symmetries.live & (C_LG[:, 0] > 0)
     tolerance = calibrate_tolerance(C_LG[alive & ~left_out], group)

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 
 from groupcc.analysis.numbers import count_noun
-from groupcc.data import Orbits, as_orbits
+from groupcc.data import Orbits, as_orbits, is_orbits
 from groupcc.data.splits import held_out_examples
 from groupcc.errors import argument_error
 from groupcc.models import GroupCrosscoder
@@ -62,7 +62,7 @@ def choose_examples(
         if chosen is None or len(chosen) == 0:
             seen = "unknown" if chosen is None else "training"
             chosen = torch.arange(len(orbits))
-    elif isinstance(held_out, Orbits) or getattr(held_out, "ndim", 1) == 3:
+    elif is_orbits(held_out):
         orbits = as_orbits(held_out, crosscoder.group.order, crosscoder.config.d_in)
         chosen = torch.arange(len(orbits))
     else:

@@ -19,9 +19,9 @@ def measure_responses(crosscoder: GroupCrosscoder, orbits: Orbits, examples: Top
     """Mean response of each latent to its top examples turned by each rotation of the group: fp32 [L, n], CPU.
 
         response[l, r] = mean over top examples a of ReLU(pre_l(R_r a)),
-        pre_l(R_r a) = Σ_g ⟨W_enc[g, l], a_{gr}⟩ + b_l
+        pre_l(R_r a) = Σ_g ⟨W_enc[l, g], a_{gr}⟩ + b_l
 
-    for encoder "orbit", and ⟨W_enc[0, l], a_r⟩ + b_l for "identity". R_r a is the orbit of the image turned by r, so
+    for encoder "orbit", and ⟨W_enc[l, 0], a_r⟩ + b_l for "identity". R_r a is the orbit of the image turned by r, so
     the network need not run again. The response is taken before k latents are selected: that others win is no property
     of this latent. If latents have poses, the atom in the pose of the example responds. NaN for a latent without
     examples.

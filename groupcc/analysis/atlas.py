@@ -21,7 +21,6 @@ from groupcc.analysis.families.coverage import Coverage, read_coverage
 from groupcc.analysis.families.dial import Dial, Rings, read_dial
 from groupcc.analysis.families.families import Families, given_families
 from groupcc.analysis.families.family_map import Embedding
-from groupcc.analysis.forms import has_poses
 from groupcc.analysis.options import FAMILY_METHODS
 from groupcc.analysis.part import TOPICS, Note, Part, filled
 from groupcc.analysis.parts import PARTS, part_kind
@@ -30,6 +29,7 @@ from groupcc.analysis.symmetry.stabilizers import KINDS, Stabilizer, restore_sta
 from groupcc.errors import argument_error
 from groupcc.groups import PlanarGroup, as_planar, group
 from groupcc.models import CrosscoderConfig
+from groupcc.models.forms import form_kind
 
 __all__ = ["Atlas"]
 
@@ -129,6 +129,11 @@ class Atlas:
     def has_poses(self) -> bool:
         """Whether latents have |G| poses, so that their families are given."""
         return self.families.atoms is not None
+
+    @property
+    def has_residuals(self) -> bool:
+        """Whether the poses of a latent may differ by more than a translation."""
+        return bool(form_kind(self.config.tied).has_residuals)
 
     @property
     def searched(self) -> Families:
@@ -361,7 +366,7 @@ class Atlas:
         # An atlas of before there was another method has no name for it.
         method = values.get("family_method", FAMILY_METHODS[0])
         searched = Families.from_tensors(tensors, list(values["references"]), values["family_threshold"], method)
-        given = given_families(G, stabilizers, searched.threshold) if has_poses(config) else None
+        given = given_families(G, stabilizers, searched.threshold) if form_kind(config.tied).has_poses else None
         top = None
         if "top_indices" in tensors:
             top = TopExamples(tensors["top_indices"], tensors["top_acts"], tensors.get("top_poses"))

@@ -13,7 +13,6 @@ from groupcc.analysis.evidence.contribution import Contribution
 from groupcc.analysis.families.families import Families, find_families, given_families
 from groupcc.analysis.families.mirrors import mirror_floor
 from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, NeighbourGraph, find_neighbours
-from groupcc.analysis.forms import has_poses
 from groupcc.analysis.options import EVIDENCE_EXAMPLES, FAMILY_THRESHOLD, EmbeddingMethod, FamilyMethod, Options
 from groupcc.analysis.part import Part, filled
 from groupcc.analysis.parts import PARTS, part_kind
@@ -153,7 +152,7 @@ class Analysis:
         """Which latents are alike. All pairs are searched once, at the lowest floor at which anything reads them."""
         threshold = self.options.family_threshold
         floors = [NEIGHBOUR_FLOOR, threshold]
-        if not has_poses(self.crosscoder.config):  # else mirror images are poses
+        if not self.crosscoder.form.has_poses:  # else mirror images are poses
             floors.append(mirror_floor(threshold))
         return find_neighbours(self.W_dec_LGD, self.group, floor=min(floors), dead=self.symmetries.dead)
 
@@ -173,7 +172,7 @@ class Analysis:
     @cached_property
     def families(self) -> Families:
         """The families: given if latents have poses, else those that were searched for."""
-        if not has_poses(self.crosscoder.config):
+        if not self.crosscoder.form.has_poses:
             return self.searched
         return given_families(self.group, self.symmetries.stabilizers, self.options.family_threshold)
 

@@ -23,41 +23,28 @@ class Member:
 class Writer:
     """What the atoms of a crosscoder write into block e, the layer's map of the image at hand: `upright` [A, D].
 
-    An atom is a latent, or of a tied crosscoder base latent l in pose h, the (l·|G| + h)-th, whose block e is block h
-    of W_dec[l].
+    An atom is a latent in a pose: latent l in pose h is the (l·H + h)-th of H poses each. With poses, its block e is
+    block h of W_dec[l].
     """
 
     def __init__(self, crosscoder: GroupCrosscoder) -> None:
         self.crosscoder, self.group = crosscoder, crosscoder.group
-        self.tied = bool(crosscoder.config.tied)
-        W_LGD = crosscoder.W_dec.detach().float()
-        if crosscoder.config.tied == "residual":
-            W_LGD = W_LGD + crosscoder.residual_W_dec.detach().float()[:, :, 0]
-        self.upright = W_LGD.flatten(0, 1) if self.tied else W_LGD[:, 0]
-        b_dec = crosscoder.b_dec.detach().float()[0]
-        self.bias = (
-            b_dec + crosscoder.residual_b_dec.detach().float()[0] if crosscoder.config.tied == "residual" else b_dec
-        )
+        self.form = crosscoder.form
+        self.upright, self.bias = crosscoder.form.upright(crosscoder)
 
     def encode(self, acts_NGD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Acts and atoms active in each example, [N, K] each; entries of act 0 are padding."""
+        """Returns acts and atoms active in each example, [N, K] each; entries of act 0 are padding."""
         latents: SparseLatents = self.crosscoder.encode(acts_NGD.to(self.upright))
-        atoms = latents.indices
-        if self.tied:
-            assert latents.poses is not None
-            atoms = atoms * self.group.order + latents.poses
-        return latents.acts.float(), atoms
+        return latents.acts.float(), self.form.atom_numbers(latents, self.group)
 
     def takes_over(self, member: Member, h: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """For each atom of the family, which of them is it in pose h; what to multiply the act by; and the cosine.
+        """Returns for each atom of the family the one that is R_h of it, what to multiply its act by, and the cosine.
 
-        Tied: pose g goes to hg, at cosine 1. Untied: atom l goes to argmax_j cos(d_j, R_h d_l) over the family, the
-        lowest on ties, with the factor ‖d_l‖/‖d_j‖.
+        If latents have poses, pose g goes to hg, at cosine 1. Else atom l goes to argmax_j cos(d_j, R_h d_l) over the
+        family, the lowest on ties, with the factor ‖d_l‖/‖d_j‖.
         """
-        G = self.group.order
-        if self.tied:
-            moved = torch.from_numpy(self.group.cayley[h].copy()).to(member.atoms.device)
-            to = member.atoms.div(G, rounding_mode="floor") * G + moved[member.atoms % G]
+        to = self.form.moved_atoms(member.atoms, h, self.group)
+        if to is not None:
             return to, torch.ones_like(to, dtype=torch.float32), torch.ones_like(to, dtype=torch.float32)
         d = self.crosscoder.W_dec.detach().float()[member.atoms]
         norms = d.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
@@ -73,7 +60,7 @@ class Writer:
         chosen: torch.Tensor | None = None,
         factor: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Σ_k act_k · factor[atom_k] · upright[chosen[atom_k]], [N, D]; 0 is the factor of atoms left out."""
+        """Returns Σ_k act_k · factor[atom_k] · upright[chosen[atom_k]], [N, D]; 0 is the factor of atoms left out."""
         if chosen is None:
             rows, weight = atoms, acts
         else:
@@ -83,9 +70,7 @@ class Writer:
 
 
 def members_of(writer: Writer, latents: torch.Tensor) -> Member:
-    """The family with these latents, int64 [m] (of a tied crosscoder base latents, each in every pose)."""
-    atoms = latents.to(writer.upright.device)
-    if writer.tied:
-        atoms = (atoms[:, None] * writer.group.order + torch.arange(writer.group.order, device=atoms.device)).flatten()
+    """Returns the family with these latents, int64 [m], each in every pose that it has."""
+    atoms = writer.form.atoms_of(latents.to(writer.upright.device), writer.group)
     _, sizes, basis = torch.linalg.svd(writer.upright[atoms], full_matrices=False)
     return Member(atoms, basis[sizes > 1e-4 * sizes.amax().clamp_min(torch.finfo(torch.float32).tiny)])

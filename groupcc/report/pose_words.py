@@ -8,7 +8,6 @@ import numpy as np
 
 from groupcc.analysis import GAP_ERROR, GAP_RATE, Atlas, Dial, DialRing
 from groupcc.analysis.families.dial import DialKind
-from groupcc.analysis.forms import has_residuals
 from groupcc.analysis.numbers import count_noun, listed, percent
 from groupcc.groups.planar import format_degrees
 
@@ -115,7 +114,7 @@ def poses_words(atlas: Atlas) -> list[str]:
 def _residual_words(atlas: Atlas) -> str:
     """How much of latents tied in part is residual: the median, and where most is; else empty."""
     live = np.flatnonzero(~atlas.dead.numpy())
-    if not has_residuals(atlas.config) or atlas.residual_share is None or not len(live):
+    if not atlas.has_residuals or atlas.residual_share is None or not len(live):
         return ""
     share = atlas.residual_share.numpy()
     most = int(live[np.argmax(share[live])])

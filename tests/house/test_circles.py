@@ -8,7 +8,7 @@ import pytest
 import groupcc
 
 ROOT = Path(groupcc.__file__).parent
-PACKAGES = ["causal", "groups", "harvesting", "views", "visualization", "zoo"]
+PACKAGES = ["analysis", "causal", "groups", "harvesting", "report", "views", "visualization", "zoo"]
 
 
 def modules(package):

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from groupcc.report.dials import dial_sentence, dial_view
 
 from groupcc import report
 from groupcc.analysis import Atlas, read_dial
 from groupcc.groups import group
 from groupcc.report import summary, write_report
+from groupcc.report.parts.dial import dial_view
+from groupcc.report.pose_words import dial_sentence
 from groupcc.report.svg import pose_dial
 from groupcc.report.words import headline
 from helpers.pages import read

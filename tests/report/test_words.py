@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from groupcc.report.views import select_latents
 
 from groupcc.analysis.numbers import number, percent, shown, two_decimals
 from groupcc.groups import group
 from groupcc.report import summary
 from groupcc.report.guide import guide_group, guide_shapes
 from groupcc.report.pictures import element_words, heat_map, telling_elements
+from groupcc.report.reader import select_latents
 from groupcc.report.svg import LEVELS, bar_paths, level, level_class, ring, scale_css
 from groupcc.report.words import family_words, pose_words, shape_hint, stabilizer_words
 from helpers.report_samples import shape_atlas

@@ -10,7 +10,6 @@ import torch
 
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.families.group_fourier import GroupFourier
-from groupcc.analysis.forms import n_poses, translates_exactly
 from groupcc.data import Orbits
 from groupcc.groups import Group
 from groupcc.groups.autocorrelation import MAX_BLOCK_NUMBERS, latent_step
@@ -68,7 +67,7 @@ def family_firing(
     norms = crosscoder.W_dec.float().flatten(1).norm(dim=1)
     cayley, inverse = (torch.from_numpy(table.copy()).to(device) for table in (group.cayley, group.inverse))
     translations = translation_table(group, device)
-    width = max(config.d_in * G, config.n_latents * n_poses(crosscoder))
+    width = max(config.d_in * G, config.n_latents * crosscoder.n_poses)
     step = max(1, MAX_BLOCK_NUMBERS // width)
     firing = torch.zeros(len(atlas.families), G, N, device=device)
     was_training = crosscoder.training
@@ -76,7 +75,7 @@ def family_firing(
     try:
         for start in batch_starts(N, step, "compare", progress):
             acts = orbits.take(examples[start : start + step]).to(device)
-            for h in [group.identity] if translates_exactly(crosscoder) else range(G):
+            for h in [group.identity] if crosscoder.form.translates_exactly else range(G):
                 latents = crosscoder.encode(acts[:, translations[h]])
                 row, column = ((latents.acts > 0) & (labels[latents.indices] >= 0)).nonzero().unbind(1)
                 which = latents.indices[row, column]

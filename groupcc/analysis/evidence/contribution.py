@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from groupcc.analysis.forms import decoder_bias, decoder_rows
 from groupcc.analysis.part import Note, Part
 from groupcc.models import GroupCrosscoder, SparseLatents
 
@@ -73,7 +72,7 @@ class ContributionSums:
     """Sums over batches from which `Contribution` follows: each latent's gains and firings; fp64 on the CPU."""
 
     def __init__(self, crosscoder: GroupCrosscoder) -> None:
-        self.crosscoder, self.b_dec = crosscoder, decoder_bias(crosscoder)
+        self.crosscoder, self.b_dec = crosscoder, crosscoder.form.decoder_bias(crosscoder).detach()
         self.gain = torch.zeros(crosscoder.config.n_latents, dtype=torch.float64)
         self.fired = torch.zeros(crosscoder.config.n_latents, dtype=torch.int64)
         self.power, self.examples = 0.0, 0
@@ -91,7 +90,7 @@ class ContributionSums:
             which = latents.indices[active, column]
             poses = None if latents.poses is None else latents.poses[active, column]
             strength = latents.acts[active, column, None, None].to(self.b_dec)
-            written = strength * decoder_rows(self.crosscoder, which, poses)
+            written = strength * self.crosscoder.form.decoder_rows(self.crosscoder, which, poses)
             gain = (written * (2 * error[active] + written)).flatten(1).sum(1)
             self.gain.index_add_(0, which.cpu(), gain.double().cpu())
             self.fired += torch.bincount(which.cpu(), minlength=len(self.fired))

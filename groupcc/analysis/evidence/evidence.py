@@ -13,7 +13,6 @@ from groupcc.analysis.evidence.measured_on import MeasuredOn, choose_examples
 from groupcc.analysis.evidence.moved_activations import measure_moved
 from groupcc.analysis.evidence.nulls import Null, measure_null
 from groupcc.analysis.evidence.resampling import measure_data
-from groupcc.analysis.forms import reads_all_blocks
 from groupcc.analysis.numbers import percent
 from groupcc.analysis.options import Options
 from groupcc.analysis.part import Note, Part
@@ -88,7 +87,9 @@ class Evidence(Part):
         some = (~present).any(1)
         present_C = present_autocorrelation(S.W_dec_LGD[some.to(S.W_dec_LGD.device)], present[some], group)
         shown[some] = present_C.cpu().to(shown)
-        encoder = _of_encoder(crosscoder, S) if reads_all_blocks(crosscoder) else None
+        encoder = (
+            _of_encoder(crosscoder, S) if crosscoder.config.encoder == "orbit" or crosscoder.form.has_poses else None
+        )
         activations = data = shares = on = None
         examples = options.evidence_examples
         if orbits is not None and examples > 0:

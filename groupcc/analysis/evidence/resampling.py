@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from groupcc.analysis.evidence.latent_products import latent_products, of_latents
-from groupcc.analysis.forms import n_poses
 from groupcc.analysis.symmetry.broken import SUPPORT
 from groupcc.analysis.symmetry.stabilizers import best_types, subgroup_scores, subgroup_types
 from groupcc.data import Orbits
@@ -139,7 +138,7 @@ class _Templates:
         self.crosscoder, self.source, self.W_LGD = crosscoder, source, W_LGD
         self.group, self.device = as_planar(crosscoder.group, "analysis"), W_LGD.device
         self.present_LG = present_LG.to(self.device)
-        self.H, G = n_poses(crosscoder), self.group.order
+        self.H, G = crosscoder.n_poses, self.group.order
         # Block b of a latent in pose h stands at g with gh = b.
         self.stands_at = translation_table(self.group, self.device).argsort(1)[: self.H]
         self.cayley = torch.tensor(self.group.cayley, device=self.device)  # [g, h] -> gh

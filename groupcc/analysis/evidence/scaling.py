@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from groupcc.analysis.evidence.latent_products import latent_products, of_latents
-from groupcc.analysis.forms import n_poses
 from groupcc.analysis.options import Options
 from groupcc.analysis.part import Note, Part
 from groupcc.analysis.symmetry.blocks import check_decoder
@@ -204,7 +203,7 @@ class _Sums:
     def __init__(self, crosscoder: GroupCrosscoder, latents: range, folds: int) -> None:
         self.group, self.latents = crosscoder.group, latents
         self.W_CGD = crosscoder.W_dec[latents.start : latents.stop]
-        G, D, C, H = self.group.order, crosscoder.config.d_in, len(latents), n_poses(crosscoder)
+        G, D, C, H = self.group.order, crosscoder.config.d_in, len(latents), crosscoder.n_poses
         zeros = partial(torch.zeros, dtype=torch.float64, device=crosscoder.W_dec.device)
         self.products = zeros((2, C, G, folds, D))
         self.totals = zeros((2, folds, G, D))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from groupcc.analysis.forms import has_residuals
 from groupcc.analysis.numbers import percent
 from groupcc.report.part import Page, ReportPart
 
@@ -21,7 +20,7 @@ class Poses(ReportPart):
     @property
     def residual(self) -> bool:
         """Whether the poses of a latent may differ by more than a translation."""
-        return has_residuals(self.atlas.config)
+        return self.atlas.has_residuals
 
     def atoms(self, latent: int) -> int:
         """Returns the number of distinct poses."""

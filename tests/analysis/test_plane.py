@@ -117,8 +117,8 @@ def test_dots_of_a_tied_page_grow_with_frequency_and_lines_join_copies(tmp_path:
     )
     page = write_report(tmp_path / "r.html", atlas)
     text = page.read_text(encoding="utf-8")
-    assert "larger the more often it fires" in text
-    assert "A line joins those that" in text
+    assert "the more often" in text
+    assert "A line joins" in text
     assert "disc under dots" not in drawn(text)
     data = page_data(text)
     sizes, lines, discs, says = ask(

@@ -25,7 +25,7 @@ def test_on_the_command_line():
         (
             ["absent", "shrunk", "carried"],
             "shrunk",
-            ["0 of its 3 blocks", "1 is weaker", "1 is empty", "1 has nothing"],
+            ["0 of its 3 blocks", "1 is weaker", "1 is empty", "1 has"],
         ),
         (["absent", "absent", "carried"], "carried", ["0 of its 3 blocks", "1 is empty", "2 have nothing"]),
         (["absent", "unclear", "present"], "absent", ["1 of its 3 blocks", "1 has nothing", "1 is too noisy"]),

@@ -51,10 +51,10 @@ def latent_card(text: str, latent: int) -> str:
 
 def test_the_line_on_a_family_s_card_and_nowhere_else(atlas, page):
     text = page(atlas, effect(1, "partly"))
-    assert (
-        f"{QUESTION}? Partly. Score 0.48 ± 0.17, ceiling 0.62. Controls: not moved 0.11, moved by another transform "
-        "−0.01, other latents in its place −1.03. Without the family, the output changes by 0.5 % of its variance."
-    ) in family_card(text, 1)
+    card = family_card(text, 1)
+    assert f"{QUESTION}? Partly." in card
+    told = ["0.48 ± 0.17", "ceiling 0.62", "not moved 0.11", "transform −0.01", "place −1.03", "by 0.5 %"]
+    assert [words for words in told if words not in card] == []
     assert QUESTION not in family_card(text, 0)
     assert all(QUESTION not in latent_card(text, latent) for latent in range(10))
     assert "can’t say how sure" not in text
@@ -64,19 +64,19 @@ def test_several_readouts_are_named(atlas, page):
     card = family_card(page(atlas, effect(0, "yes"), effect(0, "no", "late.r")), 0)
     assert f"{QUESTION}, at the output? Yes." in card
     assert f"{QUESTION}, at late.r? No." in card
-    assert "Without the family, the output changes" in card
-    assert "Without the family, late.r changes" in card
+    assert "the output changes" in card
+    assert "late.r changes" in card
 
 
 def test_no_effect_and_too_few_images(atlas, page):
     scores = dict.fromkeys(("reposed", "measured", "unmoved", "wrong", "random", "reposed_error"))
     silent = dataclasses.replace(effect(0, "unclear"), effect=0.0, **scores)
     card = family_card(page(atlas, silent), 0)
-    assert f"{QUESTION}? Unclear. On these images it makes no difference there in which pose" in card
+    assert f"{QUESTION}? Unclear. On these images" in card
     assert "Score" not in card
     few = dataclasses.replace(effect(0, "unclear"), reposed_error=None)
     assert "Score 0.48, ceiling 0.62." in family_card(page(atlas, few, images=2), 0)
-    assert "of its variance. 2 images can’t say how sure that is." in family_card(page(atlas, few, images=2), 0)
+    assert "2 images can’t say" in family_card(page(atlas, few, images=2), 0)
     assert "1 image can’t say" in family_card(page(atlas, few, images=1), 0)
     assert "can’t say" not in family_card(page(atlas, few, images=3), 0)
 
@@ -103,9 +103,9 @@ def test_base_latents_of_a_tied_crosscoder(page):
     assert atlas.families.references == [4, 2, 3, 1, 0]
     text = page(atlas, effect(0, "partly"), effect(3, "yes"))
     assert [latent for latent in range(5) if QUESTION in latent_card(text, latent)] == [1, 4]
-    assert "Without the latent, the output" in latent_card(text, 4)
+    assert "Without the latent" in latent_card(text, 4)
     assert QUESTION not in family_card(text, 0)
-    assert "Does the rest of the network use them so? Checked for 2 base latents by moving them" in text
+    assert "Checked for 2 base latents" in text
 
 
 def test_the_overview_counts_answers_at_the_output(atlas, page):
@@ -114,17 +114,13 @@ def test_the_overview_counts_answers_at_the_output(atlas, page):
     effects.insert(1, effect(0, "yes", "late.r"))
     text = page(atlas, *effects)
     overview = part(text, '<section class="overview"', "</section>")
-    assert (
-        "Does the rest of the network use them so? Checked for 3 families by moving them to other poses inside it: "
-        "partly for 1, no for 1, unclear for 1." in overview
-    )
+    assert "use them so? Checked for 3 families" in overview
+    assert ": partly for 1, no for 1, unclear for 1." in overview
     words = part(text, '<details class="words">', "</details>")
-    assert "Checked on 5 images: turned 90°, mirrored at 135°." in words
+    assert "5 images: turned 90°, mirrored" in words
     overview = part(page(atlas, effect(1, "yes")), '<section class="overview"', "</section>")
-    assert (
-        "Does the rest of the network use it so? Checked for 1 family by moving it to other poses inside it: yes for 1."
-        in overview
-    )
+    assert "use it so? Checked for 1 family" in overview
+    assert ": yes for 1." in overview
 
 
 def test_without_a_check_the_page_does_not_ask(atlas, tmp_path):
@@ -156,15 +152,15 @@ def test_text_of_a_check_is_escaped(atlas, page):
 
 def test_a_share_below_the_least_that_is_shown(atlas, page):
     card = family_card(page(atlas, dataclasses.replace(effect(0, "no"), effect=1e-5)), 0)
-    assert "the output changes by less than 0.1 % of its variance." in card
+    assert "by less than 0.1 %" in card
 
 
 def test_gaps_stand_between_the_heading_and_the_line(atlas, page):
     card = family_card(page(atlas, effect(1, "yes")), 1)
-    places = [card.index(words) for words in ("one pattern at", "The members’ poses fit together.", QUESTION, "0°")]
+    places = [card.index(words) for words in ("one pattern at", "fit together", QUESTION, "0°")]
     assert places == sorted(places)
 
 
 def test_numbers_of_a_latent_s_card_say_what_they_are_of(atlas, page):
     text = page(atlas, effect(1, "yes"))
-    assert "How alike it is to itself when turned 45°" in latent_card(text, 0)
+    assert "itself when turned 45°" in latent_card(text, 0)

@@ -1,8 +1,13 @@
 """The parts of an atlas: what `analyze` says of every latent beside its symmetry and its family. One line a part.
 
-A new part is a class derived from `groupcc.analysis.part.Part` in a file of its own, and a line here. `analyze` then
-computes it, `Atlas.parts` holds it, the atlas's table has its columns and the atlas's file its tensors, the report says
-its notes, and the command line has an option for it if it is computed on request.
+A new part is one file and one line:
+
+1. A file in the folder of its question (symmetry/, families/, evidence/) with a class derived from
+   `groupcc.analysis.part.Part`.
+2. A line in `PARTS` below.
+
+`analyze` then computes the part and `Atlas.parts` holds it. The atlas's table has its columns, and the atlas's file its
+tensors. The report says its notes. The command line has an option for it if it is computed on request.
 
 This module imports none of them before one is asked for: the command line lists the parts without PyTorch.
 """

@@ -10,18 +10,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from markupsafe import Markup
 
 from groupcc import __version__
 from groupcc.analysis import Atlas
 from groupcc.analysis.numbers import count_noun, shown, two_decimals
+from groupcc.data import Orbits
 from groupcc.errors import argument_error, is_whole
 from groupcc.files import atomic_write
 from groupcc.groups.planar import format_degrees
 from groupcc.report.guide import Guide
 from groupcc.report.part import Page, environment
 from groupcc.report.parts import page_parts
-from groupcc.report.pictures import PatchBook
+from groupcc.report.pictures import PatchBook, PatchSource
 from groupcc.report.reader import Reader
 from groupcc.report.svg import scale_css
 from groupcc.report.words import headline
@@ -52,7 +54,7 @@ TERMS = {
 def write_report(
     path: str | Path,
     atlas: Atlas,
-    orbits: Any | None = None,
+    orbits: Orbits | PatchSource | torch.Tensor | None = None,
     *,
     title: str | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -153,7 +155,9 @@ def _check_limits(limits: Mapping[str, object]) -> None:
             raise argument_error(name, expected=expected, got=value, remedy=remedy)
 
 
-def _check_orbits(atlas: Atlas, orbits: Any) -> None:
+def _check_orbits(atlas: Atlas, orbits: Orbits | PatchSource | torch.Tensor | None) -> None:
+    if orbits is None:
+        return
     own_group = getattr(orbits, "group", None)
     analysed = (atlas.metrics or {}).get("n_examples")
     if own_group is not None and own_group != atlas.group:
@@ -180,7 +184,9 @@ def _policy(script: str) -> str:
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
-def _facts(atlas: Atlas, orbits: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(
+    atlas: Atlas, orbits: Orbits | PatchSource | torch.Tensor | None, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
     """Provenance, completed from the store and the atlas if it is silent."""
     facts = dict(provenance)
     if orbits is not None:

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
 from groupcc.report.family_views import FamilyView, family_views
@@ -70,7 +71,7 @@ class Page:
         """The numbers of the families that have a card."""
         return frozenset(family.family for family in self.families)
 
-    def show(self, slot: str, *of: Any) -> Markup:
+    def show(self, slot: str, *of: int | FamilyView) -> Markup:
         """Returns what the parts put in a slot."""
         return Markup("").join(part.show(slot, *of) for part in self.parts)
 
@@ -98,7 +99,7 @@ class ReportPart:
         """Returns the part, or None if the atlas has nothing for it."""
         return cls(page)
 
-    def show(self, slot: str, *of: Any) -> Markup:
+    def show(self, slot: str, *of: int | FamilyView) -> Markup:
         """Returns what stands in a slot, nothing if the part has neither a macro nor a method of that name."""
         macro = getattr(_macros(self.template), slot, None) if self.template else None
         if macro is not None:
@@ -122,5 +123,5 @@ def environment() -> Environment:
 
 
 @lru_cache
-def _macros(template: str) -> Any:
+def _macros(template: str) -> TemplateModule:
     return environment().get_template(f"parts/{template}").module

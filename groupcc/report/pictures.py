@@ -40,16 +40,30 @@ def _base64(image: Image.Image, kind: str, **options: Any) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+class Place(Protocol):
+    """Where an example lies: the name of its image, and the pixel."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def xy(self) -> tuple[float, float]: ...
+
+
 @runtime_checkable
 class PatchSource(Protocol):
     """Orbits that know the pictures that they come from, as an orbit store does."""
 
-    def example(self, i: int) -> Any:
-        """Where example i lies: the `name` of its image, and `xy`."""
+    def __len__(self) -> int:
+        """Returns the number of examples."""
         ...
 
-    def patch(self, i: int, element: int = 0) -> Any:
-        """The picture around it under one element, uint8 [h, w, 3]."""
+    def example(self, i: int) -> Place:
+        """Returns where example i lies."""
+        ...
+
+    def patch(self, i: int, element: int = 0) -> np.ndarray:
+        """Returns the picture around it under one element, uint8 [h, w, 3]."""
         ...
 
 
@@ -59,7 +73,7 @@ class PatchBook:
     `sources`: the pictures asked for so far, JPEG in base64, by number.
     """
 
-    def __init__(self, atlas: Atlas, orbits: Any) -> None:
+    def __init__(self, atlas: Atlas, orbits: object) -> None:
         self._group, self._top = atlas.group, atlas.top_examples
         self._orbits = orbits if isinstance(orbits, PatchSource) and self._top is not None else None
         self._numbers: dict[tuple[int, int], int] = {}
@@ -98,7 +112,7 @@ class PatchBook:
     def _encode(self, example: int, element: int) -> int:
         if (example, element) not in self._numbers:
             assert self._orbits is not None
-            self._numbers[example, element] = self.add(np.asarray(self._orbits.patch(example, element=element)))
+            self._numbers[example, element] = self.add(self._orbits.patch(example, element=element))
         return self._numbers[example, element]
 
     def add(self, pixels_HWC: np.ndarray) -> int:

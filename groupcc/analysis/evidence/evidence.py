@@ -18,7 +18,13 @@ from groupcc.analysis.options import Options
 from groupcc.analysis.part import Note, Part
 from groupcc.analysis.symmetry.broken import Broken, find_broken, present_autocorrelation
 from groupcc.analysis.symmetry.near_misses import NearMiss, limits, near_misses
-from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers, subgroup_scores, subgroup_types
+from groupcc.analysis.symmetry.stabilizers import (
+    Stabilizer,
+    SubgroupScores,
+    find_stabilizers,
+    subgroup_scores,
+    subgroup_types,
+)
 from groupcc.analysis.symmetry.symmetries import Symmetries
 from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
 from groupcc.data import Orbits
@@ -173,7 +179,7 @@ class Evidence(Part):
             for latent, stabilizer in enumerate(self.stabilizers)
         ]
 
-    def _doubt(self, latent: int, stabilizer: Stabilizer, scores: Any) -> str | None:
+    def _doubt(self, latent: int, stabilizer: Stabilizer, scores: SubgroupScores) -> str | None:
         if self.confidence is not None:
             confidence = float(self.confidence[latent])
             if math.isnan(confidence):

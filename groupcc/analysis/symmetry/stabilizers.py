@@ -16,6 +16,7 @@ from groupcc.groups.arrays import BoolArray
 __all__ = [
     "KINDS",
     "Stabilizer",
+    "SubgroupScores",
     "best_types",
     "find_stabilizers",
     "restore_stabilizer",

@@ -1,4 +1,14 @@
-"""The parts of the page, each registered once, in the order in which they fill a slot."""
+"""The parts of the page, each registered once, in the order in which they fill a slot.
+
+A new part is two files and one line:
+
+1. `report/parts/<name>.py`: a class derived from `groupcc.report.part.ReportPart`. Its `of` returns None if the atlas
+   has nothing for the part. Its methods return what the template shows.
+2. `report/templates/parts/<name>.html`: a macro for each slot that the part fills; `ReportPart` lists the slots.
+3. A line in `PARTS` below.
+
+The page then has it. Its words belong on a golden page too: the test of these names a part that is on none.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +45,7 @@ PARTS: list[type[ReportPart]] = [
     Baseline,
     Provenance,
 ]
-"""A new part of the page is a class derived from `ReportPart` in a file of its own, and a line here."""
+"""The classes of the parts, in the order of the page."""
 
 
 def page_parts(page: Page) -> list[ReportPart]:

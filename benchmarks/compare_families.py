@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 import groupcc
-from groupcc.analysis.comparison import decoder_likeness
-from groupcc.analysis.firing import compare_firing, family_firing, most_places
-from groupcc.analysis.places import shared_places
+from groupcc.analysis.compare.atlases import decoder_likeness
+from groupcc.analysis.compare.firing import compare_firing, family_firing, most_places
+from groupcc.analysis.compare.shared_places import shared_places
 from groupcc.cli.demo import crops
 
 THERE = 0.75

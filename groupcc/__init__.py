@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from groupcc._above import provide
 from groupcc._lazy import lazy_names
 
 __version__ = "0.1.0"
@@ -63,3 +64,4 @@ _MODULES = ["analysis", "causal", "data", "groups", "harvesting", "models", "rep
 _MODULES += ["visualization", "zoo"]
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES, _MODULES)
+provide(write_figure="groupcc.report", write_report="groupcc.report")

@@ -15,15 +15,16 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Returns `__getattr__`, `__dir__` and `__all__` of a package.
 
-    `homes`: the submodule that defines each public name, relative to the package. A name that is its own home is a
-    subpackage and public. `modules`: subpackages that can be reached as attributes without being in `__all__`.
+    `homes`: the module that defines each public name, relative to the package ("run"; ".groups.autocorrelation" is
+    beside it). A name that is its own home is a subpackage and public. `modules`: subpackages that can be reached as
+    attributes without being in `__all__`.
     """
 
     def getattr_(name: str) -> Any:
         if name in modules or homes.get(name) == name:
             return importlib.import_module(f"{package}.{name}")
         if name in homes:
-            value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+            value = getattr(importlib.import_module(f".{homes[name]}", package), name)
             setattr(sys.modules[package], name, value)
             return value
         raise AttributeError(f"module {package!r} has no attribute {name!r}")

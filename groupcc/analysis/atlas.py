@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 
-from groupcc.analysis.activity import TopExamples
-from groupcc.analysis.contribution import Contribution
-from groupcc.analysis.coverage import Coverage, read_coverage
-from groupcc.analysis.dial import Dial, read_dial
-from groupcc.analysis.embedding import Embedding
-from groupcc.analysis.evidence import Evidence
-from groupcc.analysis.families import Families
-from groupcc.analysis.scaling import Scaling
-from groupcc.analysis.stabilizers import KINDS, Stabilizer
-from groupcc.analysis.tables import write_rows
-from groupcc.analysis.tuning import Tuning
+from groupcc._above import above
+from groupcc.analysis import files
+from groupcc.analysis.evidence.activity import TopExamples
+from groupcc.analysis.evidence.contribution import Contribution
+from groupcc.analysis.evidence.evidence import Evidence
+from groupcc.analysis.evidence.scaling import Scaling
+from groupcc.analysis.evidence.tuning import Tuning
+from groupcc.analysis.families.coverage import Coverage, read_coverage
+from groupcc.analysis.families.dial import Dial, Rings, read_dial
+from groupcc.analysis.families.families import Families, given_families
+from groupcc.analysis.families.family_map import Embedding
+from groupcc.analysis.options import FAMILY_METHODS
+from groupcc.analysis.part import TOPICS, Note, Part, filled
+from groupcc.analysis.parts import PARTS, part_kind
+from groupcc.analysis.rows import write_rows
+from groupcc.analysis.symmetry.stabilizers import KINDS, Stabilizer, restore_stabilizer
 from groupcc.errors import argument_error
-from groupcc.groups import PlanarGroup
-
-if TYPE_CHECKING:
-    from groupcc.models import CrosscoderConfig
+from groupcc.groups import PlanarGroup, as_planar, group
+from groupcc.models import CrosscoderConfig
+from groupcc.models.forms import form_kind
 
 __all__ = ["Atlas"]
 
-PARTS = ("evidence", "contribution", "scaling", "tuning", "embedding")
-"""The optional parts: each has `columns` for the table, and `tensors` and `from_tensors` for the file."""
+P = TypeVar("P", bound=Part)
 
-FAMILY_COLUMNS = (
-    "cycle_error",
-    "covered",
-    "largest_gap_degrees",
-    "covered_mirrored",
-    "largest_gap_degrees_mirrored",
-)
-"""What the table says of a latent's family."""
+TENSORS = ["autocorrelation", "block_norms", "spectrum", "dead"]
+TENSORS += ["frequency", "mean_act", "pose_counts", "residual_share"]
+"""Fields that the file holds as tensors of the same name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +52,18 @@ class Atlas:
     - `dead` bool [L]: decoder of zeros, or never fired on the orbits given.
     - `similarities` float16 [L, G, G]: see `similarity`.
     - With orbits: `frequency` [L], `mean_act` [L] (where active), `metrics` and `top_examples`; else None.
-    - `contribution`: with orbits, what each latent explains where it fires, and which are spare,
-      [`Contribution`][groupcc.analysis.Contribution].
-    - `scaling`: what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]; if asked for.
-    - `tuning`: period, chirality and tuning curve, [`Tuning`][groupcc.analysis.Tuning]; None in files from before it.
-    - `evidence`: what speaks for and against each stabilizer, [`Evidence`][groupcc.analysis.Evidence].
-    - `crosscoder`: fingerprint of the weights that were analysed; None in files from before it, and of what has none.
-    - `embedding`: a place in the plane for each latent, the family map, [`Embedding`][groupcc.analysis.Embedding];
-      None in files from before it.
+    - `parts`: what else is known of every latent, by name (`groupcc.analysis.parts`). Those that this version knows are
+      attributes too: `evidence`, `contribution`, `scaling`, `tuning`, `embedding`. A part that is not there is None:
+      files from before it have none, and some parts need orbits or are made on request.
+    - `crosscoder`: fingerprint of the weights that were analysed; None in files from before it, and if they have none.
 
-    Of a tied crosscoder the latents are base latents, and `families` holds one family for each live one, with the
-    number of its distinct poses (`Families.atoms`). Apart from these, which are given:
+    If latents have poses (a tied crosscoder), `families` holds one family for each live latent, with the number of its
+    distinct poses (`Families.atoms`). These are given. Beside them there are
 
-    - `duplicates`: [`Families`][groupcc.analysis.Families] of base latents that learned one shape; None if not tied.
-    - `pose_counts` int64 [L, G]: with orbits, how often each fired in each pose h (an example holds R_h d); see `dial`.
-    - `residual_share` [L]: how far its poses are from copies of one another, `GroupCrosscoder.residual_share`; None if
-      not tied.
+    - `duplicates`: [`Families`][groupcc.analysis.Families] of latents that learned one shape; else None.
+    - `pose_counts` int64 [L, G]: with orbits, how often each latent fired in each pose h (an example holds R_h d); see
+      `dial`.
+    - `residual_share` [L]: how far a latent's poses are from copies of one another, `GroupCrosscoder.residual_share`.
     """
 
     config: CrosscoderConfig
@@ -88,12 +83,37 @@ class Atlas:
     duplicates: Families | None = None
     pose_counts: torch.Tensor | None = None
     residual_share: torch.Tensor | None = None
-    scaling: Scaling | None = None
-    tuning: Tuning | None = None
-    embedding: Embedding | None = None
-    contribution: Contribution | None = None
-    evidence: Evidence | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
     crosscoder: str | None = None
+
+    def part(self, kind: type[P]) -> P | None:
+        """Returns the part of this class, None if there is none."""
+        return next((part for part in self.parts.values() if isinstance(part, kind)), None)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What speaks for and against each stabilizer, [`Evidence`][groupcc.analysis.Evidence]."""
+        return self.part(Evidence)
+
+    @property
+    def contribution(self) -> Contribution | None:
+        """With orbits, what each latent explains where it fires, [`Contribution`][groupcc.analysis.Contribution]."""
+        return self.part(Contribution)
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """On request, what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]."""
+        return self.part(Scaling)
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """Period, chirality and tuning curve, [`Tuning`][groupcc.analysis.Tuning]."""
+        return self.part(Tuning)
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """A place in the plane for each latent, the family map, [`Embedding`][groupcc.analysis.Embedding]."""
+        return self.part(Embedding)
 
     @property
     def n_latents(self) -> int:
@@ -104,6 +124,21 @@ class Atlas:
     def d_in(self) -> int:
         """D."""
         return self.config.d_in
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether latents have |G| poses, so that their families are given."""
+        return self.families.atoms is not None
+
+    @property
+    def has_residuals(self) -> bool:
+        """Whether the poses of a latent may differ by more than a translation."""
+        return bool(form_kind(self.config.tied).has_residuals)
+
+    @property
+    def searched(self) -> Families:
+        """The families that were searched for: the `duplicates` if latents have poses, else the `families`."""
+        return self.families if self.duplicates is None else self.duplicates
 
     @property
     def irrep_names(self) -> list[str]:
@@ -131,11 +166,13 @@ class Atlas:
         return torch.where(self.dead, 0.0, 1.0 - self.spectrum[:, 0]).clamp_min(0.0)
 
     def similarity(self, latent: int) -> torch.Tensor:
-        """S[g, g'] = cos(d_g, d_g') of one latent, float32 [G, G] (kept with three digits); 0 where a block is zero."""
+        """Returns S[g, g'] = cos(d_g, d_g') of one latent, float32 [G, G] (kept with three digits); 0 for a block of
+        zeros."""
         return self.similarities[latent].float()
 
     def dial(self, latent: int) -> Dial | None:
-        """How often a base latent fired in each of its distinct poses; None without `pose_counts`, and for a dead one.
+        """Returns how often a latent fired in each of its distinct poses; None without `pose_counts`, and if it is
+        dead.
 
         See [`read_dial`][groupcc.analysis.read_dial].
         """
@@ -144,8 +181,8 @@ class Atlas:
         return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask)
 
     def coverage(self, family: int) -> Coverage | None:
-        """In which orientations a family's shape has a detector, and which are missing; None of a tied crosscoder,
-        whose every pose has one, and of an atlas from before this was measured.
+        """Returns in which orientations a family's shape has a detector, and which are missing. None if latents have
+        poses, for every pose then has one, and in files from before this was measured.
 
         See [`read_coverage`][groupcc.analysis.read_coverage].
         """
@@ -156,77 +193,85 @@ class Atlas:
         return read_coverage(self.families.covered[family].numpy(), poses, self.group, mask)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a latent, plain values: kind, stabilizer, family, pose, norm, activity; None where unknown.
+        """Returns one row a latent, plain values: kind, stabilizer, family, pose, norm, activity; None if unknown.
 
-        Unless tied: the latent with the same shape in the same pose, if any (`duplicate_of`); and of families of two or
-        more how consistent their poses are (`cycle_error`) and what of their orientations is covered, see `Coverage`.
-        Of a tied crosscoder: `atoms`, the distinct poses; `residual_share`; the base latent that has the same
-        shape, if any (`duplicate_of`, its pose relative to that and their cosine); what the dial says, see `Dial`.
-        With `contribution`: its share, and whether the latent is spare; see `Contribution.columns`.
-        With `evidence`: confidence, near miss, other estimates and how the symmetry is broken; see `Evidence.columns`.
-        With `scaling`: its verdict, how many blocks have each, and the median of β; see `Scaling.columns`.
-        With `tuning`: period, width, chirality and mirror partner; see `Tuning.columns`.
-        With `embedding`: the place on the map, `map_x` and `map_y`.
+        If a latent stands for itself: the latent with the same shape in the same pose, if any (`duplicate_of`); and of
+        families of two or more how consistent their poses are (`cycle_error`) and what of their orientations is
+        covered, see `Coverage`.
+
+        If latents have poses: `atoms`, the distinct ones; `residual_share`; the latent that has the same shape, if any
+        (`duplicate_of`, its pose relative to that and their cosine); what the dial says, see `Dial`.
+
+        Then the columns of each part: see the `columns` of `Evidence`, `Contribution`, `Scaling`, `Tuning` and
+        `Embedding`.
         """
-        sizes = self.families.sizes
-        family_columns = [self._family_columns(family) for family in range(len(sizes))]
-        no_family = dict.fromkeys(FAMILY_COLUMNS)
+        modulation = self.modulation.tolist()
+        families = [] if self.has_poses else [self._family_columns(family) for family in range(len(self.families))]
         rows = []
         for latent, stabilizer in enumerate(self.stabilizers):
             family = int(self.families.labels[latent])
-            pose = int(self.families.poses[latent])
-            alone = family < 0
-            rows.append(
-                {
-                    "latent": latent,
-                    "kind": stabilizer.kind,
-                    "stabilizer": stabilizer.name,
-                    "label": stabilizer.label,
-                    "axis_degrees": None if stabilizer.axis is None else round(stabilizer.axis, 2),
-                    "score": round(stabilizer.score, 5),
-                    "modulation": round(float(self.modulation[latent]), 5),
-                    "family": None if alone else family,
-                    "family_size": None if alone else sizes[family],
-                    "pose": None if alone else self.group.element_names[pose],
-                    "turn_degrees": None if alone else round(float(self.families.turns[latent]), 2),
-                    "mirrored": None if alone else bool(self.families.mirrored[latent]),
-                    "similarity_to_reference": (
-                        None if alone else round(float(self.families.similarity_to_reference[latent]), 5)
-                    ),
-                    "decoder_norm": round(float(self.block_norms[latent].norm()), 6),
-                    "frequency": None if self.frequency is None else float(self.frequency[latent]),
-                    "mean_act": None if self.mean_act is None else float(self.mean_act[latent]),
-                    **(
-                        {"duplicate_of": self._duplicate_of(latent), **(no_family if alone else family_columns[family])}
-                        if self.duplicates is None
-                        else self._tied_columns(latent, self.duplicates)
-                    ),
-                }
-            )
-            for name in PARTS:
-                part = getattr(self, name)
-                rows[-1] |= {} if part is None else part.columns(latent)
+            if self.has_poses:
+                columns = self._pose_columns(latent)
+            else:
+                columns = {"duplicate_of": self._duplicate_of(latent)}
+                columns |= self._family_columns(None) if family < 0 else families[family]
+            row = {
+                "latent": latent,
+                "kind": stabilizer.kind,
+                "stabilizer": stabilizer.name,
+                "label": stabilizer.label,
+                "axis_degrees": None if stabilizer.axis is None else round(stabilizer.axis, 2),
+                "score": round(stabilizer.score, 5),
+                "modulation": round(modulation[latent], 5),
+                **self._member_columns(latent, family),
+                "decoder_norm": round(float(self.block_norms[latent].norm()), 6),
+                "frequency": None if self.frequency is None else float(self.frequency[latent]),
+                "mean_act": None if self.mean_act is None else float(self.mean_act[latent]),
+                **columns,
+            }
+            for part in self.parts.values():
+                row |= part.columns(latent)
+            rows.append(row)
         return rows
 
+    def _member_columns(self, latent: int, family: int) -> dict[str, Any]:
+        """What the table says of a latent as a member of its family, None throughout if it is in none (−1)."""
+        names = ("family", "family_size", "pose", "turn_degrees", "mirrored", "similarity_to_reference")
+        if family < 0:
+            return dict.fromkeys(names)
+        found = self.families
+        values = (
+            family,
+            found.sizes[family],
+            self.group.element_names[int(found.poses[latent])],
+            round(float(found.turns[latent]), 2),
+            bool(found.mirrored[latent]),
+            round(float(found.similarity_to_reference[latent]), 5),
+        )
+        return dict(zip(names, values, strict=True))
+
     def _duplicate_of(self, latent: int) -> int | None:
-        found = -1 if self.families.duplicate_of is None else int(self.families.duplicate_of[latent])
-        return None if found < 0 else found
+        """The latent that has the same shape in the same pose."""
+        same = self.families.duplicate_of
+        return None if same is None or int(same[latent]) < 0 else int(same[latent])
 
-    def _family_columns(self, family: int) -> dict[str, Any]:
-        coverage = self.coverage(family)
+    def _family_columns(self, family: int | None) -> dict[str, Any]:
+        """What the table says of a family; None throughout of a family of one, and if there is none."""
+        coverage = None if family is None else self.coverage(family)
         if coverage is None or sum(int(ring.counts.sum()) for ring in coverage.rings) < 2:
-            return dict.fromkeys(FAMILY_COLUMNS)
-        error = float("nan") if self.families.cycle_error is None else float(self.families.cycle_error[family])
-        return {"cycle_error": None if math.isnan(error) else round(error, 5), **coverage.columns()}
+            return {"cycle_error": None, **Rings.columns(None)}
+        errors = self.families.cycle_error
+        error = float("nan") if errors is None else float(errors[family])
+        return {"cycle_error": None if math.isnan(error) else round(error, 5), **Rings.columns(coverage)}
 
-    def _tied_columns(self, latent: int, duplicates: Families) -> dict[str, Any]:
-        dial = self.dial(latent)
+    def _pose_columns(self, latent: int) -> dict[str, Any]:
+        """What the table says of the poses of a latent."""
+        assert self.duplicates is not None
+        assert self.families.atoms is not None
+        dial, duplicates = self.dial(latent), self.duplicates
         label = int(duplicates.labels[latent])
         original = None if label < 0 else duplicates.references[label]
         copy = original not in (None, latent)
-        assert self.families.atoms is not None
-        told = dial if dial and dial.kind != "few" else None
-        mirrored = told.mirrored if told else None
         return {
             "atoms": int(self.families.atoms[latent]),
             "residual_share": None if self.residual_share is None else round(float(self.residual_share[latent]), 5),
@@ -236,11 +281,16 @@ class Atlas:
             "firings": dial.firings if dial else None,
             "dial": dial.kind if dial else None,
             "visible_gap_degrees": round(dial.visible_gap, 2) if dial and dial.visible_gap else None,
-            "covered": round(told.turned.covered, 5) if told else None,
-            "largest_gap_degrees": round(told.turned.largest_gap, 2) if told else None,
-            "covered_mirrored": round(mirrored.covered, 5) if mirrored else None,
-            "largest_gap_degrees_mirrored": round(mirrored.largest_gap, 2) if mirrored else None,
+            **Rings.columns(dial if dial and dial.kind != "few" else None),
         }
+
+    def notes(self, latent: int) -> list[Note]:
+        """Returns what the parts say of a latent in sentences, by topic."""
+        notes = [note for part in self.parts.values() for note in part.notes(latent)]
+        same = None if self.has_poses else self._duplicate_of(latent)
+        if same is not None:
+            notes.append(Note("worth", "The same shape in the same pose as {}.", same))
+        return sorted(notes, key=lambda note: TOPICS.index(note.topic))
 
     def write_table(self, path: str | Path) -> Path:
         """Writes `table()` as .csv or .json, by the suffix, in one rename."""
@@ -248,9 +298,10 @@ class Atlas:
         return write_rows(path, rows, list(rows[0]))
 
     def dataframe(self) -> Any:
-        """`table()` as a pandas DataFrame, one row a latent, indexed by it; `kind` is an ordered category.
+        """Returns `table()` as a pandas DataFrame, one row a latent, indexed by it; `kind` is an ordered category.
 
-        ArgumentError where pandas is not installed (`pip install 'groupcc[pandas]'`).
+        Raises:
+            ArgumentError: pandas is not installed (`pip install 'groupcc[pandas]'`).
         """
         try:
             import pandas
@@ -264,30 +315,84 @@ class Atlas:
         return frame
 
     def figure(self, path: str | Path, what: str = "kinds", **options: Any) -> Path:
-        """Writes a figure for a paper as .svg or .pdf; see `groupcc.report.write_figure`."""
-        from groupcc.report import write_figure  # as in `report`
+        """Writes a figure for a paper as .svg or .pdf; see [`write_figure`][groupcc.report.write_figure]."""
+        return Path(above("write_figure")(self, path, what, **options))
 
-        return write_figure(self, path, what, **options)
-
-    def report(self, path: str | Path, orbits: Any = None, **options: Any) -> Any:
-        """Writes the HTML report; see `groupcc.report.write_report`."""
-        # The report stands above the analysis, which must not need it to be imported.
-        from groupcc.report import write_report
-
-        return write_report(path, self, orbits=orbits, **options)
+    def report(self, path: str | Path, orbits: Any = None, **options: Any) -> Path:
+        """Writes the HTML report; see [`write_report`][groupcc.report.write_report]."""
+        return Path(above("write_report")(path, self, orbits=orbits, **options))
 
     def save(self, directory: str | Path) -> Path:
         """Writes `atlas.json` and `atlas.safetensors` to a new or replaced `directory`, atomically.
 
-        ArgumentError where it holds other files than an atlas and its tables: they would be lost.
+        Raises:
+            ArgumentError: it holds other files than an atlas and its tables, which would be lost.
         """
-        from groupcc.analysis.atlas_file import save_atlas
-
-        return save_atlas(self, Path(directory))
+        searched = self.searched
+        stabilizers = [
+            {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
+            | ({"broken": True} if s.broken else {})
+            for s in self.stabilizers
+        ]
+        values = {
+            "config": self.config.to_dict(),
+            "crosscoder": self.crosscoder,
+            "tolerance": self.tolerance,
+            "family_threshold": self.families.threshold,
+            "family_method": searched.method,
+            "references": searched.references,
+            "stabilizers": stabilizers,
+            "metrics": self.metrics,
+        }
+        tensors = {"similarity": self.similarities, **{name: getattr(self, name) for name in TENSORS}}
+        if self.top_examples is not None:
+            top = self.top_examples
+            tensors |= {"top_indices": top.indices, "top_acts": top.acts, "top_poses": top.poses}
+        tensors |= searched.tensors()
+        for part in self.parts.values():
+            tensors |= part.tensors()
+        return files.save(Path(directory), values, {n: tensor for n, tensor in tensors.items() if tensor is not None})
 
     @classmethod
     def load(cls, directory: str | Path) -> Atlas:
-        """Reads what `save` wrote. DataError where something is missing, damaged or of another version."""
-        from groupcc.analysis.atlas_file import load_atlas
+        """Reads what `save` wrote. DataError if something is missing, damaged or of another version."""
+        return files.load(Path(directory), cls._restored)
 
-        return load_atlas(Path(directory))
+    @classmethod
+    def _restored(cls, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Atlas:
+        config = CrosscoderConfig.from_dict(values["config"])
+        G = as_planar(group(config.group), "analysis")
+        stabilizers = [restore_stabilizer(G, **fields) for fields in values["stabilizers"]]
+        # An atlas of before there was another method has no name for it.
+        method = values.get("family_method", FAMILY_METHODS[0])
+        searched = Families.from_tensors(tensors, list(values["references"]), values["family_threshold"], method)
+        given = given_families(G, stabilizers, searched.threshold) if form_kind(config.tied).has_poses else None
+        top = None
+        if "top_indices" in tensors:
+            top = TopExamples(tensors["top_indices"], tensors["top_acts"], tensors.get("top_poses"))
+        atlas = cls(
+            config=config,
+            group=G,
+            autocorrelation=tensors["autocorrelation"],
+            block_norms=tensors["block_norms"],
+            stabilizers=stabilizers,
+            tolerance=values["tolerance"],
+            families=searched if given is None else given,
+            spectrum=tensors["spectrum"],
+            dead=tensors["dead"],
+            similarities=tensors["similarity"],
+            frequency=tensors.get("frequency"),
+            mean_act=tensors.get("mean_act"),
+            metrics=values["metrics"],
+            top_examples=top,
+            duplicates=None if given is None else searched,
+            pose_counts=tensors.get("pose_counts"),
+            residual_share=tensors.get("residual_share"),
+            crosscoder=values.get("crosscoder"),
+        )
+
+        def ask(name: str) -> Any:
+            return tensors if name == "tensors" else getattr(atlas, name)
+
+        parts = {name: filled(part_kind(name).from_tensors, ask) for name in PARTS}
+        return replace(atlas, parts={name: part for name, part in parts.items() if part is not None})

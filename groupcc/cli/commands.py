@@ -7,7 +7,8 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
-from groupcc.analysis import EMBEDDING_METHODS, EVIDENCE_EXAMPLES, FAMILY_METHODS, FAMILY_THRESHOLD, check_options
+from groupcc import _defaults
+from groupcc.analysis import EMBEDDING_METHODS, FAMILY_METHODS, check_options
 from groupcc.errors import argument_error
 from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig
@@ -225,13 +226,13 @@ def analysis_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {
         "tolerance": args.tolerance if args.tolerance == "auto" else _number("tolerance", args.tolerance)
     }
-    if args.family_threshold != FAMILY_THRESHOLD:
+    if args.family_threshold != _defaults.FAMILY_THRESHOLD:
         options["family_threshold"] = args.family_threshold
     if args.family_method != FAMILY_METHODS[0]:
         options["family_method"] = args.family_method
     if args.embedding != EMBEDDING_METHODS[0]:
         options["embedding"] = args.embedding
-    if args.evidence_examples != EVIDENCE_EXAMPLES:
+    if args.evidence_examples != _defaults.EVIDENCE_EXAMPLES:
         options["evidence_examples"] = args.evidence_examples
     check_options(**options)
     if args.scaling:

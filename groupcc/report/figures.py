@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
 from importlib.util import find_spec
@@ -14,13 +13,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from groupcc.analysis import Atlas
+from groupcc.analysis.numbers import count_noun, percent, two_decimals
 from groupcc.errors import argument_error, check_choice, is_whole
 from groupcc.files import atomic_write
-from groupcc.report.numbers import array, count_noun, percent, two_decimals
+from groupcc.report.family_views import FamilyView, family_views
 from groupcc.report.pictures import PatchBook, heat_map
+from groupcc.report.reader import Reader
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE, bar_paths, ring
-from groupcc.report.views import FamilyView, Reader
-from groupcc.report.words import kinds_for, stabilizer_words
 
 __all__ = ["FIGURES", "write_figure"]
 
@@ -37,7 +37,7 @@ KIND_COLOURS = {
 
 
 def write_figure(
-    atlas: Any, path: str | Path, what: str = "kinds", *, latent: int | None = None, limit: int = 12
+    atlas: Atlas, path: str | Path, what: str = "kinds", *, latent: int | None = None, limit: int = 12
 ) -> Path:
     """Writes one figure to `path`, as SVG or PDF by its suffix, in one rename; text stays text.
 
@@ -60,7 +60,7 @@ def write_figure(
     if (latent is None) == (what == "latent") or (latent is not None and not is_whole(latent, 0)):
         expected = "the index of a latent" if what == "latent" else f"None for the figure {what!r}"
         raise argument_error("latent", expected=expected, got=latent, remedy="Only the figure 'latent' is of one.")
-    if latent is not None and latent >= int(atlas.n_latents):
+    if latent is not None and latent >= atlas.n_latents:
         expected = f"less than {atlas.n_latents}, the atlas's number of latents"
         raise argument_error("latent", expected=expected, got=latent, remedy="Count from 0.")
     if not is_whole(limit, 1):
@@ -68,8 +68,7 @@ def write_figure(
     if path.suffix.lower() == ".pdf" and find_spec("svglib") is None:
         remedy = "pip install 'groupcc[pdf]', or write .svg, which any vector editor turns into PDF."
         raise argument_error("path", expected="svglib to be installed for .pdf", got="no such package", remedy=remedy)
-    reader = Reader(atlas, PatchBook(atlas, None), max_patches=0)
-    svg = FIGURES[what](reader, limit if latent is None else latent)
+    svg = FIGURES[what](Reader(atlas), limit if latent is None else latent)
     atomic_write(path, _pdf(svg) if path.suffix.lower() == ".pdf" else svg.encode("utf-8"))
     return path
 
@@ -89,7 +88,7 @@ def _pdf(svg: str) -> bytes:
 
 
 def _colours() -> dict[str, str]:
-    """The page's light colours by name."""
+    """Returns the page's light colours by name."""
     css = files("groupcc.report").joinpath("assets").joinpath("base.css").read_text(encoding="utf-8")
     return dict(re.findall(r"--(\w+): light-dark\((#\w{6})", css))
 
@@ -125,14 +124,14 @@ def _text(x: float, y: float, words: str, style: str = "") -> Markup:
 
 
 def _placed(cells: Markup, x: float, y: float, size: float) -> Markup:
-    """Shapes in a box of −500 … 500, in a square of `size` with its corner at (x, y)."""
+    """Returns shapes in a box of −500 … 500 as they are in a square of `size` with its corner at (x, y)."""
     return Markup('<g transform="translate({:.2f} {:.2f}) scale({:.5f})">{}</g>').format(
         x + size / 2, y + size / 2, size / 1000, cells
     )
 
 
 def _chart(values: np.ndarray, style: str | None, x: float, y: float, width: float, height: float, gap: int) -> Markup:
-    """Bars from 0 to the largest value; from the bar `gap` on they are a second group, where `style` is None."""
+    """Returns bars from 0 to the largest value. Those from bar `gap` on are a second group, if `style` is None."""
     top = float(values.max(initial=0.0)) or 1.0
     count = len(values) + (gap < len(values))
     paths = zip(("turn", "mirror"), bar_paths(values / top, gap), strict=True)
@@ -145,13 +144,12 @@ def _chart(values: np.ndarray, style: str | None, x: float, y: float, width: flo
 
 
 def _kinds(reader: Reader, _: int) -> str:
-    counts = Counter(reader.kinds)
-    kinds = [kind for kind in kinds_for(reader.group, set(counts)) if counts[kind.key] or kind.key != "dead"]
-    most = max(counts.values(), default=1)
-    live = len(reader.kinds) - counts["dead"]
+    kinds = reader.kind_counts
+    most = max(n for _, n in kinds) or 1
+    live = sum(n for kind, n in kinds if kind.key != "dead")
     parts = []
-    for row, kind in enumerate(kinds):
-        y, n = 12 + 26 * row, counts[kind.key]
+    for row, (kind, n) in enumerate(kinds):
+        y = 12 + 26 * row
         parts.append(_text(210, y + 13, kind.title, "end"))
         bar = Markup('<rect class="k-{}" x="220" y="{}" width="{:.1f}" height="18"/>')
         parts.append(bar.format(kind.key, y, 240 * n / most))
@@ -162,17 +160,14 @@ def _kinds(reader: Reader, _: int) -> str:
 
 
 def _spectrum(reader: Reader, _: int) -> str:
-    counts = Counter(reader.kinds)
-    kinds = [kind for kind in kinds_for(reader.group, set(counts)) if counts[kind.key] and kind.key != "dead"]
+    kinds = [(kind, n) for kind, n in reader.kind_counts if n and kind.key != "dead"]
     parts = []
     n_frequencies = reader.power.shape[1]
-    for row, kind in enumerate(kinds):
+    for row, (kind, n) in enumerate(kinds):
         y = 10 + 74 * row
         mean = reader.power[[k == kind.key for k in reader.kinds]].mean(0)
         parts.append(_text(210, y + 30, kind.title, "end bold"))
-        parts.append(
-            _text(210, y + 45, f"{count_noun(counts[kind.key], 'latent')}, at most {percent(mean.max())}", "end soft")
-        )
+        parts.append(_text(210, y + 45, f"{count_noun(n, 'latent')}, at most {percent(mean.max())}", "end soft"))
         parts.append(_chart(mean, f"k-{kind.key}", 220, y, 320, 60, n_frequencies))
     bottom = 10 + 74 * len(kinds)
     for k in range(n_frequencies):
@@ -182,7 +177,7 @@ def _spectrum(reader: Reader, _: int) -> str:
 
 
 def _families(reader: Reader, limit: int) -> str:
-    families = reader.families(limit=limit, max_members=1)
+    families = family_views(reader, PatchBook(reader.atlas, None), limit=limit, max_members=1)
     columns, width, height = 2, 310, 124
     parts = []
     for i, family in enumerate(families):
@@ -194,8 +189,7 @@ def _families(reader: Reader, limit: int) -> str:
 
 
 def _family(reader: Reader, family: FamilyView, x: float, y: float) -> list[Markup]:
-    reference = int(reader.found.references[family.family])
-    ring_cells = _placed(ring(reader.correlation[reference], reader.group), x, y + 32, 80)
+    ring_cells = _placed(ring(reader.correlation[family.reference], reader.group), x, y + 32, 80)
     parts = [
         _text(x, y + 12, f"Family {family.family}: {family.hint}", "bold"),
         _text(x, y + 26, family.sentence.split(";")[0].rstrip("."), "soft"),
@@ -208,15 +202,15 @@ def _family(reader: Reader, family: FamilyView, x: float, y: float) -> list[Mark
 
 
 def _latent(reader: Reader, latent: int) -> str:
-    group, stabilizer = reader.group, reader.stabilizers[latent]
+    group, stabilizer = reader.group, reader.atlas.stabilizers[latent]
     parts = [
         _text(10, 18, f"Latent {latent}: {reader.hint(latent)}", "bold"),
-        _text(10, 34, f"{stabilizer.label}. {stabilizer_words(stabilizer, group)}", "soft"),
+        _text(10, 34, f"{stabilizer.label}. {reader.sentence(latent)}", "soft"),
         _placed(ring(reader.correlation[latent], group), 10, 46, 170),
         _text(95, 230, "autocorrelation over the group", "middle soft"),
         Markup('<rect x="200" y="54" width="150" height="150" style="fill:none;stroke:#e3e0d8"/>'),
         Markup('<image x="200" y="54" width="150" height="150" xlink:href="{}"/>').format(
-            heat_map(array(reader.atlas.similarity(latent)), see_through=False)
+            heat_map(reader.atlas.similarity(latent).numpy(), see_through=False)
         ),
         _text(275, 230, "cosine of every two blocks", "middle soft"),
         _chart(reader.norms[latent], None, 375, 54, 190, 55, group.n),

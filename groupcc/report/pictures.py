@@ -6,17 +6,18 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
+from groupcc.analysis import Atlas
+from groupcc.analysis.numbers import number
 from groupcc.groups import PlanarGroup
 from groupcc.groups.planar import format_degrees
-from groupcc.report.numbers import array, number
 from groupcc.report.svg import LEVELS, NEGATIVE, POSITIVE
 
-__all__ = ["PATCH_SIDE", "Patch", "PatchBook", "element_words", "heat_map", "telling_elements"]
+__all__ = ["PATCH_SIDE", "Patch", "PatchBook", "PatchSource", "element_words", "heat_map", "telling_elements"]
 
 PATCH_SIDE = 64
 """Side of an embedded patch in pixels."""
@@ -39,18 +40,42 @@ def _base64(image: Image.Image, kind: str, **options: Any) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+class Place(Protocol):
+    """Where an example lies: the name of its image, and the pixel."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def xy(self) -> tuple[float, float]: ...
+
+
+@runtime_checkable
+class PatchSource(Protocol):
+    """Orbits that know the pictures that they come from, as an orbit store does."""
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        ...
+
+    def example(self, i: int) -> Place:
+        """Returns where example i lies."""
+        ...
+
+    def patch(self, i: int, element: int = 0) -> np.ndarray:
+        """Returns the picture around it under one element, uint8 [h, w, 3]."""
+        ...
+
+
 class PatchBook:
-    """The most activating patches of every latent, encoded once each; empty where the atlas or the store has none.
+    """The most activating patches of every latent, each encoded once; none if the atlas or the orbits have none.
 
     `sources`: the pictures asked for so far, JPEG in base64, by number.
     """
 
-    def __init__(self, atlas: Any, orbits: Any | None) -> None:
-        self._atlas = atlas
-        self._orbits = orbits if hasattr(orbits, "patch") and atlas.top_examples is not None else None
-        if self._orbits is not None:
-            self._indices = array(atlas.top_examples.indices)
-            self._acts = array(atlas.top_examples.acts)
+    def __init__(self, atlas: Atlas, orbits: object) -> None:
+        self._group, self._top = atlas.group, atlas.top_examples
+        self._orbits = orbits if isinstance(orbits, PatchSource) and self._top is not None else None
         self._numbers: dict[tuple[int, int], int] = {}
         self.sources: list[str] = []
 
@@ -58,39 +83,40 @@ class PatchBook:
         return self._orbits is not None
 
     def examples(self, latent: int, limit: int) -> list[tuple[int, float]]:
-        """(example, activation) of the latent's strongest examples, strongest first, at most `limit`."""
-        if self._orbits is None:
+        """Returns (example, activation) of the latent's strongest examples, strongest first, at most `limit`."""
+        if self._orbits is None or self._top is None:
             return []
-        pairs = zip(self._indices[latent].tolist(), self._acts[latent].tolist(), strict=True)
-        return [(int(i), float(a)) for i, a in pairs if i >= 0][:limit]
+        pairs = zip(self._top.indices[latent].tolist(), self._top.acts[latent].tolist(), strict=True)
+        return [(i, act) for i, act in pairs if i >= 0][:limit]
 
     def poses(self, latent: int) -> list[int]:
-        """The pose of a base latent in each of its strongest examples; empty where the atlas has none."""
-        found = None if self._orbits is None else self._atlas.top_examples.poses
-        return [] if found is None else [int(pose) for pose in array(found)[latent].tolist()]
+        """Returns the pose of a latent in each of its strongest examples; none if latents have no poses."""
+        poses = None if self._orbits is None or self._top is None else self._top.poses
+        return [] if poses is None else poses[latent].tolist()
 
     def upright(self, example: int, act: float) -> Patch:
-        """The patch as it lies in the photograph."""
+        """Returns the patch as it lies in the photograph."""
         return Patch(self._encode(example, 0), f"Patch {self._place(example)}, activation {number(act)}")
 
     def transformed(self, example: int, element: int, caption: str) -> Patch:
-        """The patch as the network saw it under one element of the group."""
-        words = element_words(self._atlas.group, element)
+        """Returns the patch as the network saw it under one element of the group."""
+        words = element_words(self._group, element)
         return Patch(self._encode(example, element), f"Patch {self._place(example)}, {words}", caption)
 
     def _place(self, example: int) -> str:
-        found = self._orbits.example(example)  # type: ignore[union-attr]
-        x, y = (round(float(v)) for v in found.xy)
-        return f"of {found.name} around ({x}, {y})"
+        assert self._orbits is not None
+        place = self._orbits.example(example)
+        x, y = (round(float(v)) for v in place.xy)
+        return f"of {place.name} around ({x}, {y})"
 
     def _encode(self, example: int, element: int) -> int:
         if (example, element) not in self._numbers:
-            pixels = array(self._orbits.patch(example, element=element))  # type: ignore[union-attr]
-            self._numbers[example, element] = self.add(pixels)
+            assert self._orbits is not None
+            self._numbers[example, element] = self.add(self._orbits.patch(example, element=element))
         return self._numbers[example, element]
 
     def add(self, pixels_HWC: np.ndarray) -> int:
-        """The number of one more picture, uint8 [H, W, 3]."""
+        """Returns the number of one more picture, uint8 [H, W, 3]."""
         image = Image.fromarray(np.ascontiguousarray(pixels_HWC, dtype=np.uint8))
         if image.size != (PATCH_SIDE, PATCH_SIDE):
             image = image.resize((PATCH_SIDE, PATCH_SIDE), Image.Resampling.LANCZOS)
@@ -99,7 +125,7 @@ class PatchBook:
 
 
 def heat_map(similarity_GG: np.ndarray, *, see_through: bool = True) -> str:
-    """Block similarity as a PNG, one pixel an entry, on the ring's colour scale; 0 is see-through, or white."""
+    """Returns block similarity as a PNG, one pixel an entry, on the ring's colour scale; 0 is see-through, or white."""
     values = np.nan_to_num(np.asarray(similarity_GG, dtype=np.float32))
     if values.shape[0] > _HEAT_MAP_LIMIT:
         small = Image.fromarray(values).resize((_HEAT_MAP_LIMIT, _HEAT_MAP_LIMIT), Image.Resampling.BOX)
@@ -120,7 +146,7 @@ def heat_map(similarity_GG: np.ndarray, *, see_through: bool = True) -> str:
 
 
 def element_words(group: PlanarGroup, element: int) -> str:
-    """What an element does to the image: `upright`, `turned 45°`, `mirrored left–right`, `mirrored at 67°`."""
+    """Returns what an element does to the image: `upright`, `turned 45°`, `mirrored left–right`, `mirrored at 67°`."""
     if element == group.identity:
         return "upright"
     if not group.reflections[element]:
@@ -134,7 +160,7 @@ def element_words(group: PlanarGroup, element: int) -> str:
 
 
 def telling_elements(group: PlanarGroup, own_axis: float | None) -> list[int]:
-    """A few elements that tell shapes apart: upright, about 45°, 90°, 180°, left–right, and the latent's own mirror."""
+    """Returns elements that tell shapes apart: upright, about 45°, 90°, 180°, left–right, the latent's own mirror."""
     turns = np.degrees(group.angles[: group.n])
     chosen = [0, *(int(np.argmin(np.abs(turns - target))) for target in (45, 90, 180))]
     if group.kind == "dihedral":

@@ -10,8 +10,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from groupcc.analysis import Dial
+from groupcc.analysis.numbers import number
 from groupcc.groups import PlanarGroup
-from groupcc.report.numbers import number
 
 __all__ = [
     "LEVELS",
@@ -41,19 +41,19 @@ NEGATIVE = (0, 114, 178)
 
 
 def level(value: float) -> int:
-    """A value in −1 … 1 as a step of the colour scale, −LEVELS … LEVELS; NaN (no value) is 0."""
+    """Returns a value in −1 … 1 as a step of the colour scale, −LEVELS … LEVELS; NaN (no value) is 0."""
     if not math.isfinite(value):
         return 0
     return round(max(-1.0, min(1.0, float(value))) * LEVELS)
 
 
 def level_class(step: int) -> str:
-    """The CSS class of a step: `a7` for +7, `b7` for −7."""
+    """Returns the CSS class of a step: `a7` for +7, `b7` for −7."""
     return f"a{step}" if step >= 0 else f"b{-step}"
 
 
 def scale_css() -> Markup:
-    """CSS of the scale: one hue a sign, opacity proportional to |value|, so that 0 is the page's own background.
+    """Returns the CSS of the scale: one hue a sign, opacity proportional to |value|; 0 is the page's own background.
 
     The same rules serve the light and the dark page.
     """
@@ -67,7 +67,7 @@ def scale_css() -> Markup:
 
 
 def _sector(inner: float, outer: float, centre: float, width: float) -> str:
-    """A ring sector as a closed path; angles in degrees counter-clockwise from the right as seen."""
+    """Returns a ring sector as a closed path; angles in degrees counter-clockwise from the right as seen."""
     pieces = max(1, math.ceil(width / 6))
     angles = np.radians(centre - width / 2 + width * np.arange(pieces + 1) / pieces)
     outside = [(outer * math.cos(a), -outer * math.sin(a)) for a in angles]
@@ -77,7 +77,7 @@ def _sector(inner: float, outer: float, centre: float, width: float) -> str:
 
 
 def _cells(sectors: Iterable[tuple[str, str]]) -> Markup:
-    """Sectors (class, path) as one `path` for each class."""
+    """Returns sectors (class, path) as one `path` for each class."""
     by_class: dict[str, list[str]] = defaultdict(list)
     for name, path in sectors:
         by_class[name].append(path)
@@ -91,30 +91,30 @@ def _radii(group: PlanarGroup) -> tuple[tuple[float, float], tuple[float, float]
 
 
 def ring_rims(group: PlanarGroup) -> Markup:
-    """The outlines of a ring's bands."""
+    """Returns the outlines of a ring's bands."""
     radii = [radius for band in _radii(group) for radius in band if radius]
     return Markup("").join(Markup('<circle class="rim" r="{}"/>').format(int(radius)) for radius in radii)
 
 
 def ring_sectors(group: PlanarGroup) -> list[str]:
-    """The path of each element's cell in a ring, both ends of its mirror line for a reflection."""
+    """Returns the path of each element's cell in a ring, both ends of its mirror line for a reflection."""
     (low, high), (outer_low, outer_high) = _radii(group)
     gap = 0.94 if group.n <= 32 else 1.0
-    found = []
+    paths = []
     for g in range(group.order):
         if not group.reflections[g]:
-            found.append(_sector(low, high, 90 + math.degrees(group.angles[g]), gap * 360 / group.n))
+            paths.append(_sector(low, high, 90 + math.degrees(group.angles[g]), gap * 360 / group.n))
         else:
             ends = (_sector(outer_low, outer_high, group.axes[g] + end, gap * 180 / group.n) for end in (0, 180))
-            found.append("".join(ends))
-    return found
+            paths.append("".join(ends))
+    return paths
 
 
 def ring(values_G: np.ndarray, group: PlanarGroup) -> Markup:
-    """The 2n-gon of a function on the group, as shapes in a box of −500 … 500.
+    """Returns the 2n-gon of a function on the group, as shapes in a box of −500 … 500.
 
     Inner ring: the rotation by θ at θ counter-clockwise from the top. Outer ring: each reflection at both ends of
-    its mirror line, where that line lies in the image. Values −1 … 1 on the shared colour scale.
+    its mirror line, as that line lies in the image. Values −1 … 1 on the shared colour scale.
     """
     names = [level_class(level(float(value))) for value in values_G]
     return ring_rims(group) + _cells(zip(names, ring_sectors(group), strict=True))
@@ -129,7 +129,7 @@ def ring_figure(
     large: bool = False,
     badges: Sequence[tuple[float, float]] = (),
 ) -> Markup:
-    """A ring as an image for readers and for screen readers.
+    """Returns a ring as an image for readers and for screen readers.
 
     `axes` (degrees) draws mirror lines across it; `badges` puts the numbers 1, 2, … at (radius, degrees
     counter-clockwise from the right). A large ring names the quarter turns outside.
@@ -162,7 +162,7 @@ def ring_figure(
 
 
 def dial_cells(occupied_G: np.ndarray, group: PlanarGroup, *, mirrored: bool) -> Markup:
-    """The cells of `dial`, in a box of −500 … 500."""
+    """Returns the cells of `dial`, in a box of −500 … 500."""
     sectors = []
     for g in range(group.order):
         if group.reflections[g] and not mirrored:
@@ -174,7 +174,7 @@ def dial_cells(occupied_G: np.ndarray, group: PlanarGroup, *, mirrored: bool) ->
 
 
 def dial(cells: Markup, label: str, *, mirrored: bool) -> Markup:
-    """Which poses a family covers: the turn by θ at θ counter-clockwise from the top; mirrored poses outside."""
+    """Returns a family's poses: the turn by θ at θ counter-clockwise from the top, mirrored poses outside."""
     reach = 490 if mirrored else 350
     hand = Markup('<path class="hand" d="M0 150L0 -150M-50 -90L0 -150L50 -90"/>')
     return Markup('<svg class="dial" viewBox="{} {} {} {}" role="img" aria-label="{}">{}{}</svg>').format(
@@ -183,11 +183,11 @@ def dial(cells: Markup, label: str, *, mirrored: bool) -> Markup:
 
 
 def pose_dial(dial: Dial, group: PlanarGroup) -> Markup:
-    """How often a base latent fired in each pose, as shapes in a box of −500 … 500.
+    """Returns how often a latent fired in each pose, as shapes in a box of −500 … 500.
 
-    The turn by θ at θ counter-clockwise from the top, mirrored poses outside, each bar as long as its count (the
-    longest of both rings fills its track), a dashed circle (on a plain one, to be seen) at the mean. A pose that
-    equals others of its ring is drawn at each. Gaps have an empty track of their own and a rim.
+    The turn by θ lies at θ counter-clockwise from the top, mirrored poses outside. Each bar is as long as its count:
+    the longest of both rings fills its track. A dashed circle, on a plain one so that it is seen, lies at the mean. A
+    pose that equals others of its ring is drawn at each. Gaps have an empty track of their own and a rim.
     """
     bands = [(120, 485)] if dial.mirrored is None else [(120, 285), (315, 480)]
     top = max(1, *(int(ring.counts.max()) for ring in dial.rings))
@@ -209,7 +209,7 @@ def pose_dial(dial: Dial, group: PlanarGroup) -> Markup:
 
 
 def pose_dial_figure(cells: Markup, label: str, *, large: bool = False) -> Markup:
-    """The shapes of `pose_dial` as an image; a large one names angles."""
+    """Returns the shapes of `pose_dial` as an image; a large one names angles."""
     hand = Markup('<path class="hand" d="M0 85L0 -85M-34 -46L0 -85L34 -46"/>')
     places = (("0°", 0, -522), ("90°", -560, 16), ("180°", 0, 556), ("270°", 570, 16)) if large else ()
     marks = Markup("").join(Markup('<text x="{}" y="{}">{}</text>').format(x, y, words) for words, x, y in places)
@@ -220,8 +220,10 @@ def pose_dial_figure(cells: Markup, label: str, *, large: bool = False) -> Marku
 
 
 def bar_paths(heights: np.ndarray, gap: int) -> tuple[str, str]:
-    """Bars of heights 0 … 1 as two paths, 8 wide each and 100 high on a base at 104: those before bar `gap`, and the
-    others one bar's width further."""
+    """Returns bars of heights 0 … 1 as two paths, 8 wide each and 100 high on a base at 104.
+
+    The first path holds the bars before bar `gap`, the second the others, one bar's width further.
+    """
     paths = ["", ""]
     for i, height in enumerate(heights):
         second = int(i >= gap)
@@ -230,7 +232,7 @@ def bar_paths(heights: np.ndarray, gap: int) -> tuple[str, str]:
 
 
 def block_plot(values_G: Sequence[float], group: PlanarGroup, label: str) -> Markup:
-    """A value for each block as labelled bars from 0 (FVU on the metrics section)."""
+    """Returns a value for each block as labelled bars from 0 (FVU in the metrics section)."""
     values = [float(v) if math.isfinite(float(v)) else 0.0 for v in values_G]
     left, bottom, height = 46, 168, 140
     step = max(4.0, min(26.0, 700 / max(1, len(values) + 1)))
@@ -275,7 +277,7 @@ def block_plot(values_G: Sequence[float], group: PlanarGroup, label: str) -> Mar
 
 
 def _round_up(value: float) -> float:
-    """The next round number: a limit for an axis from 0."""
+    """Returns the next round number: a limit for an axis from 0."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

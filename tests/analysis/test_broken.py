@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from groupcc.analysis import autocorrelation, calibrate_tolerance, find_broken, find_stabilizers
-from groupcc.analysis.broken import present_autocorrelation
+from groupcc.analysis.symmetry.broken import present_autocorrelation
 from groupcc.groups import group
 from groupcc.zoo.planted import planted
 from helpers.dictionaries import blurred, without_blocks

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ import torch
 
 import groupcc
 from groupcc.analysis import KINDS
-from groupcc.analysis.comparison import KIND_WORDS
+from groupcc.analysis.compare.result import KIND_WORDS
 from groupcc.cli import main
 from groupcc.errors import ArgumentError
 from groupcc.groups import group
@@ -108,8 +107,9 @@ def test_a_change_of_a_stabilizer_in_doubt_is_told_apart() -> None:
     """Three curves and two spirals, each called by the other's stabilizer in the second atlas; one is in doubt."""
     (crosscoder, a), (_, b) = (dictionary(CURVES + SPIRALS) for _ in "ab")
     swapped = [b.stabilizers[-1]] * len(CURVES) + [b.stabilizers[0]] * len(SPIRALS)
-    evidence = SimpleNamespace(unclear=[None] * len(CURVES) + ["too little data"] * len(SPIRALS))
-    b = dataclasses.replace(b, stabilizers=swapped, evidence=evidence)
+    evidence = dataclasses.replace(b.evidence)
+    vars(evidence)["unclear"] = [None] * len(CURVES) + ["too little data"] * len(SPIRALS)
+    b = dataclasses.replace(b, stabilizers=swapped, parts={"evidence": evidence})
     found = groupcc.compare_atlases(a, b, (crosscoder, crosscoder))
     assert [(p.change, p.size_a, p.doubt_a, p.doubt_b) for p in sorted(found.families, key=lambda p: p.size_a)] == [
         ("changed", 2, None, "too little data"),

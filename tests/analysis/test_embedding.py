@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from groupcc.analysis import Atlas, find_families, translate
-from groupcc.analysis.embedding import RINGS, embed, shelves
+from groupcc.analysis.families.family_map import RINGS, embed, shelves
 from groupcc.cli.commands import analysis_options
 from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError

@@ -8,11 +8,11 @@ import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder
 from groupcc.analysis import Atlas, analyze, find_stabilizers, translate
-from groupcc.analysis.misses import limits, near_misses
-from groupcc.analysis.moved import Responses
-from groupcc.analysis.null import chance_scores, control_error, interpolation_error
-from groupcc.analysis.resampling import measure_data
-from groupcc.analysis.stabilizers import subgroup_scores, subgroup_types
+from groupcc.analysis.evidence.moved_activations import MovedActivations
+from groupcc.analysis.evidence.nulls import chance_scores, control_error, interpolation_error
+from groupcc.analysis.evidence.resampling import measure_data
+from groupcc.analysis.symmetry.near_misses import limits, near_misses
+from groupcc.analysis.symmetry.stabilizers import subgroup_scores, subgroup_types
 from groupcc.data import as_orbits
 from groupcc.groups import group
 from groupcc.zoo.planted import planted
@@ -48,8 +48,8 @@ def names(settings):
 def test_products_of_templates_by_hand(settings, in_chunks, monkeypatch):
     """Σ_{s≠t} of U_s = Σ_n (f − f̄)(a − â − mean) + Σ_n (f − f̄)² W over parts of the images, in fp64, pose by pose."""
     if in_chunks:
-        monkeypatch.setattr("groupcc.analysis.resampling.MAX_BLOCK_NUMBERS", 60)
-        monkeypatch.setattr("groupcc.analysis.resampling.MAX_TEMPLATES", 100)
+        monkeypatch.setattr("groupcc.analysis.evidence.resampling.MAX_BLOCK_NUMBERS", 60)
+        monkeypatch.setattr("groupcc.analysis.evidence.resampling.MAX_TEMPLATES", 100)
     made, acts = random_reader(settings)
     G, L = 6, 5
     present = torch.ones(L, G, dtype=torch.bool)
@@ -95,7 +95,7 @@ def test_responses_by_hand(settings):
     made, acts = random_reader(settings)
     with torch.no_grad():
         latents = made.encode(acts)
-    responses = Responses(made)
+    responses = MovedActivations(made)
     for rows in (slice(0, 4), slice(4, 90)):
         responses.add(acts[rows], type(latents)(*(None if x is None else x[rows] for x in latents)))
     found, known = responses.autocorrelation()

@@ -16,8 +16,8 @@ from groupcc.analysis import (
     read_coverage,
     translate,
 )
-from groupcc.analysis.poses import consistent
-from groupcc.analysis.synchronisation import synchronise
+from groupcc.analysis.families.member_poses import consistent
+from groupcc.analysis.families.synchronisation import synchronise
 from groupcc.cli.commands import analysis_options
 from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError
@@ -37,7 +37,7 @@ def test_the_neighbour_graph_is_every_similar_pair(name, monkeypatch):
     turned = [torch.nn.functional.normalize(translate(W, G, h).flatten(1), dim=1) for h in range(G.order)]
     cosine = torch.stack([unit @ other.T for other in turned], dim=2)
     for most in (1 << 22, G.order * 9):
-        monkeypatch.setattr("groupcc.analysis.neighbours.MAX_PAIR_NUMBERS", most)
+        monkeypatch.setattr("groupcc.analysis.families.neighbours.MAX_PAIR_NUMBERS", most)
         graph = find_neighbours(W, G, floor=0.3, dead=dead)
         near = cosine.amax(2) >= 0.3
         near.fill_diagonal_(False)

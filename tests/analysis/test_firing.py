@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import groupcc
-from groupcc.analysis.comparison import _match_firing
-from groupcc.analysis.firing import Likeness, compare_firing, family_firing
+from groupcc.analysis.compare.atlases import _match_firing
+from groupcc.analysis.compare.firing import Likeness, compare_firing, family_firing
 from groupcc.data.orbits import TensorOrbits
 from groupcc.errors import ArgumentError
 from groupcc.groups import group

@@ -9,8 +9,8 @@ import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, train
 from groupcc.analysis import Atlas, MeasuredOn, analyze
-from groupcc.analysis.held_out import choose_examples
-from groupcc.analysis.moved import FEWEST_FIRINGS, MOST_FIRINGS, measure_moved
+from groupcc.analysis.evidence.measured_on import choose_examples
+from groupcc.analysis.evidence.moved_activations import FEWEST_FIRINGS, MOST_FIRINGS, measure_moved
 from groupcc.data import as_orbits
 from groupcc.data.splits import held_out_examples, split_by_image, split_record
 from groupcc.errors import ArgumentError

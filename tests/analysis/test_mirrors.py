@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from groupcc.analysis import analyze, find_families, find_mirrors, find_neighbours, find_stabilizers
-from groupcc.analysis.interpolation import interpolate
-from groupcc.analysis.mirrors import PAIR_UPSAMPLING, mirror_floor
-from groupcc.analysis.neighbours import NEIGHBOUR_FLOOR, Correlations
-from groupcc.analysis.translation import autocorrelation
+from groupcc.analysis import analyze, find_families, find_mirrors, find_neighbours
+from groupcc.analysis.families.mirrors import PAIR_UPSAMPLING, mirror_floor
+from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, Correlations
+from groupcc.analysis.symmetry.interpolation import interpolate
+from groupcc.analysis.symmetry.symmetries import read_symmetries
 from groupcc.groups import group
 from groupcc.groups.translate import translation_table
 from helpers.angular_shapes import CHIRAL, dictionary, shape
@@ -36,9 +36,7 @@ def chiral_latents(seed: int = 0) -> torch.Tensor:
 
 
 def mirrors_of(W: torch.Tensor, dead: torch.Tensor, threshold: float, graph=None):
-    C = autocorrelation(W, D8)
-    stabilizers = find_stabilizers(C, D8, 0.05, dead)
-    return find_mirrors(W, C, D8, stabilizers, dead, tolerance=0.05, threshold=threshold, graph=graph)
+    return find_mirrors(read_symmetries(W, D8, 0.05, never_active=dead), threshold, graph)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.75, 0.9])
@@ -67,7 +65,7 @@ def test_partners_are_those_of_a_search_over_all_pairs(threshold):
 
 @pytest.mark.parametrize("most", [1, 1 << 20])
 def test_of_equal_partners_the_lower_index_of_those_alive(monkeypatch, most):
-    monkeypatch.setattr("groupcc.analysis.similarity.MAX_BLOCK_NUMBERS", most)
+    monkeypatch.setattr("groupcc.groups.autocorrelation.MAX_BLOCK_NUMBERS", most)
     W = torch.stack([shape("D8", CHIRAL), *[shape("D8", CHIRAL, mirrored=True, turn=45.0)] * 3])
     dead = torch.zeros(4, dtype=torch.bool)
     assert mirrors_of(W, dead, 0.75).partner.tolist() == [1, 0, 0, 0]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import groupcc
-from groupcc.analysis.places import PlacedOrbits, SharedPlaces, shared_places
+from groupcc.analysis.compare.shared_places import PlacedOrbits, SharedPlaces, shared_places
 from groupcc.data.orbits import TensorOrbits
 from groupcc.errors import ArgumentError
 from groupcc.harvesting import OrbitStore

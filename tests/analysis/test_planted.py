@@ -14,7 +14,7 @@ from groupcc.analysis import (
     spectrum,
     translate,
 )
-from groupcc.analysis.fourier import GroupFourier
+from groupcc.analysis.families.group_fourier import GroupFourier
 from groupcc.groups import group
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
@@ -77,7 +77,7 @@ def test_autocorrelation_of_extreme_scales_and_in_blocks(monkeypatch):
     expected = autocorrelation(W, G)
     for scale in (1e-30, 1e30):
         torch.testing.assert_close(autocorrelation(W * scale, G), expected)
-    monkeypatch.setattr("groupcc.analysis.similarity.MAX_BLOCK_NUMBERS", 8 * 8 * 3)
+    monkeypatch.setattr("groupcc.groups.autocorrelation.MAX_BLOCK_NUMBERS", 8 * 8 * 3)
     torch.testing.assert_close(autocorrelation(W, G), expected)
     assert torch.equal(autocorrelation(torch.zeros(2, 8, 5), G), torch.zeros(2, 8))
 
@@ -172,7 +172,7 @@ def test_families_in_blocks_and_of_copies(monkeypatch):
     truth = planted("D4", d_in=24, n_latents=12, seed=6)
     W = torch.cat([blurred(truth.atoms, 0.97, 1), torch.zeros(2, 8, 24)])
     whole = find_families(W, truth.group)
-    monkeypatch.setattr("groupcc.analysis.neighbours.MAX_PAIR_NUMBERS", 8 * 49)
+    monkeypatch.setattr("groupcc.analysis.families.neighbours.MAX_PAIR_NUMBERS", 8 * 49)
     blocked = find_families(W, truth.group)
     for name in ("labels", "poses", "turns", "mirrored"):
         assert torch.equal(getattr(whole, name), getattr(blocked, name))

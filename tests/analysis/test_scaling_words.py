@@ -1,12 +1,13 @@
 """Latent scaling on the command line, and what is said of all blocks of a latent."""
 
+import re
+
 import pytest
 import torch
 
 from groupcc.analysis import VERDICTS, Scaling
 from groupcc.cli.commands import analysis_options
 from groupcc.cli.parser import build_parser
-from groupcc.report.words import scaling_words
 
 
 def test_on_the_command_line():
@@ -19,20 +20,26 @@ def test_on_the_command_line():
 @pytest.mark.parametrize(
     ("blocks", "verdict", "words"),
     [
-        (["present"], "present", "The data agrees with its only block."),
-        (["present"] * 4, "present", "The data agrees with all its 4 blocks."),
+        (["present"], "present", ["its only block"]),
+        (["present"] * 4, "present", ["all its 4 blocks"]),
         (
             ["absent", "shrunk", "carried"],
             "shrunk",
-            "agrees with 0 of its 3 blocks; 1 is weaker than in the data, 1 is",
+            ["0 of its 3 blocks", "1 is weaker", "1 is empty", "1 has"],
         ),
-        (["absent", "absent", "carried"], "carried", "1 is empty as other latents write what is there, 2 have nothing"),
-        (["absent", "unclear", "present"], "absent", "1 of its 3 blocks; 1 has nothing in the data, 1 is too noisy"),
-        (["unclear", "present"], "unclear", "1 of its 2 blocks; 1 is too noisy to judge."),
+        (["absent", "absent", "carried"], "carried", ["0 of its 3 blocks", "1 is empty", "2 have nothing"]),
+        (["absent", "unclear", "present"], "absent", ["1 of its 3 blocks", "1 has nothing", "1 is too noisy"]),
+        (["unclear", "present"], "unclear", ["1 of its 2 blocks", "1 is too noisy"]),
     ],
 )
 def test_verdict_on_all_blocks_and_its_words(blocks, verdict, words):
     codes = torch.tensor([[VERDICTS.index(block) for block in blocks]], dtype=torch.int8)
     nothing = torch.zeros(codes.shape)
-    assert Scaling(nothing, nothing, nothing, nothing, codes).verdict(0) == verdict
-    assert words in scaling_words(blocks)
+    scaling = Scaling(nothing, nothing, nothing, nothing, codes)
+    assert scaling.verdict(0) == verdict
+    (note,) = scaling.notes(0)
+    assert note.topic == "data"
+    assert re.split("; |, ", note.text.removeprefix("The data agrees with ").rstrip("."))[0] == words[0]
+    counts = [int(text.split()[0]) for text in re.split("; |, ", note.text)[1:]]
+    assert counts == [int(text.split()[0]) for text in words[1:]]
+    assert all(text in note.text for text in words)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from groupcc.analysis import Atlas, analyze, measure_responses, translate
-from groupcc.analysis.activity import TopExamples
+from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.data import as_orbits
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
@@ -186,8 +186,8 @@ def test_the_best_partner_wins_in_any_order_and_any_blocks(monkeypatch):
     crosscoder = dictionary("D8", latents)
     whole = analyze(crosscoder, tolerance=0.1).tuning.mirrors
     assert {latent: int(whole.partner[latent]) for latent in expected} == expected
-    monkeypatch.setattr("groupcc.analysis.neighbours.MAX_PAIR_NUMBERS", 16 * 4)
-    monkeypatch.setattr("groupcc.analysis.similarity.MAX_BLOCK_NUMBERS", 16 * 64)
+    monkeypatch.setattr("groupcc.analysis.families.neighbours.MAX_PAIR_NUMBERS", 16 * 4)
+    monkeypatch.setattr("groupcc.groups.autocorrelation.MAX_BLOCK_NUMBERS", 16 * 64)
     blocked = analyze(crosscoder, tolerance=0.1).tuning.mirrors
     assert torch.equal(whole.partner, blocked.partner)
     torch.testing.assert_close(whole.turn, blocked.turn)

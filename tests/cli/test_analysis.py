@@ -52,7 +52,7 @@ def test_analyze_measures_activations_on_held_out_images(workplace, capsys, tmp_
     assert told <= {"held-out", None}
     page = tmp_path / "page.html"
     assert main(["report", "--atlas", out, "--out", str(page)]) == 0
-    assert "The activations are those on\n      2 images, held out from training." in page.read_text()
+    assert "2 images, held out from training." in page.read_text()
     capsys.readouterr()
 
 

@@ -12,7 +12,7 @@ from groupcc.cli import main
 from groupcc.cli.parser import build_parser
 from helpers.workplaces import RUN
 
-QUESTION = "Does the rest of the network use them so? Checked for 2 families by moving"
+QUESTION = "use them so? Checked for 2 families"
 SHORT = [*RUN[: RUN.index("--baseline")], "--title", "T", "--forward-batch", "8", "--max-images", "3"]
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from groupcc.analysis import Families, analyze
-from groupcc.analysis.activity import TopExamples
-from groupcc.analysis.atlas import PARTS, Atlas
+from groupcc.analysis.atlas import Atlas
+from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.causal import FamilyEffect
 from groupcc.groups import Group, group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
@@ -99,7 +99,7 @@ def repeated_atlas(times: int) -> Atlas:
         stabilizers=one.stabilizers * times,
         families=families,
         top_examples=None,
-        **dict.fromkeys(PARTS),
+        parts={},
         **{name: repeat(getattr(one, name)) for name in fields},
     )
 

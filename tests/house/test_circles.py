@@ -8,7 +8,7 @@ import pytest
 import groupcc
 
 ROOT = Path(groupcc.__file__).parent
-PACKAGES = ["causal", "groups", "harvesting", "views", "visualization", "zoo"]
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
 def modules(package):

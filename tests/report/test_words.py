@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from groupcc.analysis.numbers import number, percent, shown, two_decimals
 from groupcc.groups import group
 from groupcc.report import summary
 from groupcc.report.guide import guide_group, guide_shapes
-from groupcc.report.numbers import number, percent, shown, two_decimals
 from groupcc.report.pictures import element_words, heat_map, telling_elements
+from groupcc.report.reader import select_latents
 from groupcc.report.svg import LEVELS, bar_paths, level, level_class, ring, scale_css
-from groupcc.report.views import select_latents
 from groupcc.report.words import family_words, pose_words, shape_hint, stabilizer_words
 from helpers.report_samples import shape_atlas
 
@@ -23,28 +23,31 @@ from helpers.report_samples import shape_atlas
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ("C1", "No turn leaves it the same; no mirror line."),
-        ("C2", "Repeats every 180°; no mirror line."),
-        ("D1@67.5°", "No turn leaves it the same; mirror line at 68°."),
-        ("D2@22.5°", "Repeats every 180°; mirror lines at 23° and 113°."),
-        ("D4@22.5°", "Repeats every 90°; mirror lines every 45°, one at 23°."),
-        ("D8@11.25°", "Repeats every 45°; mirror lines every 22.5°, one at 11°."),
-        ("D16", "The same under every turn and every mirroring."),
-        ("C16", "The same under every turn, but not mirrored."),
+        ("C1", ["No turn", "no mirror line"]),
+        ("C2", ["180°", "no mirror line"]),
+        ("D1@67.5°", ["No turn", "line at 68°"]),
+        ("D2@22.5°", ["180°", "lines at 23° and 113°"]),
+        ("D4@22.5°", ["90°", "every 45°", "at 23°"]),
+        ("D8@11.25°", ["45°", "every 22.5°", "at 11°"]),
+        ("D16", ["every turn", "every mirroring"]),
+        ("C16", ["every turn", "not mirrored"]),
     ],
 )
-def test_stabilizer_in_words(label: str, words: str) -> None:
+def test_stabilizer_in_words(label: str, words: list[str]) -> None:
     G = group("D16")
     subgroup = G.subgroup_named(label)
     stabilizer = SimpleNamespace(mask=subgroup.mask, axis=subgroup.axis, kind="any", name=subgroup.name)
-    assert stabilizer_words(stabilizer, G) == words
+    sentence = stabilizer_words(stabilizer, G)
+    places = [sentence.find(part) for part in words]
+    assert -1 not in places, sentence
+    assert places == sorted(places)
 
 
 def test_interpolated_axis_is_named() -> None:
     G = group("D16")
     subgroup = G.subgroup_named("D2@22.5°")
     stabilizer = SimpleNamespace(mask=subgroup.mask, axis=26.04, kind="180", name="D2")
-    assert stabilizer_words(stabilizer, G) == "Repeats every 180°; mirror lines at 26° and 116°."
+    assert "at 26° and 116°" in stabilizer_words(stabilizer, G)
 
 
 def test_pose_is_named_by_the_smallest_turn_of_its_coset() -> None:
@@ -62,9 +65,10 @@ def test_pose_is_named_by_the_smallest_turn_of_its_coset() -> None:
 
 
 def test_family_in_words() -> None:
-    assert family_words(8, 8, 8) == "8 latents: one pattern at all 8 of its orientations."
-    expected = "7 latents: one pattern at 6 of its 8 orientations; 1 shares an orientation with another."
-    assert family_words(7, 6, 8) == expected
+    assert "all 8 of its" in family_words(8, 8, 8)
+    assert "share" not in family_words(8, 8, 8)
+    assert "6 of its 8" in family_words(7, 6, 8)
+    assert "1 shares" in family_words(7, 6, 8)
     assert "near-duplicates" in family_words(3, 1, 1)
 
 
@@ -88,9 +92,9 @@ def test_shape_hint_of_planted_shapes(shape: str, hint: str) -> None:
 def test_summary_counts_kinds_and_families() -> None:
     text = summary(shape_atlas("D16", {"circle": 2, "line": 4, "curve": 5, "spiral": 3}, dead=1))
     lines = text.splitlines()
-    assert lines[0] == "15 latents under D16 (16 turns, 16 mirrors)"
+    assert lines[0].startswith("15 latents under D16 ")
     assert [line.split()[0] for line in lines[1:6]] == ["2", "4", "5", "3", "1"]
-    assert lines[6] == "3 families of copies, 12 latents in all; the largest has 5"
+    assert re.findall(r"\d+", lines[6]) == ["3", "12", "5"]
     assert "circle- or texture-like" in lines[1]
     assert "never" not in summary(shape_atlas("C1", {"circle": 1})).lower()
 

@@ -157,7 +157,11 @@ class Form:
 
     def decoder(self, cc: Dictionary) -> tuple[Tensor, Tensor]:
         """Returns the W_dec [R, G, D] and the b_dec that `decode` and `decode_loss` read, in the parameters' dtype."""
-        return cc.W_dec, cc.b_dec
+        return cc.W_dec, self.decoder_bias(cc)
+
+    def decoder_bias(self, cc: Dictionary) -> Tensor:
+        """Returns what b_dec adds to each block, [G, D], or [1, D] if it is one for all blocks."""
+        return cc.b_dec
 
     def rows(self, cc: Dictionary, latents: SparseLatents) -> Tensor:
         """Returns which row of `decoder` each entry of the latents writes, int64 [N, K]."""

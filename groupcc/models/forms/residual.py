@@ -125,7 +125,10 @@ class Residual(Tied):
     decode_loss = Form.decode_loss
 
     def decoder(self, cc: Dictionary) -> tuple[Tensor, Tensor]:
-        return _decoders(cc), cc.b_dec + cc.residual_b_dec
+        return _decoders(cc), self.decoder_bias(cc)
+
+    def decoder_bias(self, cc: Dictionary) -> Tensor:
+        return cc.b_dec + cc.residual_b_dec
 
     def rows(self, cc: Dictionary, latents: SparseLatents) -> Tensor:
         return self.atom_numbers(latents, cc.group)

@@ -1,0 +1,1 @@
+"""Two atlases side by side."""

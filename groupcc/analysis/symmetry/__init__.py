@@ -1,0 +1,1 @@
+"""Which transforms leave a latent the same, read off its decoder blocks."""

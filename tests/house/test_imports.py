@@ -25,7 +25,7 @@ ALLOWED = {
     "analysis": {"models", "data", "ops", "groups"},
     "visualization": {"harvesting", "views", "models", "data", "ops", "groups"},
     "causal": {"analysis", "harvesting", "views", "models", "data", "ops", "groups"},
-    "report": {"causal", "visualization", "analysis", "groups"},
+    "report": {"causal", "visualization", "analysis", "data", "groups"},
     "bench": {"training", "models", "data", "ops", "groups"},
 }
 ALLOWED["cli"] = set(ALLOWED)

@@ -21,31 +21,31 @@ class Member:
 
 
 class Writer:
-    """What the atoms of a crosscoder write into block e, the layer's map of the image at hand: `upright` [A, D].
+    """What the atoms of a crosscoder write into block e, the layer's map of the image at hand.
 
-    An atom is a latent in a pose: latent l in pose h is the (l·H + h)-th of H poses each. With poses, its block e is
-    block h of W_dec[l].
+    `upright` [A, D] has the atoms in their form's order: latent l in pose h is atom l·H + h. `bias` [D] is b_dec's
+    block e.
     """
 
     def __init__(self, crosscoder: GroupCrosscoder) -> None:
         self.crosscoder, self.group = crosscoder, crosscoder.group
-        self.form = crosscoder.form
         self.upright, self.bias = crosscoder.form.upright(crosscoder)
 
     def encode(self, acts_NGD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns acts and atoms active in each example, [N, K] each; entries of act 0 are padding."""
+        """Returns acts and the atoms that are active in each example, [N, K] each. Entries of act 0 are padding."""
         latents: SparseLatents = self.crosscoder.encode(acts_NGD.to(self.upright))
-        return latents.acts.float(), self.form.atom_numbers(latents, self.group)
+        return latents.acts.float(), self.crosscoder.form.atom_numbers(latents, self.group)
 
     def takes_over(self, member: Member, h: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns for each atom of the family the one that is R_h of it, what to multiply its act by, and the cosine.
+        """Returns, for each atom of the family, the atom that is it in pose h, the factor on its act, and the cosine.
 
-        If latents have poses, pose g goes to hg, at cosine 1. Else atom l goes to argmax_j cos(d_j, R_h d_l) over the
-        family, the lowest on ties, with the factor ‖d_l‖/‖d_j‖.
+        If the form gives the poses, pose g goes to hg, with factor and cosine 1. Otherwise atom l goes to
+        argmax_j cos(d_j, R_h d_l) over the family, the lowest of equals, with the factor ‖d_l‖/‖d_j‖.
         """
-        to = self.form.moved_atoms(member.atoms, h, self.group)
-        if to is not None:
-            return to, torch.ones_like(to, dtype=torch.float32), torch.ones_like(to, dtype=torch.float32)
+        moved = self.crosscoder.form.moved_atoms(member.atoms, h, self.group)
+        if moved is not None:
+            one = torch.ones_like(moved, dtype=torch.float32)
+            return moved, one, one
         d = self.crosscoder.W_dec.detach().float()[member.atoms]
         norms = d.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
         table = translation_table(self.group, d.device)
@@ -60,7 +60,7 @@ class Writer:
         chosen: torch.Tensor | None = None,
         factor: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Returns Σ_k act_k · factor[atom_k] · upright[chosen[atom_k]], [N, D]; 0 is the factor of atoms left out."""
+        """Σ_k act_k · factor[atom_k] · upright[chosen[atom_k]], [N, D]; 0 is the factor of atoms left out."""
         if chosen is None:
             rows, weight = atoms, acts
         else:
@@ -70,7 +70,7 @@ class Writer:
 
 
 def members_of(writer: Writer, latents: torch.Tensor) -> Member:
-    """Returns the family with these latents, int64 [m], each in every pose that it has."""
-    atoms = writer.form.atoms_of(latents.to(writer.upright.device), writer.group)
+    """Returns the family with these latents, int64 [m]. If latents have poses, the family has each in every pose."""
+    atoms = writer.crosscoder.form.atoms_of(latents.to(writer.upright.device), writer.group)
     _, sizes, basis = torch.linalg.svd(writer.upright[atoms], full_matrices=False)
     return Member(atoms, basis[sizes > 1e-4 * sizes.amax().clamp_min(torch.finfo(torch.float32).tiny)])

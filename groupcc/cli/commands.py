@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
-from groupcc.analysis import EMBEDDING_METHODS, EVIDENCE_EXAMPLES, FAMILY_METHODS, check_options
+from groupcc.analysis import EMBEDDING_METHODS, EVIDENCE_EXAMPLES, FAMILY_METHODS, FAMILY_THRESHOLD, check_options
 from groupcc.errors import argument_error
 from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig
@@ -225,7 +225,7 @@ def analysis_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {
         "tolerance": args.tolerance if args.tolerance == "auto" else _number("tolerance", args.tolerance)
     }
-    if args.family_threshold is not None:
+    if args.family_threshold != FAMILY_THRESHOLD:
         options["family_threshold"] = args.family_threshold
     if args.family_method != FAMILY_METHODS[0]:
         options["family_method"] = args.family_method

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from groupcc import __version__
+from groupcc import __version__, _defaults
 from groupcc.models.forms import FORMS, POSES
 from groupcc.models.sparsity import SPARSITIES
 
@@ -131,7 +131,7 @@ def _harvest(parser: argparse.ArgumentParser) -> None:
     options = parser.add_argument_group("harvest")
     options.add_argument(
         "--group",
-        default="D32",
+        default=_defaults.GROUP,
         help="C<n> or D<n>, n rotations; the paper's D32 is read as 32 rotations and 32 reflections",
     )
     options.add_argument("--orbit", choices=["input", "map"], default="input", help="transform images, or one map")
@@ -139,7 +139,9 @@ def _harvest(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--max-images", type=int, default=None, help="stop after so many")
     _geometry(options)
     options.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="on disk")
-    options.add_argument("--forward-batch", type=int, default=16, help="images in one forward pass")
+    options.add_argument(
+        "--forward-batch", type=int, default=_defaults.FORWARD_BATCH, help="images in one forward pass"
+    )
 
 
 def _geometry(options: argparse._ActionsContainer) -> None:
@@ -158,7 +160,9 @@ def _harvest_seed(parser: argparse.ArgumentParser) -> None:
 def _crosscoder(parser: argparse.ArgumentParser) -> None:
     options = parser.add_argument_group("crosscoder")
     options.add_argument("--latents", type=int, default=1024, help="dictionary size")
-    options.add_argument("--k", type=int, default=16, help="active latents per example, or their mean over a batch")
+    options.add_argument(
+        "--k", type=int, default=_defaults.K, help="active latents per example, or their mean over a batch"
+    )
     options.add_argument(
         "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
     )
@@ -185,7 +189,10 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
         help="tied: the strongest of each, or by non-maximum suppression",
     )
     options.add_argument(
-        "--dead-after", type=int, default=100_000, help="examples without firing that make a latent count as dead"
+        "--dead-after",
+        type=int,
+        default=_defaults.DEAD_AFTER,
+        help="examples without firing that make a latent count as dead",
     )
     options.add_argument("--sparsity", choices=list(SPARSITIES), default="topk", help="kind of sparsity")
     options.add_argument(
@@ -204,8 +211,8 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
 
 def _training(parser: argparse.ArgumentParser) -> None:
     options = parser.add_argument_group("training")
-    options.add_argument("--steps", type=int, default=3000, help="optimizer steps")
-    options.add_argument("--batch-size", type=int, default=512, help="examples in a step")
+    options.add_argument("--steps", type=int, default=_defaults.STEPS, help="optimizer steps")
+    options.add_argument("--batch-size", type=int, default=_defaults.BATCH_SIZE, help="examples in a step")
     options.add_argument("--lr", type=float, default=None, help="height of the learning rate (default: by size)")
     options.add_argument(
         "--init-decoder", choices=["random", "examples"], default="random", help="examples keeps most latents alive"
@@ -218,8 +225,12 @@ def _training(parser: argparse.ArgumentParser) -> None:
         help="steps after which dead latents start anew (0: never)",
     )
     options.add_argument("--augment", action="store_true", help="train on random translates of each orbit")
-    options.add_argument("--held-out", type=float, default=0.1, help="share of the images kept for evaluation")
-    options.add_argument("--checkpoint-every", type=int, default=250, help="steps between checkpoints")
+    options.add_argument(
+        "--held-out", type=float, default=_defaults.HELD_OUT, help="share of the images kept for evaluation"
+    )
+    options.add_argument(
+        "--checkpoint-every", type=int, default=_defaults.CHECKPOINT_EVERY, help="steps between checkpoints"
+    )
     options.add_argument("--seed", type=int, default=0, help="positions, order of examples, starting weights")
     options.add_argument("--tensorboard", action="store_true", help="write TensorBoard events too")
 
@@ -229,7 +240,12 @@ def _analysis(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--tolerance", default="auto", help="a stabilizer's elements have C >= 1 - tolerance; auto calibrates it"
     )
-    options.add_argument("--family-threshold", type=float, default=None, help="cosine from which latents are a family")
+    options.add_argument(
+        "--family-threshold",
+        type=float,
+        default=_defaults.FAMILY_THRESHOLD,
+        help="cosine from which latents are a family",
+    )
     options.add_argument(
         "--family-method",
         default="star",
@@ -256,7 +272,7 @@ def _analysis(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--evidence-examples",
         type=int,
-        default=16384,
+        default=_defaults.EVIDENCE_EXAMPLES,
         metavar="N",
         help="orbits at most that stabilizers are tested on; 0: from the weights alone",
     )

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from groupcc import _defaults
 from groupcc.errors import ArgumentError, DataError, argument_error, check_options, is_whole
 from groupcc.groups import Action, Group
 from groupcc.harvesting.canvas import load_canvas
@@ -70,7 +71,7 @@ def harvest(
     out: str | os.PathLike[str] | None = None,
     dtype: str | torch.dtype = "float16",
     seed: int = 0,
-    forward_batch: int = 16,
+    forward_batch: int = _defaults.FORWARD_BATCH,
     max_images: int | None = None,
     progress: bool = True,
     **options: Unpack[HarvestOptions],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from groupcc import _defaults
 from groupcc.errors import argument_error, check_choice, check_whole, is_real
 from groupcc.groups import group as parse_group
 from groupcc.models.forms import FORMS, POSES, form_kind, form_of
@@ -60,7 +61,7 @@ class CrosscoderConfig:
     group: str
     d_in: int
     n_latents: int
-    k: int = 32
+    k: int = _defaults.K
     encoder: Encoder = "identity"
     sparsity: str = "topk"
     l1_coefficient: float = 0.0
@@ -68,7 +69,7 @@ class CrosscoderConfig:
     sparsity_options: Mapping[str, float | tuple[float, ...]] = Options({})
     aux_k: int | None = None
     aux_coefficient: float = 1 / 32
-    dead_after: int = 100_000
+    dead_after: int = _defaults.DEAD_AFTER
     decoder_norm: DecoderNorm | None = None
     tied: bool | str = False
     residual_penalty: float | None = None

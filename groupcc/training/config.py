@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from groupcc import _defaults
 from groupcc.errors import argument_error, is_whole
 
 __all__ = ["TrainConfig"]
@@ -51,8 +52,8 @@ class TrainConfig:
       `tensorboard`: write event files too (extra "tensorboard").
     """
 
-    steps: int = 5000
-    batch_size: int = 1024
+    steps: int = _defaults.STEPS
+    batch_size: int = _defaults.BATCH_SIZE
     lr: float | None = None
     warmup_steps: int | None = None
     decay_fraction: float = 0.2
@@ -63,13 +64,13 @@ class TrainConfig:
     normalise: bool = True
     resample_every: int = 0
     augment: bool = False
-    held_out: float = 0.1
+    held_out: float = _defaults.HELD_OUT
     eval_every: int = 0
     eval_examples: int = 8192
     precision: Precision = "auto"
     seed: int = 0
     out: str | Path | None = None
-    checkpoint_every: int = 500
+    checkpoint_every: int = _defaults.CHECKPOINT_EVERY
     keep: int = 2
     log_every: int = 50
     progress: bool = True

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from groupcc import _defaults
 from groupcc.devices import move
 from groupcc.errors import DataError, argument_error, check_choice, check_options, is_whole
 from groupcc.groups import Action, Group, PlaneAction, as_action
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_GROUP", "LayerView", "measured_view"]
 
-DEFAULT_GROUP = "D32"
+DEFAULT_GROUP = _defaults.GROUP
 """The group if none is named."""
 
 

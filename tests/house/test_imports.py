@@ -13,8 +13,8 @@ import groupcc
 ROOT = Path(groupcc.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
-# Each part with those it may import from. Anything may import errors, files, devices, lazy names, names of functions
-# that are above it, the extension, and the version.
+# Each part with those it may import from. Anything may import errors, files, devices, defaults, lazy names, names of
+# functions that are above it, the extension and the version.
 ALLOWED = {
     "groups": set(),
     "ops": {"groups"},
@@ -56,7 +56,7 @@ def test_imports_run_one_way(path):
     if len(relative.parts) == 1:
         return
     part = relative.parts[0]
-    allowed = ALLOWED[part] | {part, "errors", "files", "devices", "__version__", "_C", "_lazy", "_above"}
+    allowed = ALLOWED[part] | {part, "errors", "files", "devices", "__version__", "_C", "_defaults", "_lazy", "_above"}
     for name in imported_parts(path):
         assert name in allowed, f"{relative} imports groupcc.{name}"
 

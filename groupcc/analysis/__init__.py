@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from groupcc.analysis.options import EMBEDDING_METHODS as EMBEDDING_METHODS
     from groupcc.analysis.options import EVIDENCE_EXAMPLES as EVIDENCE_EXAMPLES
     from groupcc.analysis.options import FAMILY_METHODS as FAMILY_METHODS
+    from groupcc.analysis.options import FAMILY_THRESHOLD as FAMILY_THRESHOLD
     from groupcc.analysis.options import check_options as check_options
     from groupcc.analysis.run import analyze as analyze
     from groupcc.analysis.symmetry.blocks import block_norms as block_norms
@@ -73,6 +74,7 @@ _HOMES = {
     "Embedding": "families.family_map",
     "Evidence": "evidence.evidence",
     "FAMILY_METHODS": "options",
+    "FAMILY_THRESHOLD": "options",
     "Families": "families.families",
     "FamilyPair": "compare.result",
     "GAP_ERROR": "families.dial",

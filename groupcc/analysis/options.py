@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from groupcc import _defaults
+from groupcc._defaults import EVIDENCE_EXAMPLES, FAMILY_THRESHOLD
 from groupcc.analysis.parts import PARTS
 from groupcc.errors import argument_error, check_choice, is_whole
 
@@ -22,12 +22,6 @@ __all__ = [
     "check_family_method",
     "check_options",
 ]
-
-FAMILY_THRESHOLD = _defaults.FAMILY_THRESHOLD
-"""Default least similarity of a family's members to its reference: two copies, each learned at cosine 0.87."""
-
-EVIDENCE_EXAMPLES = _defaults.EVIDENCE_EXAMPLES
-"""Orbits at most that stabilizers are tested on."""
 
 FamilyMethod = Literal["star", "hdbscan", "threshold"]
 FAMILY_METHODS: tuple[FamilyMethod, ...] = get_args(FamilyMethod)

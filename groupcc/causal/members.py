@@ -60,7 +60,7 @@ class Writer:
         chosen: torch.Tensor | None = None,
         factor: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Returns Σ_k act_k · factor[atom_k] · upright[chosen[atom_k]], [N, D]; 0 is the factor of atoms left out."""
+        """Σ_k act_k · factor[atom_k] · upright[chosen[atom_k]], [N, D]; 0 is the factor of atoms left out."""
         if chosen is None:
             rows, weight = atoms, acts
         else:

@@ -3,117 +3,206 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from groupcc.analysis import Contribution, Evidence, MeasuredOn, Tuning
+from groupcc.analysis import Atlas, Contribution, Evidence, MeasuredOn, Mirrors, Null, Tuning
+from groupcc.analysis.evidence.evidence import Estimate
 from groupcc.analysis.evidence.measured_on import Seen
+from groupcc.analysis.families.mirrors import CHIRALITIES
 from groupcc.analysis.part import Note, Part
+from groupcc.analysis.symmetry.stabilizers import restore_stabilizer
+from groupcc.groups import group
 from groupcc.report import write_report
 from groupcc.report.parts.counts import overview_counts
 from groupcc.report.parts.evidence import MEASURED_ON, EvidencePart
 from groupcc.report.parts.families import family_notes
-from groupcc.report.parts.latents import Latents, choices
+from groupcc.report.parts.latents import choices
 from helpers.browser import CHROMIUM, ask
-from helpers.report_samples import PictureStore, drawn, page_data, shape_atlas
+from helpers.report_samples import PictureStore, drawn, page_data, shape_atlas, tied_atlas
 
-COLUMNS = ("unclear", "confidence", "near_miss", "broken", "chirality", "mirror_partner", "mirror_similarity", "tuning")
-COLUMNS += ("tuning_width_degrees",)
+TYPES = ("C1", "C2", "C4", "C8", "D1", "D2", "D4", "D8")
+"""Subgroups of D8 as `Evidence.shares` lists them."""
 
 
-def notes_of(kind: type[Part], **columns: object) -> list[Note]:
-    """What a part says of latent 3 if its columns are these, and None else."""
-    row = dict.fromkeys(COLUMNS) | columns
-    return kind.notes(SimpleNamespace(columns=lambda latent: row), 3)  # type: ignore[arg-type]
+def evidence(
+    *,
+    own: str = "D1",
+    share: float | None = 1.0,
+    half_turn: float = 0.0,
+    broken: int = 0,
+    chance: float = -1.0,
+    **others: Any,
+) -> Evidence:
+    """The evidence for one latent of D8 with the stabilizer `own`, its mirror line horizontal.
+
+    `share`: resamples that give it; NaN if it fires too seldom, None without orbits. `half_turn`: C of the elements
+    that D2 adds to D1. `broken`: blocks that are missing. `chance`: the score of unrelated blocks.
+    """
+    G = group("D8")
+    label = own if own.startswith("C") else f"{own}@0°"
+    mask = G.subgroup_named(label).mask
+    C = torch.zeros(1, 16)
+    C[0, G.subgroup_named("D2@0°").mask.nonzero()[0]] = half_turn
+    C[0, mask.nonzero()[0]] = 1.0
+    kind = {"C1": "none", "D1": "mirror", "D2": "180"}[own]
+    axis = 0.0 if own.startswith("D") else None
+    stabilizer = restore_stabilizer(G, name=own, label=label, axis=axis, score=1.0, kind=kind, broken=broken > 0)
+    shares = None
+    if share is not None:
+        shares = torch.zeros(1, len(TYPES))
+        shares[0, TYPES.index(own)] = share
+    blocks = torch.zeros(1, 16, dtype=torch.int8)
+    blocks[0, :broken] = 2
+    null = Null(None, None, torch.full((len(TYPES),), chance, dtype=torch.float64))
+    return Evidence(G, [stabilizer], 0.1, C, blocks, null, shares=shares, **others)
+
+
+def estimate(name: str | None) -> Estimate:
+    """Another estimate of one latent's stabilizer; None: it can't be said."""
+    types = torch.tensor([-1 if name is None else TYPES.index(name)], dtype=torch.int8)
+    return Estimate(torch.zeros(1, 16), types, 0.1)
+
+
+def tuning(
+    chirality: str | None = None,
+    *,
+    partner: int = -1,
+    flat: bool = False,
+    width: float = math.nan,
+    measured: float | None = None,
+) -> Tuning:
+    """The tuning of latent 3; the others are dead. None: nothing is known of its mirror image."""
+
+    def only(value: float, other: float = math.nan) -> torch.Tensor:
+        return torch.tensor([other] * 3 + [value])
+
+    code = -1 if chirality is None else CHIRALITIES.index(chirality)
+    mirrors = Mirrors(
+        codes=torch.tensor([-1] * 3 + [code], dtype=torch.int8),
+        own=only(0.5),
+        partner=torch.tensor([-1] * 3 + [partner]),
+        similarity=only(0.934, 0.0),
+        pose=torch.zeros(4, dtype=torch.int64),
+        turn=only(0.0),
+        mirrored_share=only(math.nan),
+    )
+    depth, response = (None, None) if measured is None else (only(1.0), only(measured))
+    return Tuning(only(0.0 if flat else 360.0), only(1.0), only(width), mirrors, None, depth, response)
+
+
+def texts(part: Part, topic: str, latent: int) -> list[str]:
+    """What a part says of a latent, all of it on one topic."""
+    notes = part.notes(latent)
+    assert {note.topic for note in notes} <= {topic}
+    return [note.text if note.latent is None else note.text.format(f"latent {note.latent}") for note in notes]
 
 
 @pytest.mark.parametrize(
-    ("kind", "columns", "words"),
+    ("given", "notes"),
     [
-        (Evidence, {}, []),
+        ({"share": None}, []),
         (
-            Evidence,
-            {"confidence": 0.97, "near_miss": "almost D2: 180° turn 0.82"},
-            ["97 %", "almost D2: 180° turn 0.82"],
+            {"share": 0.97, "half_turn": 0.82},
+            [
+                "In 97 % of resamples of the images its stabilizer is the same.",
+                "Near miss: almost D2: 180° turn 0.82.",
+            ],
         ),
-        (Evidence, {"unclear": "too little data"}, ["too little data"]),
-        # The share of resamples is said once.
-        (Evidence, {"unclear": "D1 in 50 % of resamples", "confidence": 0.5}, ["D1 in 50 % of resamples"]),
-        (Evidence, {"unclear": "too little data", "confidence": 0.97}, ["too little data", "97 %"]),
-        (Evidence, {"broken": "broken D2: of 16 blocks 5 missing (31 %)"}, ["D2: of 16 blocks 5 missing (31 %)"]),
-        (Tuning, {}, []),
-        (Tuning, {"chirality": "achiral"}, []),
-        (Tuning, {"chirality": "no partner"}, ["not in the dictionary"]),
-        (Tuning, {"chirality": "unclear"}, ["unclear"]),
-        (Tuning, {"chirality": "partner", "mirror_partner": 7, "mirror_similarity": 0.934}, ["(match 0.93)"]),
-        (Tuning, {"chirality": "partner", "mirror_partner": 3}, ["fires on its mirror image"]),
-        (Tuning, {"chirality": "partner", "mirror_partner": None}, ["fires on its mirror image"]),
-        (Tuning, {"tuning": "flat", "tuning_width_degrees": 40.0}, []),
-        (Tuning, {"tuning": "tuned", "tuning_width_degrees": 28.04}, [" 28°."]),
+        ({"share": math.nan}, ["Unclear: too little data."]),
+        ({"share": 0.5}, ["Unclear: D1 in 50 % of resamples."]),
         (
-            Tuning,
-            {"tuning": "tuned", "tuning_width_degrees": 28.04, "response_width_degrees": 31.26},
-            [" 28°; on its strongest examples"],
+            {"share": 0.97, "chance": 1.5},
+            [
+                "Unclear: unrelated blocks reach 1.50.",
+                "In 97 % of resamples of the images its stabilizer is the same.",
+            ],
+        ),
+        (
+            {"own": "D2", "share": None, "half_turn": 1.0, "broken": 5},
+            ["Its symmetry is broken D2: of 16 blocks 5 missing (31 %)."],
         ),
     ],
 )
-def test_notes_of_a_latent(kind: type[Part], columns: dict, words: list[str]) -> None:
-    """One note for each of these words, in their order."""
-    notes = notes_of(kind, **columns)
-    assert len(notes) == len(words)
-    for note, part in zip(notes, words, strict=True):
-        assert part in note.text
-    assert {note.topic for note in notes} <= {"certainty" if kind is Evidence else "shape"}
+def test_notes_on_the_evidence(given: dict, notes: list[str]) -> None:
+    assert texts(evidence(**given), "certainty", 0) == notes
 
 
-def test_measured_turn_is_beside_the_decoder_s() -> None:
-    (note,) = notes_of(Tuning, tuning="tuned", tuning_width_degrees=28.04, response_width_degrees=31.26)
-    assert note.text.endswith("31.3°.")
+@pytest.mark.parametrize(
+    ("given", "notes"),
+    [
+        ({}, []),
+        ({"chirality": "achiral"}, []),
+        ({"chirality": "no partner"}, ["Chiral: its mirror image is not in the dictionary."]),
+        ({"chirality": "unclear"}, ["Chiral; whether its mirror image occurs too is unclear."]),
+        ({"chirality": "partner", "partner": 7}, ["Chiral: latent 7 is its mirror image (match 0.93)."]),
+        ({"chirality": "partner", "partner": 3}, ["Chiral: it fires on its mirror image too."]),
+        ({"chirality": "partner"}, ["Chiral: it fires on its mirror image too."]),
+        ({"flat": True, "width": 40.0}, []),
+        ({"width": 28.04}, ["Half as alike after a turn of 28°."]),
+        (
+            {"width": 28.04, "measured": 31.26},
+            ["Half as alike after a turn of 28°; on its strongest examples it fires half as strongly after 31.3°."],
+        ),
+    ],
+)
+def test_notes_on_the_shape(given: dict, notes: list[str]) -> None:
+    assert texts(tuning(**given), "shape", 3) == notes
 
 
-def test_a_note_links_to_the_latent_that_it_names() -> None:
-    (note,) = notes_of(Tuning, chirality="partner", mirror_partner=7, mirror_similarity=0.934)
-    assert note.latent == 7
-    link = '<a href="#latent-7">latent 7</a>'
-    assert str(Latents.worded(None, note)) == note.text.replace("{}", link)  # type: ignore[arg-type]
-    assert Latents.worded(None, Note("shape", "plain")) == "plain"  # type: ignore[arg-type]
+def test_notes_on_what_a_latent_is_worth() -> None:
+    part = Contribution(torch.tensor([0.5, 0.001]), 0.5, torch.tensor([False, True]))
+    assert texts(part, "worth", 0) == []
+    (spare,) = texts(part, "worth", 1)
+    assert spare.startswith("Spare: it fires, but explains next to nothing")
 
 
-def test_a_spare_latent_is_said_to_be() -> None:
-    part = Contribution(torch.tensor([0.0, 0.4]), 0.4, torch.tensor([True, False]))
-    (note,) = part.notes(0)
-    assert note.topic == "worth"
-    assert "Spare" in note.text
-    assert part.notes(1) == []
+def with_duplicates() -> Atlas:
+    """Two curves of four are one shape in one pose."""
+    atlas = dataclasses.replace(shape_atlas("D8", {"curve": 4}), parts={})
+    families = dataclasses.replace(atlas.families, duplicate_of=torch.tensor([-1, -1, -1, 1]))
+    return dataclasses.replace(atlas, families=families)
 
 
-def test_a_latent_of_one_shape_and_pose_with_another_says_so() -> None:
-    """Nine curves turned by eighths: the last is the first again."""
-    atlas = shape_atlas("C8", {"curve": 9})
-    assert [note.latent for note in atlas.notes(8) if note.topic == "worth"] == [0]
-    assert [note for note in atlas.notes(7) if note.topic == "worth"] == []
+def test_a_copy_in_the_same_pose_is_named() -> None:
+    atlas = with_duplicates()
+    assert atlas.notes(3) == [Note("worth", "The same shape in the same pose as {}.", 1)]
+    assert atlas.notes(1) == []
+    tied = dataclasses.replace(tied_atlas("D8", ("curve", "curve")), parts={})
+    learned = dataclasses.replace(tied.duplicates, labels=torch.tensor([0, 0]), references=[0])
+    tied = dataclasses.replace(tied, duplicates=learned)
+    assert tied.table()[1]["duplicate_of"] == 0
+    assert tied.notes(1) == [], "a latent that has poses is told of by its shape's card"
 
 
-def evidence_part(read: dict[str, str | None], on: MeasuredOn | None = None) -> EvidencePart:
-    """The report's part for one latent of which these stabilizers are read off."""
-    page = SimpleNamespace(reader=SimpleNamespace(atlas=None, group=None))
-    return EvidencePart(page, SimpleNamespace(estimates=[read], activations_on=on))  # type: ignore[arg-type]
+def test_a_latent_that_a_note_names_is_a_link(tmp_path: Path) -> None:
+    text = drawn(write_report(tmp_path / "r.html", with_duplicates()).read_text(encoding="utf-8"))
+    assert 'in the same pose as <a href="#latent-1">latent 1</a>.</li>' in text
+
+
+def part_of_page(of: Evidence) -> EvidencePart:
+    reader = SimpleNamespace(atlas=None, group=of.group)
+    return EvidencePart(SimpleNamespace(reader=reader), of)
 
 
 def test_estimates_that_differ_are_marked() -> None:
-    read = {"decoder": "D1", "encoder": None, "activations": None}
-    assert evidence_part(read).read_off(0) == []
-    read |= {"encoder": "D1", "activations": "D2"}
-    first = [("decoder", "D1", False), ("encoder", "D1", False)]
-    assert evidence_part(read).read_off(0) == [*first, ("activations", "D2", True)]
+    assert part_of_page(evidence()).read_off(0) == []
+    assert part_of_page(evidence(encoder=estimate(None))).read_off(0) == []
+    read = {"encoder": estimate("D1"), "activations": estimate("D2")}
+    expected = [("decoder", "D1", False), ("encoder", "D1", False), ("activations", "D2", True)]
+    assert part_of_page(evidence(**read)).read_off(0) == expected
     for seen, words in MEASURED_ON.items():
-        told = evidence_part(read, MeasuredOn(seen, 5, 50)).read_off(0)  # type: ignore[arg-type]
-        assert told == [*first, (f"activations {words}", "D2", True)]
+        on = MeasuredOn(seen, 5, 100)
+        assert part_of_page(evidence(**read, activations_on=on)).read_off(0) == [
+            *expected[:2],
+            (f"activations {words}", "D2", True),
+        ]
     assert set(MEASURED_ON) == set(get_args(Seen))
 
 
@@ -128,18 +217,20 @@ def test_estimates_that_differ_are_marked() -> None:
     ],
 )
 def test_who_differs_is_said(encoder: str | None, activations: str, said: str) -> None:
-    assert evidence_part({"decoder": "D1", "encoder": encoder, "activations": activations}).differing(0) == said
+    part = part_of_page(evidence(encoder=estimate(encoder), activations=estimate(activations)))
+    assert part.differing(0) == said
 
 
 def test_notes_of_a_family() -> None:
     atlas = shape_atlas("D8", {"curve": 3})
-    gaps, poses = family_notes(atlas.coverage(0), 0.25)
-    assert re.search(r" (at|from) \+\d", gaps)
-    assert "25 %" in poses
+    told = family_notes(atlas.coverage(0), 0.25)
+    assert re.fullmatch(r"No member detects it (at|from) \+.*\.", told[0])
+    assert told[1] == "The members’ poses disagree in 25 % of its pairs."
     whole = shape_atlas("D8", {"curve": 8})
-    every, poses = family_notes(whole.coverage(0), 0.0)
-    assert "Every orientation" in every
-    assert "fit together" in poses
+    assert family_notes(whole.coverage(0), 0.0) == [
+        "Every orientation is near enough to a member’s to be detected.",
+        "The members’ poses fit together.",
+    ]
     assert family_notes(None, None) == family_notes(None, float("nan")) == []
 
 
@@ -151,7 +242,7 @@ def test_a_gap_is_where_no_member_is() -> None:
     ((mirrored, first, last),) = coverage.gaps
     assert not mirrored
     (note,) = family_notes(coverage, None)
-    assert f"from +{first:g}° to +{last:g}°." in note
+    assert note == f"No member detects it from +{first:g}° to +{last:g}°."
     assert first <= 225 <= last
 
 

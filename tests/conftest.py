@@ -22,6 +22,15 @@ if not torch.cuda.is_available():
 from groupcc import ops
 from helpers.backends import DEVICE, ISAS
 
+SLOW = frozenset((Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").split())
+"""Tests of which a case takes three quarters of a second of processor time, or all cases together one second."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.split("[")[0].removeprefix("tests/") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(params=["reference", "cpp", "triton"])
 def device(request):

@@ -72,11 +72,11 @@ def test_every_peer_multiplies_in_the_dtype_of_ours(script, monkeypatch):
 
 def test_decode_crossover(script, capsys):
     decode_crossover = script("decode_crossover")
-    dense_up_to = decode_crossover.cost.DENSE_UP_TO
+    dense_up_to = decode_crossover._dense_decode.DENSE_UP_TO
     try:
         decode_crossover.main(["--repeats", "1", "--n", "4", "--k", "2", "--width", "2", "3"])
     finally:
-        decode_crossover.cost.DENSE_UP_TO = dense_up_to
+        decode_crossover._dense_decode.DENSE_UP_TO = dense_up_to
     lines = capsys.readouterr().out.splitlines()
     assert [int(line.split()[0]) for line in lines[2:]] == list(decode_crossover.RATIOS)
     assert all(float(line.split()[3]) > 0 for line in lines[2:])

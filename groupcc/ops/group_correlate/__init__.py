@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -34,6 +34,7 @@ class Backward(NamedTuple):
 
 class _GroupCorrelate(Op[Args, torch.Tensor]):
     name = "group_correlate"
+    results = 0
     reference = staticmethod(group_correlate_reference)
 
     def import_kernels(self, backend: str) -> Kernels[Args]:
@@ -57,9 +58,6 @@ class _GroupCorrelate(Op[Args, torch.Tensor]):
 
     def reference_pays(self, args: Args) -> str | None:
         return saves_too_little(args.group)
-
-    def result(self, outputs: Any) -> torch.Tensor:
-        return outputs[0]
 
     def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
         return Backward(LATER, None, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)

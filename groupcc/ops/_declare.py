@@ -12,13 +12,11 @@ travels as its name). `Op` adds the reference, the backends and the gradient. A 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import compress
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from groupcc.ops._dispatch import Dispatched, Kernels, Operator
-from groupcc.ops._schema import leading_tensors
+from groupcc.ops._dispatch import Dispatched, Kernels, Operator, Saved
 
 __all__ = ["LATER", "Kernels", "Op", "Operator", "Saved"]
 
@@ -27,15 +25,6 @@ R = TypeVar("R")
 
 LATER: Any = None
 """Stands in a record of a gradient's arguments for what is known only when the gradient is computed."""
-
-
-class Saved(NamedTuple):
-    """What a gradient's formula may ask for beside the record that the forward pass saved."""
-
-    backend: str
-    """The backend that ran the forward pass."""
-    needs: frozenset[str]
-    """The arguments that need a gradient."""
 
 
 class Op(Dispatched[A, R], Generic[A, R]):
@@ -63,31 +52,7 @@ class Op(Dispatched[A, R], Generic[A, R]):
         if hasattr(self, "d_outputs"):
             self.backward = Operator[Any](f"{self.name}_backward", self.d_outputs, self.kernels, "backward")
         if hasattr(self, "save"):
-            self._register_gradients(get_type_hints(self.save)["return"], self.operator.record._fields)
+            self.operator.register_gradients(self.save, self.gradients, self.differentiable)
 
     def outputs(self, args: A) -> Any:
         raise NotImplementedError
-
-    def _register_gradients(self, record_type: type[Any], fields: tuple[str, ...]) -> None:
-        n_tensors = leading_tensors(record_type)
-
-        def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, tuple) and len(output) > self.differentiable:
-                ctx.mark_non_differentiable(*output[self.differentiable :])
-            ctx.set_materialize_grads(False)  # zeros for what is not used would cost memory and time
-            record = self.save(self.operator.lifted(inputs[:-1]), output)
-            ctx.save_for_backward(*record[:n_tensors])
-            ctx.rest, ctx.backend = record[n_tensors:], inputs[-1]
-
-        def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-            if grads[0] is None and all(grad is None for grad in grads):
-                return (None,) * (len(fields) + 1)
-            saved = Saved(ctx.backend, frozenset(compress(fields, ctx.needs_input_grad)))
-            by_name = self.gradients(record_type(*ctx.saved_tensors, *ctx.rest), saved, *grads)
-            gradients: list[torch.Tensor | None] = [None] * (len(fields) + 1)  # the backend's name has none
-            for i, field in enumerate(fields):
-                if field in saved.needs:
-                    gradients[i] = by_name.get(field)
-            return tuple(gradients)
-
-        self.operator.definition.register_autograd(backward, setup_context=setup)

@@ -10,14 +10,15 @@ import logging
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
+from itertools import compress
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, get_type_hints
 
 import torch
 
 from groupcc.errors import BackendError, argument_error
 from groupcc.groups import Group
 from groupcc.groups import group as group_named
-from groupcc.ops._schema import schema
+from groupcc.ops._schema import leading_tensors, schema
 from groupcc.ops._torch_private import dynamo_reads_context_variables, read_once_when_compiled
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Dispatched",
     "Kernels",
     "Operator",
+    "Saved",
     "backend_status",
     "current_backend",
     "log_once",
@@ -95,6 +97,15 @@ class Kernels(Protocol[A_contra]):
         """The outputs, as the op's `outputs` describes them."""
 
 
+class Saved(NamedTuple):
+    """What a gradient's formula may ask for beside the record that the forward pass saved."""
+
+    backend: str
+    """The backend that ran the forward pass."""
+    needs: frozenset[str]
+    """The arguments that need a gradient."""
+
+
 class Operator(Generic[A]):
     """groupcc::<name> in torch.library: the fields of a record and a backend's name → tensors.
 
@@ -127,6 +138,35 @@ class Operator(Generic[A]):
         for i in self._groups:
             values[i] = values[i].name
         return self._call(*values, backend)
+
+    def register_gradients(
+        self, save: Callable[..., Any], gradients: Callable[..., Mapping[str, torch.Tensor | None]], differentiable: int
+    ) -> None:
+        """Gradients by `save` and `gradients`, of the first `differentiable` outputs; `Op` says what these are."""
+        fields = list(get_type_hints(self.record))
+        kept_type = get_type_hints(save)["return"]
+        n_tensors = leading_tensors(kept_type)
+
+        def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, tuple) and len(output) > differentiable:
+                ctx.mark_non_differentiable(*output[differentiable:])
+            ctx.set_materialize_grads(False)  # zeros for what is not used would cost memory and time
+            kept = save(self.lifted(inputs[:-1]), output)
+            ctx.save_for_backward(*kept[:n_tensors])
+            ctx.rest, ctx.backend = kept[n_tensors:], inputs[-1]
+
+        def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+            by_field: list[torch.Tensor | None] = [None] * (len(fields) + 1)  # the backend's name has no gradient
+            if grads[0] is None and all(grad is None for grad in grads):
+                return tuple(by_field)
+            saved = Saved(ctx.backend, frozenset(compress(fields, ctx.needs_input_grad)))
+            by_name = gradients(kept_type(*ctx.saved_tensors, *ctx.rest), saved, *grads)
+            for i, field in enumerate(fields):
+                if field in saved.needs:
+                    by_field[i] = by_name.get(field)
+            return tuple(by_field)
+
+        self.definition.register_autograd(backward, setup_context=setup)
 
     def lifted(self, values: tuple[Any, ...]) -> A:
         """The record of values as torch.library has them, where a group is its name."""

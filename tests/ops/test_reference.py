@@ -119,7 +119,7 @@ def test_a_choice_is_made_once_for_arguments_alike(monkeypatch):
     assert len(asked) == 4
     with ops.use_backend("cpp"):
         for _ in range(2):  # errors are not kept
-            with pytest.raises(BackendError, match="no torch.float64"):
+            with pytest.raises(BackendError, match=r"no torch\.float64"):
                 op.choose(wide)
         assert op.choose(one) == "cpp"
     assert len(asked) == 7

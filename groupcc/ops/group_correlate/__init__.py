@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._checks import check_blocks, wrong
+from groupcc.ops._checks import check_correlate
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 from groupcc.ops.group_correlate.reference import Args, group_correlate_reference
 
-__all__ = ["OP", "Args", "Backward", "check_correlate", "group_correlate"]
+__all__ = ["OP", "Args", "Backward", "group_correlate"]
 
 
 class Backward(NamedTuple):
@@ -90,15 +90,3 @@ def group_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.
     """
     check_correlate(acts, W, group)
     return OP(Args(acts, W, group))
-
-
-def check_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> None:
-    """Shapes and dtypes are what `group_correlate` takes, or ArgumentError."""
-    if acts.dim() != 3 or acts.shape[1] != group.order or not acts.is_floating_point():
-        raise wrong(
-            "acts",
-            acts,
-            f"a floating-point tensor [N, G, D] with G = {group.order}, the order of {group}",
-            "Pass orbits of this group.",
-        )
-    check_blocks("W", W, acts, group)

@@ -7,15 +7,15 @@ from typing import ClassVar
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._checks import check_bias
+from groupcc.ops._checks import check_bias, check_correlate
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._dispatch import needs_gradient
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
 from groupcc.ops.group_correlate import OP as CORRELATE
-from groupcc.ops.group_correlate import Backward, check_correlate
+from groupcc.ops.group_correlate import Backward
 from groupcc.ops.group_correlate_max.reference import Args, group_correlate_max_reference
 
-__all__ = ["Args", "group_correlate_max"]
+__all__ = ["OP", "Args", "group_correlate_max"]
 
 
 class _GroupCorrelateMax(Op[Args, tuple[torch.Tensor, torch.Tensor]]):

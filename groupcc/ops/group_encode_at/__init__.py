@@ -14,7 +14,7 @@ from groupcc.ops.group_encode_at.reference import Args, group_encode_at_referenc
 from groupcc.ops.sparse_decode import OP as SPARSE_DECODE
 from groupcc.ops.sparse_decode import Args as DecodeArgs
 
-__all__ = ["Args", "Backward", "group_encode_at"]
+__all__ = ["OP", "Args", "Backward", "group_encode_at"]
 
 SPARSE_UP_TO = 1.0
 """Chosen poses an example, for each base latent, up to which the sparse gradient costs less: at most a third of

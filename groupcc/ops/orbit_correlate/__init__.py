@@ -18,7 +18,7 @@ from groupcc.ops.orbit_gather import OP as GATHER
 from groupcc.ops.orbit_gather import Backward as GatherBackward
 from groupcc.ops.orbit_gather import check_gather
 
-__all__ = ["Args", "check_orbits", "orbit_correlate", "orbit_correlate_max"]
+__all__ = ["OP", "Args", "check_orbits", "orbit_correlate", "orbit_correlate_max"]
 
 
 class _Kept(NamedTuple):

@@ -27,7 +27,6 @@ __all__ = [
     "Kernels",
     "Operator",
     "Saved",
-    "backend_status",
     "current_backend",
     "log_once",
     "needs_gradient",
@@ -344,12 +343,6 @@ class Dispatched(Generic[A, R]):
                 return "its kernels need a CUDA GPU, and there is none"
         return None
 
-    def on(self, backend: str) -> str | None:
-        """The op as a backend's list shows it: its name, with its parts if these alone run it; None if nothing does."""
-        if backend == "reference" or backend in self.backends:
-            return self.name
-        return f"{self.name} (by {', '.join(self.composed[backend])})" if backend in self.composed else None
-
 
 def needs_gradient(args: tuple[Any, ...]) -> bool:
     """Whether autograd would record an op on these arguments."""
@@ -377,19 +370,6 @@ def log_once(message: str, level: int = logging.INFO) -> None:
 def registered_ops() -> dict[str, Dispatched[Any, Any]]:
     """Every op by name."""
     return dict(_ops)
-
-
-def backend_status() -> dict[str, str]:
-    """For each backend, which ops it runs here, or why it is off."""
-    status = {}
-    for backend in BACKENDS:
-        reasons = {shown: op.why_off(backend) for op in _ops.values() if (shown := op.on(backend))}
-        running = [shown for shown, reason in reasons.items() if reason is None]
-        if running:
-            status[backend] = f"on: {', '.join(running)}"
-        else:
-            status[backend] = f"off: {next(iter(reasons.values()), 'this version has no such kernels')}"
-    return status
 
 
 def _checked(name: str, argument: str) -> str:

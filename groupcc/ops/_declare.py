@@ -31,7 +31,8 @@ class Op(Dispatched[A, R], Generic[A, R]):
     """An op. A subclass declares it, and is made once.
 
     - `reference(args)` is the specification, differentiated by autograd.
-    - `outputs`: see `Operator`. The first `differentiable` of them have gradients. Of backends: see `Dispatched`.
+    - `outputs`: see `Operator`. The first `differentiable` of them have gradients.
+    - `results`, `backends`, `composed`, `reference_pays`: see `Dispatched`.
     - If kernels have gradients: `save(args, outputs)` is the record of what they need, its tensors first.
       `gradients(record, saved, *grads)` maps arguments to their gradients; what it returns for those that need none is
       dropped. `grads` are the gradients of the outputs, None for zero; at least one is given.

@@ -90,7 +90,7 @@ class Kernels(Protocol[A_contra]):
     """A backend's module for an op. It has `backward` too, if the op's gradient has kernels."""
 
     def unsupported(self, args: A_contra, /) -> str | None:
-        """Why these arguments don't run here, or None. Reads what `Dispatched.reference_pays` may read."""
+        """Why these arguments don't run here, or None. It reads no more than `Dispatched.reference_pays` may."""
 
     def forward(self, args: A_contra, /) -> Any:
         """The outputs, as the op's `outputs` describes them."""
@@ -203,8 +203,8 @@ class Dispatched(Generic[A, R]):
     reference_pays: Callable[[A], str | None] | None = None
     """Why the reference costs less for these arguments, or None; absent if it never does.
 
-    Of tensors this and `unsupported` read the shape, the dtype and the device alone: a choice is kept for all arguments
-    that are alike in these, in their other values, and in whether they need a gradient.
+    This and `unsupported` read the shapes, dtypes and devices of tensors, and the other arguments. They read no numbers
+    in tensors: a choice is kept, and made again only for other shapes, dtypes, devices or arguments.
     """
     also_reads: Callable[[A], Hashable] | None = None
     """The settings of PyTorch that `reference_pays` reads beside the arguments; absent if it reads none."""
@@ -249,11 +249,11 @@ class Dispatched(Generic[A, R]):
         return choice
 
     def forget(self) -> None:
-        """Has every choice made anew. Needed if what a choice is made by was changed, as a test changes a threshold."""
+        """Every choice is made anew. For tests that change what choices are made by, such as a threshold."""
         self._choices.clear()
 
     def _kind(self, backend: str, args: A) -> Hashable:
-        """All that the choice depends on; None if sizes may be symbols, which a choice of one size must not bind."""
+        """Returns all that the choice depends on; None while PyTorch traces, since sizes may then be symbols."""
         if torch.compiler.is_compiling():
             return None
         kind = [backend, needs_gradient(args), self.also_reads and self.also_reads(args)]

@@ -1,8 +1,9 @@
 """The ops as plain functions: torch tensors in, torch tensors out. One folder an op."""
 
-from groupcc.ops._dispatch import backend_status, current_backend, registered_ops, use_backend
+from groupcc.ops._dispatch import current_backend, registered_ops, use_backend
 from groupcc.ops._encodings import group_encoding, orbit_encoding
 from groupcc.ops._single_blocks import single_blocks
+from groupcc.ops._status import backend_status
 from groupcc.ops.batchtopk import batchtopk
 from groupcc.ops.decode_loss import decode_loss, decode_loss_maps
 from groupcc.ops.encode_topk import encode_topk

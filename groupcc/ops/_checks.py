@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.errors import ArgumentError, argument_error, is_whole
+from groupcc.errors import ArgumentError, argument_error
 from groupcc.groups import Group
 
-__all__ = ["check_bias", "check_blocks", "check_k", "check_latents", "check_poses", "check_selection", "wrong"]
+__all__ = [
+    "check_bias",
+    "check_blocks",
+    "check_correlate",
+    "check_k",
+    "check_latents",
+    "check_poses",
+    "check_selection",
+    "wrong",
+]
 
 
 def wrong(name: str, tensor: torch.Tensor, expected: str, remedy: str) -> ArgumentError:
@@ -24,7 +33,7 @@ def check_selection(pre_acts: torch.Tensor, k: int) -> None:
 
 def check_k(k: int, L: int) -> None:
     """k is an int from 1 to L, or ArgumentError."""
-    if not is_whole(k, 1) or k > L:
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= L:
         raise argument_error(
             "k",
             expected=f"a whole number from 1 to L = {L}",
@@ -64,6 +73,18 @@ def check_blocks(name: str, W: torch.Tensor, like: torch.Tensor, group: Group) -
             f"{like.dtype} of shape [L, G, D] = [L, {group.order}, {like.shape[-1]}]",
             "One block for each element of the group, as wide as the activations and in their dtype.",
         )
+
+
+def check_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> None:
+    """Shapes and dtypes are what `group_correlate` takes, or ArgumentError."""
+    if acts.dim() != 3 or acts.shape[1] != group.order or not acts.is_floating_point():
+        raise wrong(
+            "acts",
+            acts,
+            f"a floating-point tensor [N, G, D] with G = {group.order}, the order of {group}",
+            "Pass orbits of this group.",
+        )
+    check_blocks("W", W, acts, group)
 
 
 def check_poses(poses: torch.Tensor, indices: torch.Tensor) -> None:

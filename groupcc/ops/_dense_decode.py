@@ -16,7 +16,7 @@ import torch
 
 from groupcc.ops._torch_private import read_once_when_compiled
 
-__all__ = ["DENSE_UP_TO", "dense_decode", "dense_pays", "dense_up_to"]
+__all__ = ["DENSE_UP_TO", "dense_decode", "dense_pays", "dense_up_to", "tf32_matters"]
 
 DENSE_UP_TO = 4
 """On CPUs."""
@@ -38,6 +38,11 @@ def dense_up_to(device: torch.device, dtype: torch.dtype) -> int:
 def _tf32() -> bool:
     """Whether PyTorch multiplies float32 in TF32. To read `allow_tf32` is an error once `fp32_precision` was set."""
     return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+def tf32_matters(W_dec_LGD: torch.Tensor) -> bool:
+    """Whether the rate of GEMMs that `dense_pays` reads is that of TF32, if W_dec is float32."""
+    return W_dec_LGD.is_cuda and _tf32()
 
 
 def dense_pays(acts_NK: torch.Tensor, W_dec_LGD: torch.Tensor) -> str | None:

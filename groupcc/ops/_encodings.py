@@ -9,18 +9,16 @@ from __future__ import annotations
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._checks import check_bias, check_blocks
+from groupcc.ops._checks import check_bias, check_blocks, check_correlate, check_poses, wrong
 from groupcc.ops._dispatch import needs_gradient
-from groupcc.ops.group_correlate import check_correlate, group_correlate
+from groupcc.ops.group_correlate import group_correlate
 from groupcc.ops.group_correlate_max import OP as CORRELATE_MAX
 from groupcc.ops.group_correlate_max import Args as CorrelateMaxArgs
-from groupcc.ops.group_correlate_max import group_correlate_max
 from groupcc.ops.group_encode_at import OP as ENCODE_AT
 from groupcc.ops.group_encode_at import Args as EncodeAtArgs
-from groupcc.ops.group_encode_at import group_encode_at
 from groupcc.ops.orbit_correlate import OP as ORBIT_CORRELATE
 from groupcc.ops.orbit_correlate import Args as OrbitCorrelateArgs
-from groupcc.ops.orbit_correlate import check_orbits, orbit_correlate, orbit_correlate_max
+from groupcc.ops.orbit_correlate import check_orbits
 from groupcc.ops.orbit_gather import orbit_gather
 
 __all__ = ["GroupEncoding", "OrbitEncoding", "group_encoding", "orbit_encoding"]
@@ -34,6 +32,8 @@ class GroupEncoding:
     def __init__(
         self, acts_NGD: torch.Tensor, W_LGD: torch.Tensor, b_L: torch.Tensor, group: Group, chosen: int | None
     ) -> None:
+        check_correlate(acts_NGD, W_LGD, group)
+        check_bias("b", b_L, W_LGD, len(W_LGD), _ONE_BIAS)
         self._acts_NGD, self._W_LGD, self._b_L, self._group = acts_NGD, W_LGD, b_L, group
         self._z_NLG: torch.Tensor | None = None
         self._gradients_later = False
@@ -58,26 +58,35 @@ class GroupEncoding:
         """
         given = self._acts_NGD, self._W_LGD, self._b_L
         with self._recording():
-            if latents is None and not CORRELATE_MAX.has_kernels_for(
-                CorrelateMaxArgs(*given, self._group, needs_gradient(given))
-            ):
-                self.pre_acts()
-            if self._z_NLG is not None:
-                values, poses = (self._z_NLG if latents is None else self._z_NLG[:, latents]).max(2)
-                return values, poses
-            if latents is not None:
-                given = given[0], given[1][latents], given[2][latents]
-            return group_correlate_max(*given, self._group)
+            if self._z_NLG is None:
+                if latents is not None:
+                    given = given[0], given[1][latents], given[2][latents]
+                args = CorrelateMaxArgs(*given, self._group, needs_gradient(given))
+                if latents is not None or CORRELATE_MAX.has_kernels_for(args):
+                    return CORRELATE_MAX(args)
+            z_NLG = self.pre_acts()
+            values, poses = (z_NLG if latents is None else z_NLG[:, latents]).max(2)
+            return values, poses
 
     def with_gradients(self, indices: torch.Tensor, poses: torch.Tensor, acts: torch.Tensor) -> torch.Tensor:
         """Returns acts [N, K] that were chosen from z, with their gradients.
 
         `indices` and `poses` [N, K] say where each act stands in z. If z has gradients, `acts` is returned as it is.
+        ArgumentError for shapes and dtypes.
         """
         if not self._gradients_later:
             return acts
+        check_poses(poses, indices)
+        expected = len(self._acts_NGD), indices.shape[1]
+        if acts.shape != expected or indices.shape != expected or acts.dtype != self._acts_NGD.dtype:
+            raise wrong(
+                "acts",
+                acts,
+                f"{self._acts_NGD.dtype} of shape [N, K] = {expected}, the shape of indices",
+                "One act for each of indices, of every example.",
+            )
         given = self._acts_NGD, self._W_LGD, self._b_L
-        return group_encode_at(*given, indices, poses, self._group, known=acts)
+        return ENCODE_AT(EncodeAtArgs(*given, indices, poses, acts.detach(), self._group))
 
     def _recording(self) -> torch.set_grad_enabled:
         """A context in which gradients are recorded as outside, but not if `with_gradients` computes them."""
@@ -105,19 +114,24 @@ class OrbitEncoding:
         """Returns z [B·P, L, G]."""
         maps_BSHWD = self._maps_BSHWD.to(self._W_LGD.dtype)
         given = maps_BSHWD, self._points_GP2, self._W_LGD
-        if not ORBIT_CORRELATE.has_kernels_for(OrbitCorrelateArgs(*given, None, self._group, self._interpolation)):
+        args = OrbitCorrelateArgs(*given, None, self._group, self._interpolation)
+        if not ORBIT_CORRELATE.has_kernels_for(args):
             return self._gathered().pre_acts()
-        return orbit_correlate(*given, self._group, self._interpolation) + self._b_L[:, None]
+        z_NLG, _ = ORBIT_CORRELATE(args)
+        return z_NLG + self._b_L[:, None]
 
     def strongest(self, latents: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns what `GroupEncoding.strongest` returns. Of some latents alone it is read from gathered orbits."""
         if latents is not None:
             return self._gathered().strongest(latents)
         maps_BSHWD = self._maps_BSHWD.to(self._W_LGD.dtype)
-        given = maps_BSHWD, self._points_GP2, self._W_LGD, self._b_L, self._group, self._interpolation
-        if not ORBIT_CORRELATE.has_kernels_for(OrbitCorrelateArgs(*given)):
+        given = maps_BSHWD, self._points_GP2, self._W_LGD, self._b_L
+        args = OrbitCorrelateArgs(*given, self._group, self._interpolation)
+        if not ORBIT_CORRELATE.has_kernels_for(args):
             return self._gathered().strongest()
-        return orbit_correlate_max(*given)
+        values, poses = ORBIT_CORRELATE(args)
+        assert poses is not None
+        return values, poses
 
     def with_gradients(self, indices: torch.Tensor, poses: torch.Tensor, acts: torch.Tensor) -> torch.Tensor:
         """See `GroupEncoding.with_gradients`."""
@@ -151,8 +165,6 @@ def group_encoding(
         acts, indices = ops.topk(values, k)
         acts = encoding.with_gradients(indices, poses.gather(1, indices), acts)
     """
-    check_correlate(acts, W, group)
-    check_bias("b", b, W, len(W), _ONE_BIAS)
     return GroupEncoding(acts, W, b, group, chosen)
 
 

@@ -26,18 +26,14 @@ def take_scaled(x: torch.Tensor, indices: torch.Tensor, factor: float) -> torch.
 
     With the extension, and x contiguous, in one pass over memory in place of two.
     """
-    out = recycled((len(indices), *x.shape[1:]), torch.float32)
-    # What is not contiguous is not made so: that would copy all of x for a few examples.
-    if x.is_contiguous() and _extension_scales(x, indices.contiguous(), out, factor):
-        return out
-    return torch.index_select(x, 0, indices, out=out).mul_(factor)
-
-
-def _extension_scales(x: torch.Tensor, indices: torch.Tensor, out: torch.Tensor, factor: float) -> bool:
     try:
-        from groupcc.ops._cpp.launch import _C, threads
+        from groupcc.ops._cpp.launch import _C, empty, threads
     except ImportError:
-        return False
-    width = math.prod(x.shape[1:])
-    _C.take_scaled(x.view(len(x), width), indices, out.view(len(indices), width), factor, threads())
-    return True
+        return x.index_select(0, indices).mul_(factor)
+    out = empty((len(indices), *x.shape[1:]), torch.float32)
+    # What is not contiguous is not made so: that would copy all of x for a few examples.
+    if not x.is_contiguous():
+        return torch.index_select(x, 0, indices, out=out).mul_(factor)
+    rows, width = len(indices), math.prod(x.shape[1:])
+    _C.take_scaled(x.view(len(x), width), indices.contiguous(), out.view(rows, width), factor, threads())
+    return out

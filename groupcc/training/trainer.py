@@ -155,7 +155,7 @@ class _Loop:
         lr = config.learning_rate(step, crosscoder.config.n_latents)
         for parameter_group in self.optimizer.param_groups:
             parameter_group["lr"] = lr
-        buffers = [(buffer, buffer.clone()) for buffer in crosscoder.buffers()]
+        buffers_before = list(map(torch.clone, crosscoder.buffers()))
         try:
             with self.autocast:
                 out = crosscoder(acts, progress=step / config.steps)
@@ -168,7 +168,7 @@ class _Loop:
         with crosscoder.training_step(lr) as gradients:
             norm = torch.nn.utils.get_total_norm(gradients)
             if not bool((loss + norm).isfinite()):
-                for buffer, before in buffers:
+                for buffer, before in zip(crosscoder.buffers(), buffers_before, strict=True):
                     buffer.copy_(before)
                 raise self._bad_batch(step, examples, f"loss {float(loss.detach()):g}, gradient norm {float(norm):g}")
             if config.grad_clip and norm > config.grad_clip:

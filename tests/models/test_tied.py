@@ -266,13 +266,20 @@ def test_gradients_to_chosen_poses_are_those_through_all_of_them(sparsity, pose,
     """Losses and gradients with `encode_at`, and without; the dead ones' too. A residual always goes without."""
     pytest.importorskip("groupcc._C")
     found, chosen, through_all = [], [], []
-    encode_at, correlate = groupcc.ops.group_encode_at, groupcc.ops.group_correlate
+    encode_at, correlate = _encodings.ENCODE_AT, groupcc.ops.group_correlate
+
+    class EncodeAt:
+        has_kernels_for = encode_at.has_kernels_for
+
+        def __call__(self, args):
+            chosen.append(args.indices_NK)
+            return encode_at(args)
 
     def correlated(*args):
         through_all.append(correlate(*args))
         return through_all[-1]
 
-    monkeypatch.setattr(_encodings, "group_encode_at", lambda *a, **b: chosen.append(a[3]) or encode_at(*a, **b))
+    monkeypatch.setattr(_encodings, "ENCODE_AT", EncodeAt())
     monkeypatch.setattr(_encodings, "group_correlate", correlated)
     for backend in ("auto", "reference"):
         settings = {"n_latents": 20, "k": 1, "dead_after": 5, "aux_k": 2, "aux_coefficient": 3.0, "pose_distance": 0.0}

@@ -88,7 +88,7 @@ def test_encode_maps_forms_no_orbits(S, settings, monkeypatch):
         made, leaf = crosscoder(group="D3", **settings).to(device), maps.to(device).requires_grad_()
         with groupcc.use_backend(backend), monkeypatch.context() as patch:
             if backend == "triton":
-                for op in ("orbit_gather", "group_correlate", "group_correlate_max"):
+                for op in ("orbit_gather", "group_correlate", "CORRELATE_MAX"):
                     patch.setattr(_encodings, op, None)
                 latents = made.encode_maps(leaf, points)
             else:

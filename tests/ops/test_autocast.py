@@ -1,6 +1,7 @@
 """Every op computes in the dtype of its arguments, on every implementation, autocast or not; on their device."""
 
 import contextlib
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -70,7 +71,8 @@ def test_kernels_run_on_the_device_of_their_arguments(monkeypatch):
         on.clear()
 
     monkeypatch.setattr(torch.cuda, "device_of", device_of)
-    doubled = Operator("doubled_by_a_test", _like, lambda backend: lambda args: 2 * args.x if on else None)
+    kernels = SimpleNamespace(forward=lambda args: 2 * args.x if on else None)
+    doubled = Operator("doubled_by_a_test", _like, lambda backend: kernels, "forward")
     monkeypatch.setattr(torch.Tensor, "is_cpu", False)
     assert doubled(Args(torch.ones(2)), "cpp").tolist() == [2, 2]
     assert len(entered) == 1

@@ -37,12 +37,25 @@ def test_a_compiled_program_may_ask(set_tf32):
     assert compiled(torch.ones(())) == int(2 * 495e12 / 3.35e12)
 
 
+@pytest.mark.parametrize("name", ["sparse_decode", "decode_loss"])
+def test_a_choice_on_a_gpu_is_kept_for_one_setting_of_tf32(set_tf32, name):
+    op, read = ops.registered_ops()[name], []
+    for device in ("cuda", "cpu"):
+        for on in (True, False):
+            set_tf32(on)
+            with FakeTensorMode():
+                tensors = [torch.empty(2, 3, 4, device=device)] * len(op.operator.record._fields)
+                read.append(op.also_reads(op.operator.record(*tensors)))
+    assert read == [True, False, False, False]
+
+
 @pytest.mark.parametrize(("L", "taken"), [(4096, "reference"), (16384, "triton")])
 @pytest.mark.parametrize("name", ["sparse_decode", "decode_loss"])
 def test_auto_decodes_densely_or_sparsely_by_latents_per_active_one(monkeypatch, caplog, name, L, taken):
     pytest.importorskip("triton")
     monkeypatch.setattr(_dispatch, "_logged", set())
     op = ops.registered_ops()[name]
+    kept = list(op._choices)
     with FakeTensorMode(), caplog.at_level(logging.INFO, "groupcc.ops"), ops.use_backend("auto"):
         acts = torch.empty(8, 32, dtype=torch.bfloat16, device="cuda")
         W_dec, b_dec = acts.new_empty(L, 2, 8), acts.new_empty(2, 8)
@@ -51,5 +64,6 @@ def test_auto_decodes_densely_or_sparsely_by_latents_per_active_one(monkeypatch,
             indices = acts.new_empty(8, 32, dtype=torch.int64)
             chosen = op.choose(op.operator.record(acts, indices, W_dec, b_dec, *rest))
             assert chosen == taken
+    assert list(op._choices) == kept  # what PyTorch traces is not kept
     (record,) = caplog.records
     assert f"{name}: auto takes {taken}" in record.message

@@ -63,6 +63,24 @@ def test_errors_of_encode(changed, message):
         )
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"acts": torch.ones(4, 2)}, r"acts: expected torch.float32 of shape \[N, K\] = \(4, 3\).* \(4, 2\)"),
+        ({"acts": torch.ones(4, 3).double()}, "acts: expected torch.float32 .* got torch.float64"),
+        ({"poses": torch.zeros(4, 3)}, "poses: expected int64"),
+        ({name: torch.zeros(5, 3, dtype=torch.int64) for name in ("indices", "poses")}, r"acts: .* = \(4, 3\)"),
+    ],
+)
+def test_errors_of_an_encoding(changed, message):
+    pytest.importorskip("groupcc._C")
+    encoding = ops.group_encoding(torch.ones(4, 6, 2), torch.ones(5, 6, 2), torch.ones(5), groupcc.group("D3"), 3)
+    given = {"acts": torch.ones(4, 3)} | {name: torch.zeros(4, 3, dtype=torch.int64) for name in ("indices", "poses")}
+    given |= changed
+    with ops.use_backend("cpp"), pytest.raises(groupcc.errors.ArgumentError, match=message):
+        encoding.with_gradients(given["indices"], given["poses"], given["acts"])
+
+
 @pytest.mark.parametrize("implementation", ["reference", *COMPILED[-1:]])
 def test_what_does_not_exist(implementation):
     acts, indices, poses, W, b, x = sample(("D3", 4, 3, 5, 6), torch.float32)

@@ -94,3 +94,51 @@ def test_auto_takes_the_backend_of_the_device_where_it_supports_the_input(monkey
     with ops.use_backend("triton"), pytest.raises(BackendError, match="double: triton is off: no module named triton"):
         op(one)
     assert op.available() == ["reference", "cpp"]
+
+
+def test_a_choice_is_made_once_for_arguments_alike(monkeypatch):
+    asked, setting = [], [1]
+
+    class Kernels:
+        @staticmethod
+        def unsupported(args):
+            asked.append(args.x.dtype)
+            return None if args.x.dtype == torch.float32 else f"no {args.x.dtype}"
+
+    op = double(lambda args: ("reference", 2 * args.x), {"cpp": Kernels}, monkeypatch)
+    one, wide = Args(torch.ones(3)), Args(torch.ones(3, dtype=torch.float64))
+    for _ in range(3):
+        assert op.choose(one) == "cpp"
+        assert op.choose(wide) == "reference"
+    assert asked == [torch.float32, torch.float64]
+    # Another shape, another backend in force, a gradient, a parameter of the same shape with one, and another setting.
+    for args, n_asked in ((Args(torch.ones(4)), 3), (Args(torch.ones(3, requires_grad=True)), 4), (one, 4)):
+        assert op.choose(args) == "cpp"
+        assert len(asked) == n_asked
+    op.choose(Args(torch.nn.Parameter(torch.ones(3))))
+    assert len(asked) == 4
+    with ops.use_backend("cpp"):
+        for _ in range(2):  # errors are not kept
+            with pytest.raises(BackendError, match=r"no torch\.float64"):
+                op.choose(wide)
+        assert op.choose(one) == "cpp"
+    assert len(asked) == 7
+    monkeypatch.setattr(op, "also_reads", lambda args: setting[0], raising=False)
+    for setting[0] in (1, 1, 2, 2):
+        op.choose(one)
+    assert len(asked) == 9
+    op.forget()
+    op.choose(one)
+    assert len(asked) == 10
+
+
+def test_few_choices_are_kept(monkeypatch):
+    class Kernels:
+        @staticmethod
+        def unsupported(args):
+            return None
+
+    op = double(lambda args: args.x, {"cpp": Kernels}, monkeypatch)
+    for n in range(600):
+        op.choose(Args(torch.empty(n)))
+        assert 1 <= len(op._choices) <= 256

@@ -1,10 +1,10 @@
-"""Launches csrc/sparse_decode.cpp for sparse_decode and encode_topk; and what kernels that decode share."""
+"""Launches csrc/sparse_decode.cpp for sparse_decode and encode_topk."""
 
 from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.launch import _C, empty, threads
+from groupcc.ops._cpp.launch import _C, contiguous, empty, threads, widened
 
 
 def decode(
@@ -15,14 +15,3 @@ def decode(
     out = empty((len(acts), *W_dec.shape[1:]), W_dec.dtype)
     _C.sparse_decode(acts, indices_NK.contiguous(), W_dec, contiguous(b_dec_GD), out, threads())
     return out
-
-
-def widened(acts_NK: torch.Tensor) -> torch.Tensor:
-    """Contiguous, in the type that the kernels sum in."""
-    wide = torch.float64 if acts_NK.dtype == torch.float64 else torch.float32
-    return acts_NK.to(wide).contiguous()
-
-
-def contiguous(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    """The tensor with its elements in order, as the kernels read them; None for None."""
-    return None if tensor is None else tensor.contiguous()

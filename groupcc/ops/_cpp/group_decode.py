@@ -7,8 +7,7 @@ from functools import lru_cache
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._cpp.decode import widened
-from groupcc.ops._cpp.launch import _C, empty, threads
+from groupcc.ops._cpp.launch import _C, empty, threads, widened
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""What the launchers of the C++ kernels share: memory for outputs, why arguments are not supported."""
+"""What the launchers of the C++ kernels share: memory, layout and dtype of tensors, why arguments are not supported."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ _DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.bfloat16
 _CPU = torch.device("cpu")
 _BLOCK_FROM = 1 << 20  # below this the allocator reuses its own memory
 
+threads = torch.get_num_threads
+"""How many threads a kernel may use: PyTorch's setting."""
+
 
 def why_not(args: tuple[object, ...]) -> str | None:
     """Why the tensors among `args` don't run in C++, or None: all must lie on the CPU, floating ones share a dtype."""
@@ -34,9 +37,15 @@ def why_not(args: tuple[object, ...]) -> str | None:
     return None
 
 
-def threads() -> int:
-    """How many threads a kernel may use: PyTorch's setting."""
-    return torch.get_num_threads()
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """Contiguous, in the type that the kernels sum in."""
+    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return tensor.to(wide).contiguous()
+
+
+def contiguous(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """The tensor with its elements in order, as the kernels read them; None for None."""
+    return None if tensor is None else tensor.contiguous()
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from groupcc.errors import argument_error
 from groupcc.ops._checks import check_latents
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
-from groupcc.ops._dense_decode import dense_pays
+from groupcc.ops._dense_decode import dense_pays, tf32_matters
 from groupcc.ops.decode_loss.reference import Args, decode_loss_reference
 from groupcc.ops.orbit_gather import check_gather, orbit_gather
 from groupcc.ops.sparse_decode import OP as SPARSE_DECODE
@@ -37,6 +37,9 @@ class _DecodeLoss(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
 
     def reference_pays(self, args: Args) -> str | None:
         return dense_pays(args.acts_NK, args.W_dec_LGD)
+
+    def also_reads(self, args: Args) -> bool:
+        return tf32_matters(args.W_dec_LGD)
 
     def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor]) -> Backward:
         """With the residual as the decode's gradient: the loss's is that, but for a scale for each block."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.decode import contiguous, widened
-from groupcc.ops._cpp.launch import _C, empty, threads, why_not
+from groupcc.ops._cpp.launch import _C, contiguous, empty, threads, why_not, widened
 from groupcc.ops.decode_loss import Args
 from groupcc.ops.orbit_gather import sampling_taps
 

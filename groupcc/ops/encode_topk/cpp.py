@@ -6,8 +6,8 @@ import logging
 
 import torch
 
-from groupcc.ops._cpp.decode import decode, widened
-from groupcc.ops._cpp.launch import _C, empty, threads
+from groupcc.ops._cpp.decode import decode
+from groupcc.ops._cpp.launch import _C, empty, threads, widened
 from groupcc.ops._cpp.launch import why_not as unsupported
 from groupcc.ops._cpp.topk import topk
 from groupcc.ops._dense_decode import dense_decode, dense_pays

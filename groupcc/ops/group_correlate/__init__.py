@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._checks import check_blocks, wrong
+from groupcc.ops._checks import check_correlate
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
 from groupcc.ops.group_correlate.fourier import group_correlate_fourier
 from groupcc.ops.group_correlate.reference import Args, group_correlate_reference
 
-__all__ = ["OP", "Args", "Backward", "check_correlate", "group_correlate"]
+__all__ = ["OP", "Args", "Backward", "group_correlate"]
 
 
 class Backward(NamedTuple):
@@ -34,6 +34,7 @@ class Backward(NamedTuple):
 
 class _GroupCorrelate(Op[Args, torch.Tensor]):
     name = "group_correlate"
+    results = 0
     reference = staticmethod(group_correlate_reference)
 
     def import_kernels(self, backend: str) -> Kernels[Args]:
@@ -57,9 +58,6 @@ class _GroupCorrelate(Op[Args, torch.Tensor]):
 
     def reference_pays(self, args: Args) -> str | None:
         return saves_too_little(args.group)
-
-    def result(self, outputs: Any) -> torch.Tensor:
-        return outputs[0]
 
     def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
         return Backward(LATER, None, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)
@@ -92,15 +90,3 @@ def group_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> torch.
     """
     check_correlate(acts, W, group)
     return OP(Args(acts, W, group))
-
-
-def check_correlate(acts: torch.Tensor, W: torch.Tensor, group: Group) -> None:
-    """Shapes and dtypes are what `group_correlate` takes, or ArgumentError."""
-    if acts.dim() != 3 or acts.shape[1] != group.order or not acts.is_floating_point():
-        raise wrong(
-            "acts",
-            acts,
-            f"a floating-point tensor [N, G, D] with G = {group.order}, the order of {group}",
-            "Pass orbits of this group.",
-        )
-    check_blocks("W", W, acts, group)

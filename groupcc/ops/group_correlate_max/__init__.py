@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from groupcc.groups import Group
-from groupcc.ops._checks import check_bias
+from groupcc.ops._checks import check_bias, check_correlate
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
 from groupcc.ops._dispatch import needs_gradient
 from groupcc.ops._group_fourier import coefficient_counts, saves_too_little
 from groupcc.ops.group_correlate import OP as CORRELATE
-from groupcc.ops.group_correlate import Backward, check_correlate
+from groupcc.ops.group_correlate import Backward
 from groupcc.ops.group_correlate_max.reference import Args, group_correlate_max_reference
 
-__all__ = ["Args", "group_correlate_max"]
+__all__ = ["OP", "Args", "group_correlate_max"]
 
 
 class _GroupCorrelateMax(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
     name = "group_correlate_max"
     composed: ClassVar = {"cpp": ("group_correlate",)}
+    results = slice(2)
     reference = staticmethod(group_correlate_max_reference)
 
     def import_kernels(self, backend: str) -> Kernels[Args]:
@@ -41,9 +42,6 @@ class _GroupCorrelateMax(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
 
     def reference_pays(self, args: Args) -> str | None:
         return saves_too_little(args.group)
-
-    def result(self, outputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return outputs[:2]
 
     def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
         return Backward(LATER, *outputs[1:], args.acts_NGD.shape[2], args.group, LATER)

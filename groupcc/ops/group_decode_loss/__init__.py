@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -40,6 +40,7 @@ class _GroupDecodeLoss(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
     backends = ("cpp",)
     composed: ClassVar = {"triton": ("decode_loss",)}
     differentiable = 2
+    results = slice(2)
     reference = staticmethod(group_decode_loss_reference)
 
     def import_kernels(self, _: str) -> Kernels[Args]:
@@ -59,9 +60,6 @@ class _GroupDecodeLoss(Op[Args, tuple[torch.Tensor, torch.Tensor]]):
         dots = target.new_empty(N if args.need_acts else 0, K, dtype=wide)
         column_sums = target.new_empty(D if args.need_bias else 0, dtype=wide)
         return target.new_empty((), dtype=wide), target.new_empty(target.shape), dots, column_sums
-
-    def result(self, outputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return outputs[:2]
 
     def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> Backward:
         """With the residual as the gradient of the decode: what the loss alone makes of it, up to a scale."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.decode import contiguous, widened
 from groupcc.ops._cpp.group_decode import dots, pose_table, sums
-from groupcc.ops._cpp.launch import _C, empty, threads
+from groupcc.ops._cpp.launch import _C, contiguous, empty, threads, widened
 from groupcc.ops._cpp.launch import why_not as unsupported
 from groupcc.ops.group_decode_loss import Args, Backward
 
@@ -26,7 +25,7 @@ def forward(args: Args) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch
 
 def backward(args: Backward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     grad, _, acts_NK, indices, poses, W_dec, dots_NK, column_sums, need_acts, need_bias, group = args
-    acts = widened(acts_NK)
+    acts = acts_NK.to(torch.promote_types(acts_NK.dtype, torch.float32))
     scale = acts.new_ones(()) if args.scale is None else args.scale.to(acts.dtype)
     if (need_acts and dots_NK is None) or (need_bias and column_sums is None):
         dots_NK, column_sums = dots(grad, indices, poses, W_dec, group, need_bias)

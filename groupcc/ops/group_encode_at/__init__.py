@@ -14,7 +14,7 @@ from groupcc.ops.group_encode_at.reference import Args, group_encode_at_referenc
 from groupcc.ops.sparse_decode import OP as SPARSE_DECODE
 from groupcc.ops.sparse_decode import Args as DecodeArgs
 
-__all__ = ["Args", "Backward", "group_encode_at"]
+__all__ = ["OP", "Args", "Backward", "group_encode_at"]
 
 SPARSE_UP_TO = 1.0
 """The sparse gradient costs less up to so many chosen poses an example for each base latent. There it takes at most a

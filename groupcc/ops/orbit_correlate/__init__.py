@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -18,7 +18,7 @@ from groupcc.ops.orbit_gather import OP as GATHER
 from groupcc.ops.orbit_gather import Backward as GatherBackward
 from groupcc.ops.orbit_gather import check_gather
 
-__all__ = ["Args", "check_orbits", "orbit_correlate", "orbit_correlate_max"]
+__all__ = ["OP", "Args", "check_orbits", "orbit_correlate", "orbit_correlate_max"]
 
 
 class _Kept(NamedTuple):
@@ -37,6 +37,7 @@ class _OrbitCorrelate(Op[Args, tuple[torch.Tensor, torch.Tensor | None]]):
     name = "orbit_correlate"
     backends = ("triton",)
     composed: ClassVar = {"cpp": ("orbit_gather", "group_correlate", "group_correlate_max")}
+    results = slice(2)
     reference = staticmethod(orbit_correlate_reference)
 
     def import_kernels(self, _: str) -> Kernels[Args]:
@@ -55,9 +56,6 @@ class _OrbitCorrelate(Op[Args, tuple[torch.Tensor, torch.Tensor | None]]):
 
     def reference_pays(self, args: Args) -> str | None:
         return saves_too_little(args.group)
-
-    def result(self, outputs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return outputs[:2]
 
     def save(self, args: Args, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> _Kept:
         _, poses, acts, W = outputs

@@ -8,7 +8,7 @@ import torch
 
 from groupcc.ops._checks import check_latents
 from groupcc.ops._declare import LATER, Kernels, Op, Saved
-from groupcc.ops._dense_decode import dense_pays
+from groupcc.ops._dense_decode import dense_pays, tf32_matters
 from groupcc.ops.sparse_decode.reference import Args, sparse_decode_reference
 
 __all__ = ["OP", "Args", "Backward", "sparse_decode"]
@@ -43,6 +43,9 @@ class _SparseDecode(Op[Args, torch.Tensor]):
 
     def reference_pays(self, args: Args) -> str | None:
         return dense_pays(args.acts_NK, args.W_dec_LGD)
+
+    def also_reads(self, args: Args) -> bool:
+        return tf32_matters(args.W_dec_LGD)
 
     def save(self, args: Args, _: torch.Tensor) -> Backward:
         return Backward(LATER, None, *args[:3], need_bias=LATER)

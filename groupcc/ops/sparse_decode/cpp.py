@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from groupcc.ops._cpp.decode import decode, widened
-from groupcc.ops._cpp.launch import _C, empty, threads
+from groupcc.ops._cpp.decode import decode
+from groupcc.ops._cpp.launch import _C, empty, threads, widened
 from groupcc.ops._cpp.launch import why_not as unsupported
 from groupcc.ops.sparse_decode import Args, Backward
 

@@ -235,28 +235,28 @@ class Atlas:
         return rows
 
     def _member_columns(self, latent: int, family: int) -> dict[str, Any]:
-        """What the table says of a latent as a member of its family, None throughout if it is in none (−1)."""
+        """Returns what the table says of a latent as a member of its family; None throughout if `family` is −1."""
         names = ("family", "family_size", "pose", "turn_degrees", "mirrored", "similarity_to_reference")
         if family < 0:
             return dict.fromkeys(names)
-        found = self.families
+        families = self.families
         values = (
             family,
-            found.sizes[family],
-            self.group.element_names[int(found.poses[latent])],
-            round(float(found.turns[latent]), 2),
-            bool(found.mirrored[latent]),
-            round(float(found.similarity_to_reference[latent]), 5),
+            families.sizes[family],
+            self.group.element_names[int(families.poses[latent])],
+            round(float(families.turns[latent]), 2),
+            bool(families.mirrored[latent]),
+            round(float(families.similarity_to_reference[latent]), 5),
         )
         return dict(zip(names, values, strict=True))
 
     def _duplicate_of(self, latent: int) -> int | None:
-        """The latent that has the same shape in the same pose."""
+        """Returns the latent that has the same shape in the same pose, or None."""
         same = self.families.duplicate_of
         return None if same is None or int(same[latent]) < 0 else int(same[latent])
 
     def _family_columns(self, family: int | None) -> dict[str, Any]:
-        """What the table says of a family; None throughout of a family of one, and if there is none."""
+        """Returns what the table says of a family; None throughout for a family of one, and if there is none."""
         coverage = None if family is None else self.coverage(family)
         if coverage is None or sum(int(ring.counts.sum()) for ring in coverage.rings) < 2:
             return {"cycle_error": None, **Rings.columns(None)}
@@ -265,7 +265,7 @@ class Atlas:
         return {"cycle_error": None if math.isnan(error) else round(error, 5), **Rings.columns(coverage)}
 
     def _pose_columns(self, latent: int) -> dict[str, Any]:
-        """What the table says of the poses of a latent."""
+        """Returns what the table says of the poses of a latent."""
         assert self.duplicates is not None
         assert self.families.atoms is not None
         dial, duplicates = self.dial(latent), self.duplicates

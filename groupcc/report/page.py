@@ -172,14 +172,14 @@ def _check_orbits(atlas: Atlas, orbits: Orbits | PatchSource | torch.Tensor | No
 
 @lru_cache
 def _asset(suffix: str) -> str:
-    """The page's script (in a scope of its own) or its style, from its files."""
+    """Returns the page's script (in a scope of its own) or its style, from its files."""
     folder = files("groupcc.report").joinpath("assets")
     text = "".join(folder.joinpath(name + suffix).read_text(encoding="utf-8") for name in ASSETS[suffix])
     return f'(function () {{\n"use strict";\n{text}}})();\n' if suffix == ".js" else text
 
 
 def _policy(script: str) -> str:
-    """A Content-Security-Policy under which the page can't reach the network, whatever text is in it."""
+    """Returns a Content-Security-Policy under which the page can't reach the network, whatever text is in it."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
@@ -187,7 +187,7 @@ def _policy(script: str) -> str:
 def _facts(
     atlas: Atlas, orbits: Orbits | PatchSource | torch.Tensor | None, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Provenance, completed from the store and the atlas if it is silent."""
+    """Returns the provenance. The store and the atlas complete it if it is silent."""
     facts = dict(provenance)
     if orbits is not None:
         names = getattr(orbits, "image_names", None)
@@ -207,7 +207,7 @@ def _default_title(facts: Mapping[str, Any]) -> str:
 
 
 def _subtitle(atlas: Atlas, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(label, value) pairs under the heading."""
+    """Returns the (label, value) pairs under the heading."""
     group = atlas.group
     what = count_noun(group.n, "turn") + (
         f" and {count_noun(group.n, 'mirroring')}" if group.kind == "dihedral" else ""

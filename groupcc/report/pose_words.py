@@ -112,7 +112,7 @@ def poses_words(atlas: Atlas) -> list[str]:
 
 
 def _residual_words(atlas: Atlas) -> str:
-    """How much of latents tied in part is residual: the median, and where most is; else empty."""
+    """Returns how much of latents tied in part is residual, the median and the most; empty if none is tied in part."""
     live = np.flatnonzero(~atlas.dead.numpy())
     if not atlas.has_residuals or atlas.residual_share is None or not len(live):
         return ""

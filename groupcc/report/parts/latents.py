@@ -229,18 +229,18 @@ def choices(table: Sequence[Mapping[str, Any]], latents: list[int]) -> list[Choi
 
 
 def _option(value: Any) -> tuple[str, str]:
-    """A value as JavaScript writes it, and what it is called."""
+    """Returns a value as JavaScript writes it, and what it is called."""
     return (str(value).lower(), "yes" if value else "no") if value in (True, False) else (str(value), str(value))
 
 
 def _natural(value: Any) -> tuple[str, int]:
-    """D2 before D16."""
+    """Returns a key that sorts D2 before D16."""
     letters, digits = re.fullmatch(r"(.*?)(\d*)", str(value), re.DOTALL).groups()  # type: ignore[union-attr]
     return letters, int(digits or 0)
 
 
 def _plain(value: Any) -> Any:
-    """A table's value as JSON has it, numbers with four digits."""
+    """Returns a table's value as JSON has it, numbers with four digits."""
     if isinstance(value, float):
         return float(f"{value:.4g}") if math.isfinite(value) else None
     return value

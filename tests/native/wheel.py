@@ -5,8 +5,8 @@
 
 1. `pip wheel` in an isolated build of the files that git tracks; the wheel holds the extension and the package's data,
    no sources of it and no tests, was built without flags for this machine's CPU, and links nothing of PyTorch.
-2. Installed beside another PyTorch and its Triton, it passes the ops' tests but the slow ones, and the compile gate, from
-   a directory where the sources can't be imported.
+2. Installed beside another PyTorch and its Triton, it passes the ops' tests but the slow ones, and the compile gate,
+   from a directory where the sources can't be imported.
 3. Without a compiler the same sources build a pure-Python wheel, which trains, and says once why it is slower.
 """
 

@@ -38,8 +38,8 @@ void unpack(const void* from, void* to, std::int64_t rows, std::int64_t stride, 
     }
 }
 
-// Where `count` latents' blocks are. In variables of its own: whatever is stored might be these to the compiler, which
-// would read them anew for every block.
+// Where `count` latents' blocks are. Copied into locals: otherwise the compiler must assume that the stores alias these
+// pointers, and reloads the pointers for every block.
 template <int count, class Acc>
 struct Walk {
     const char* first[count];

@@ -57,11 +57,11 @@ def resample_dead_(
 
 
 def distinct(directions_NGD: torch.Tensor, power_N: torch.Tensor, crosscoder: GroupCrosscoder, count: int) -> list[int]:
-    """Indices of at most `count` of the unit vectors, such that all of them are like one that is chosen.
+    """Returns at most `count` of the unit vectors, chosen so that every vector is similar to at least one of them.
 
-    Greedily maximises Σ_n power_n · max_{c chosen} like(n, c), like = max(cos, 0)⁴; the cosine, where the crosscoder is
-    tied, is the largest that translates of the two have. So what is most often unexplained comes first, and no two
-    latents start alike while something else is left. Ties go to the lower index.
+    The choice is greedy and maximises Σ_n power_n · max_{c chosen} like(n, c), with like = max(cos, 0)⁴. If latents have
+    poses, the cosine is the largest that translates of the two vectors have. So the direction that is most often
+    unexplained comes first, and no two latents start alike while another direction is left. Ties go to the lower index.
     """
     cosine_NN = crosscoder.form.likeness(directions_NGD, crosscoder.group)
     like_NN = cosine_NN.clamp(0, 1).pow(_SHARPNESS) * power_N[:, None]

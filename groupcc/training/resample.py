@@ -59,8 +59,8 @@ def resample_dead_(
 def distinct(directions_NGD: torch.Tensor, power_N: torch.Tensor, crosscoder: GroupCrosscoder, count: int) -> list[int]:
     """Returns at most `count` of the unit vectors, chosen so that every vector is similar to at least one of them.
 
-    The choice is greedy and maximises Σ_n power_n · max_{c chosen} like(n, c), with like = max(cos, 0)⁴. If latents have
-    poses, the cosine is the largest that translates of the two vectors have. So the direction that is most often
+    The choice is greedy and maximises Σ_n power_n · max_{c chosen} like(n, c), with like = max(cos, 0)⁴. If latents
+    have poses, the cosine is the largest that translates of the two vectors have. So the direction that is most often
     unexplained comes first, and no two latents start alike while another direction is left. Ties go to the lower index.
     """
     cosine_NN = crosscoder.form.likeness(directions_NGD, crosscoder.group)

@@ -29,9 +29,9 @@ def folds_of(group: Group, which: str, dtype: torch.dtype) -> Folds:
     """Returns `left`, `right` or `inverse` of the group's `Plan`, folded.
 
     If t² = e and every row satisfies M[r, g·t] = ±M[r, g], then half of the columns determine the other half. This
-    function looks for up to two commuting involutions of this kind. Each halves the multiplications. The half turn is −1
-    or 1 in every irrep, and the irreps of `Group.irreps` have diagonal reflections. Example D4: the half turn and one
-    reflection, so 8 columns become 2.
+    function looks for up to two commuting involutions of this kind. Each halves the multiplications. The half turn is
+    −1 or 1 in every irrep, and the irreps of `Group.irreps` have diagonal reflections. Example D4: the half turn and
+    one reflection, so 8 columns become 2.
     """
     with torch.inference_mode(False), torch.device("cpu"):  # kept
         exact = getattr(plan_of(group, torch.float64, torch.device("cpu")), which)

@@ -35,11 +35,14 @@ FORMS: dict[str, dict[str, Any]] = {
     "residual-nms": {"n_latents": 6, "tied": "residual", "pose": "nms", "residual_penalty": 0.1},
     "residual-inf": {"n_latents": 6, "tied": "residual", "residual_penalty": float("inf")},
 }
+# Where l1 reads poses by suppression, k is how many it looks for at first, and so the width of its rows of latents. The
+# default was 32 and is 16 now.
+L1 = {"sparsity": "l1", "l1_coefficient": 3e-3, "k": 32}
 SPARSITIES: dict[str, dict[str, Any]] = {
     "topk": {"k": 3},
     "batchtopk": {"sparsity": "batchtopk", "k": 3},
-    "l1": {"sparsity": "l1", "l1_coefficient": 3e-3},
-    "l1-concat": {"sparsity": "l1", "l1_coefficient": 3e-3, "l1_penalty": "concat"},
+    "l1": L1,
+    "l1-concat": {**L1, "l1_penalty": "concat"},
 }
 TRAINING: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -169,7 +169,8 @@ class LayerView:
         runs in eval mode and is left in the mode that it was in. Gradients flow if they are enabled.
 
         Raises:
-            DataError: the layer gives NaN or infinity; it names the image and the element.
+            DataError: the layer gives NaN or infinity (it names the image and the element), or maps of another size
+                than when it was measured.
         """
         with evaluation_mode(self.model):
             parts = [self._reader.maps(part) for part in inputs.split(at_once or max(len(inputs), 1))]
@@ -184,7 +185,13 @@ class LayerView:
                 f"{self.group.element_names[chosen[element]]}. Check the model's weights, or its dtype "
                 f"({inputs.dtype})."
             )
-        assert self.geometry.lattice.map_size in (None, maps.shape[1:3])
+        measured = self.geometry.lattice.map_size
+        if measured not in (None, maps.shape[1:3]):
+            raise DataError(
+                f"{self.layer} gives maps of {tuple(maps.shape[1:3])} pixels, and gave {tuple(measured)} when it was "
+                f"measured. Check that `transform` of the action {self.action.kind!r} returns what its `frame` shows, "
+                "and that the model's maps have one size for inputs of one size."
+            )
         return maps
 
     def maps(

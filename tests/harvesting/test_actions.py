@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import groupcc
-from groupcc.errors import ArgumentError
+from groupcc.errors import ArgumentError, DataError
 from groupcc.groups import Action, as_action, group, named, register_action
 from groupcc.groups.translate import translate
 from groupcc.harvesting import OrbitStore
@@ -69,6 +69,20 @@ def test_the_translation_law():
     for h in range(6):
         moved = groupcc.harvest(TinyNet(), "body", hue.transform(IMAGES, [h], antialias=False)[:, 0], hue, **OPTIONS)
         torch.testing.assert_close(moved[:], translate(base[:], C6, h), rtol=0, atol=1e-5)
+
+
+class WholeImages(HueRotation):
+    """An action that shows more than its frame does."""
+
+    kind = "whole"
+
+    def transform(self, images, elements=None, frame=None, *, antialias=True):
+        return super().transform(images, elements, None, antialias=antialias)
+
+
+def test_an_action_must_cut_its_frame():
+    with pytest.raises(DataError, match=r"body gives maps of \(\d+, \d+\) pixels.*transform.*'whole'.*frame"):
+        groupcc.harvest(TinyNet(), "body", smooth_noise(2, 99, 1.5), WholeImages("C6"), **OPTIONS)
 
 
 def test_positions_stay_and_colours_turn_as_written_out():

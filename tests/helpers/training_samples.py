@@ -1,8 +1,10 @@
 """Small planted data, crosscoders and settings for the tests of training."""
 
+import pytest
 import torch
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig
+from groupcc.training import trainer
 
 G, D, L = 6, 5, 24
 
@@ -27,6 +29,22 @@ def settings(**options):
 
 def same(a, b):
     return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+
+
+def stopped_at(number, train, monkeypatch):
+    """What `train()` returns when it is called again after an interrupt before that step."""
+    step = trainer._Loop.step
+
+    def interrupted(self, reached, log):
+        if reached == number:
+            raise KeyboardInterrupt
+        step(self, reached, log)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Loop, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    return train()
 
 
 class Images:

@@ -10,11 +10,10 @@ from groupcc import CrosscoderConfig, GroupCrosscoder
 from groupcc.errors import ArgumentError
 from groupcc.models.forms.poses import neighbours
 from groupcc.models.sparsity.jumprelu import _Active, _Jump
-from groupcc.training import trainer
 from helpers.residual_samples import disturbed
 from helpers.tied_samples import crosscoder as tied
 from helpers.tied_samples import orbits
-from helpers.training_samples import D, G, L, data, make, same, settings
+from helpers.training_samples import D, G, L, data, make, same, settings, stopped_at
 
 OPTIONS = {"coefficient": 0.01, "threshold": 0.05, "bandwidth": 0.08}
 KIND = {"sparsity": "jumprelu", "sparsity_options": OPTIONS}
@@ -232,18 +231,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(options, tmp_path, monke
         return groupcc.train(make(**KIND, dead_after=64, **options), data(), settings(**run, **more)).crosscoder
 
     whole = trained(out=tmp_path / "whole", checkpoint_every=100)
-    step = trainer._Loop.step
-
-    def interrupted(self, number, log):
-        if number == 17:
-            raise KeyboardInterrupt
-        step(self, number, log)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer._Loop, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            trained(out=tmp_path / "stopped", checkpoint_every=5)
-    assert same(trained(out=tmp_path / "stopped", checkpoint_every=5), whole)
+    assert same(stopped_at(17, lambda: trained(out=tmp_path / "stopped", checkpoint_every=5), monkeypatch), whole)
     assert not torch.allclose(whole.log_threshold, whole.log_threshold[:1])
 
 

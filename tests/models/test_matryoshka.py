@@ -12,11 +12,10 @@ from groupcc.cli.parser import build_parser
 from groupcc.errors import ArgumentError
 from groupcc.models.latents import SparseLatents
 from groupcc.models.sparsity.matryoshka import _first, _sizes
-from groupcc.training import trainer
 from helpers.residual_samples import disturbed
 from helpers.tied_samples import crosscoder as tied
 from helpers.tied_samples import orbits
-from helpers.training_samples import data, make, same, settings
+from helpers.training_samples import data, make, same, settings, stopped_at
 
 KIND = {"sparsity": "matryoshka", "sparsity_options": {"prefixes": (0.2, 0.6)}}
 
@@ -194,18 +193,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(options, tmp_path, monke
         return groupcc.train(make(**KIND, dead_after=64, **options), data(), settings(**run, **more)).crosscoder
 
     whole = trained(out=tmp_path / "whole", checkpoint_every=100)
-    step = trainer._Loop.step
-
-    def interrupted(self, number, log):
-        if number == 17:
-            raise KeyboardInterrupt
-        step(self, number, log)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer._Loop, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            trained(out=tmp_path / "stopped", checkpoint_every=5)
-    assert same(trained(out=tmp_path / "stopped", checkpoint_every=5), whole)
+    assert same(stopped_at(17, lambda: trained(out=tmp_path / "stopped", checkpoint_every=5), monkeypatch), whole)
 
 
 def test_the_first_latents_learn_to_stand_alone():

@@ -16,7 +16,7 @@ from groupcc.training import trainer
 from groupcc.training.resample import distinct, resample_dead_
 from groupcc.zoo.planted import planted
 from groupcc.zoo.recovery import match
-from helpers.training_samples import D, G, L, data, make, same, settings
+from helpers.training_samples import D, G, L, data, make, same, settings, stopped_at
 
 
 def recovered(truth, crosscoder):
@@ -171,18 +171,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch, o
 
     whole = trained(out=tmp_path / "whole")
     assert len(seen) >= 2
-    step = trainer._Loop.step
-
-    def interrupted(self, number, log):
-        if number == 17:
-            raise KeyboardInterrupt
-        step(self, number, log)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer._Loop, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            trained(out=tmp_path / "stopped")
-    assert same(trained(out=tmp_path / "stopped"), whole)
+    assert same(stopped_at(17, lambda: trained(out=tmp_path / "stopped"), monkeypatch), whole)
     assert not same(
         groupcc.train(make(dead_after=64, **options), data(), settings(**run | {"resample_every": 0})).crosscoder, whole
     )

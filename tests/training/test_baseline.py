@@ -115,7 +115,7 @@ def test_the_autoencoder_learns_from_the_very_transforms_of_the_crosscoder(monke
 
     monkeypatch.setattr(GroupCrosscoder, "forward", watched)
     acts = data(32)
-    settings = dataclasses.replace(SETTINGS, steps=6, augment=True, held_out=0, normalise=False)
+    settings = dataclasses.replace(SETTINGS, steps=6, augment=True, held_out=0, normalise=False, init_b_dec="zero")
     groupcc.train(GroupCrosscoder(CONFIG), acts, settings)
     train_sae(acts, CONFIG, settings)
     assert len(seen[1]) == 6

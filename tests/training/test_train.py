@@ -120,10 +120,12 @@ def test_figures_on_the_way_are_of_all_held_out_images(monkeypatch, tmp_path):
     evaluate = trainer.evaluate
     monkeypatch.setattr(trainer, "evaluate", watched)
     groupcc.train(make(), orbits, settings(out=tmp_path, held_out=0.2, eval_every=20, eval_examples=13))
-    on_the_way, at_the_end = seen
+    on_the_way, at_the_end, of_training = seen
     assert 6 <= len(on_the_way) <= 13
     assert orbits.image_ids[on_the_way].unique().tolist() == orbits.image_ids[held_out].unique().tolist()
     assert torch.equal(at_the_end, held_out)
+    assert not torch.isin(of_training, held_out).any()
+    assert len(of_training) <= 13
 
 
 def test_every_epoch_is_shuffled_once(monkeypatch):

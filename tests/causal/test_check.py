@@ -293,7 +293,7 @@ def test_results_repeat_and_do_not_depend_on_batches(tmp_path):
     assert saved["effects"] == first.table()
     assert saved["images"] == first.images == 4
     assert first.elements == [D4.element_names[h] for h in (1, 3, 5, 7)]
-    assert "moves so" in first.text()
+    assert "used so" in first.text()
 
 
 def test_hooks_and_training_mode_are_left_as_they_were():
@@ -346,7 +346,7 @@ def test_the_command(bundled, tmp_path, capsys):
     assert [(e["family"], e["readout"]) for e in saved["effects"]] == [
         (0, "output"), (0, "mixed4a"), (1, "output"), (1, "mixed4a")
     ]  # fmt: skip
-    assert "moves so" in capsys.readouterr().out
+    assert "used so" in capsys.readouterr().out
 
 
 def test_verdicts_and_errors_from_known_sums():

@@ -1,0 +1,93 @@
+"""The verdict on one family at one read-out, and the reason for the verdict."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from groupcc.analysis.numbers import count_noun, listed, two_decimals
+from groupcc.causal.scores import CONTROLS, FEWEST_IMAGES, Estimate, Scores, Tally
+
+__all__ = ["AS_WELL", "NEGLIGIBLE", "VERDICTS", "WORKS", "Judgement", "Verdict", "is_negligible", "judge"]
+
+Verdict = Literal["yes", "place only", "not read", "no", "undecided"]
+
+VERDICTS: tuple[Verdict, ...] = ("yes", "place only", "no", "not read", "undecided")
+"""In the order in which they are listed."""
+
+WORKS = 0.5
+"""The score above which an interchange gives what the transformed image gives."""
+
+AS_WELL = 0.05
+"""A control whose score is less than this below that of the interchange does as well."""
+
+NEGLIGIBLE = 1e-6
+"""A change of the read-out by less than this share of its variance is none: a thousandth of a standard deviation."""
+
+NEVER_ACTIVE = "never active on these images"
+AVERAGE_DOES = "the average in its place does as well, so neither pose nor place makes a difference"
+
+IN_WORDS = {
+    "placed": "moving the place alone",
+    "unmoved": "moving neither place nor pose",
+    "wrong": "moving by another transform",
+    "random": "putting other latents in its place",
+}
+
+
+class Judgement(NamedTuple):
+    """A verdict. `reason`: why none of the others was reached, or what else is to know; None if nothing."""
+
+    verdict: Verdict
+    reason: str | None = None
+
+
+def is_negligible(*changes: float) -> bool:
+    """Whether none of these changes, shares of the read-out's variance, is more than rounding or noise."""
+    return max(changes) <= NEGLIGIBLE
+
+
+def judge(scores: Scores, tally: Tally) -> Judgement:
+    """Returns the verdict that `FamilyEffect` defines. Whatever the intervals can't tell is "undecided"."""
+    if tally.images == 0:
+        return Judgement("undecided", NEVER_ACTIVE)
+    if tally.images < FEWEST_IMAGES:
+        return Judgement("undecided", f"active on {_too_few(tally.images)}")
+    if is_negligible(scores.change("ablated"), scores.change("averaged")):
+        return Judgement("not read")
+    if not scores.known:
+        return Judgement("undecided", AVERAGE_DOES)
+    if scores.images < FEWEST_IMAGES:
+        return Judgement("undecided", f"makes a difference on {_too_few(scores.images)}")
+    reposed, measured = scores.of("reposed"), scores.of("measured")
+    if reposed.low > WORKS:
+        return _against_controls(scores)
+    if reposed.high < 0:
+        return Judgement("no", "moving place and pose does worse than the average")
+    if reposed.high >= WORKS:
+        return Judgement("undecided", f"the score lies between {_interval(reposed)}")
+    if measured.low < WORKS:
+        return Judgement("undecided", f"the error of the dictionary leaves a ceiling of {two_decimals(measured.value)}")
+    return Judgement("no", "moving place and pose gives less than half of what the image moved gives")
+
+
+def _against_controls(scores: Scores) -> Judgement:
+    """The verdict on a family whose interchange works."""
+    above = {name: scores.above(name) for name in CONTROLS}
+    as_well = [IN_WORDS[name] for name, more in above.items() if more.high < AS_WELL and name != "placed"]
+    if above["placed"].high < AS_WELL:
+        return Judgement("place only", f"{listed(as_well)} does as well too" if as_well else None)
+    if as_well:
+        return Judgement("undecided", f"{listed(as_well)} does as well")
+    doubtful = {name: more for name, more in above.items() if more.low <= AS_WELL}
+    if doubtful:
+        name = min(doubtful, key=lambda control: doubtful[control].value)
+        return Judgement("undecided", f"{IN_WORDS[name]} gives less by {_interval(doubtful[name])}")
+    return Judgement("yes")
+
+
+def _too_few(images: int) -> str:
+    return f"{count_noun(images, 'image')}, and an interval needs {FEWEST_IMAGES}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{two_decimals(estimate.low)} and {two_decimals(estimate.high)}"

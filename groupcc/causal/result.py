@@ -46,11 +46,14 @@ class FamilyEffect:
         yes         `reposed` is above ½, and more than 0.05 above each of the four controls
         place only  `reposed` is above ½, and `placed` less than 0.05 below `reposed`: no sign that poses are used
         not read    without the family, and with its average, the read-out changes by at most 10⁻⁶ of its variance
-        no          `reposed` is below 0; or below ½ where `measured` is above ½
-        undecided   the intervals don't tell, or the family makes a difference on fewer than three images
+        no          `reposed` is below ½ and `measured` above ½: the latents moved don't do what the image moved does
+        undecided   any other: intervals that don't tell; fewer than three images on which the family makes a
+                    difference; a dictionary whose error leaves no ceiling above ½; a read-out that tells neither pose
+                    nor place, where the average leaves less than 1 % of the change that the family makes
 
-    A change is `effect` or the like with the average in the family's place. `turned` decides nothing: where it is as
-    good as `reposed`, the network reads the pose but not the place.
+    `turned` decides nothing: where it is as good as `reposed`, the network reads the pose but not the place. With
+    encoder "orbit", `measured` of a tied crosscoder is `reposed` by construction. Whether the network or the dictionary
+    is to blame for a low score can't be told there, and "no" is never reached.
     """
 
     family: int
@@ -147,7 +150,7 @@ class CausalCheck:
 
 
 def _row(*cells: str) -> str:
-    return " ".join(f"{cell:>10}" for cell in cells)
+    return " ".join(f"{cell:>8}" for cell in cells[:-1]) + f" {cells[-1]:>10}"
 
 
 def _shown(value: float | None) -> str:

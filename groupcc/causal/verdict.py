@@ -23,6 +23,9 @@ AS_WELL = 0.05
 NEGLIGIBLE = 1e-6
 """A change of the read-out by less than this share of its variance is none: a thousandth of a standard deviation."""
 
+AVERAGE_DOES_ALL = 0.01
+"""If the average leaves less than this share of the change that taking the family out makes, it does as well."""
+
 NEVER_ACTIVE = "never active on these images"
 AVERAGE_DOES = "the average in its place does as well, so neither pose nor place makes a difference"
 
@@ -52,22 +55,22 @@ def judge(scores: Scores, tally: Tally) -> Judgement:
         return Judgement("undecided", NEVER_ACTIVE)
     if tally.images < FEWEST_IMAGES:
         return Judgement("undecided", f"active on {_too_few(tally.images)}")
-    if is_negligible(scores.change("ablated"), scores.change("averaged")):
+    ablated, averaged = scores.change("ablated"), scores.change("averaged")
+    if is_negligible(ablated, averaged):
         return Judgement("not read")
-    if not scores.known:
+    if not scores.known or averaged < AVERAGE_DOES_ALL * ablated:
         return Judgement("undecided", AVERAGE_DOES)
     if scores.images < FEWEST_IMAGES:
         return Judgement("undecided", f"makes a difference on {_too_few(scores.images)}")
     reposed, measured = scores.of("reposed"), scores.of("measured")
     if reposed.low > WORKS:
         return _against_controls(scores)
-    if reposed.high < 0:
-        return Judgement("no", "moving place and pose does worse than the average")
     if reposed.high >= WORKS:
-        return Judgement("undecided", f"the score lies between {_interval(reposed)}")
-    if measured.low < WORKS:
-        return Judgement("undecided", f"the error of the dictionary leaves a ceiling of {two_decimals(measured.value)}")
-    return Judgement("no", "moving place and pose gives less than half of what the image moved gives")
+        return Judgement("undecided", f"the score lies between {_ends(reposed, 'and')}")
+    if measured.low <= WORKS:
+        limits = _ends(measured, "and")
+        return Judgement("undecided", f"the ceiling that the error of the dictionary sets lies between {limits}")
+    return Judgement("no")
 
 
 def _against_controls(scores: Scores) -> Judgement:
@@ -81,7 +84,8 @@ def _against_controls(scores: Scores) -> Judgement:
     doubtful = {name: more for name, more in above.items() if more.low <= AS_WELL}
     if doubtful:
         name = min(doubtful, key=lambda control: doubtful[control].value)
-        return Judgement("undecided", f"{IN_WORDS[name]} gives less by {_interval(doubtful[name])}")
+        more = _ends(doubtful[name], "to")
+        return Judgement("undecided", f"the score less that of {IN_WORDS[name]} is {more}")
     return Judgement("yes")
 
 
@@ -89,5 +93,5 @@ def _too_few(images: int) -> str:
     return f"{count_noun(images, 'image')}, and an interval needs {FEWEST_IMAGES}"
 
 
-def _interval(estimate: Estimate) -> str:
-    return f"{two_decimals(estimate.low)} and {two_decimals(estimate.high)}"
+def _ends(interval: Estimate, word: str) -> str:
+    return f"{two_decimals(interval.low)} {word} {two_decimals(interval.high)}"

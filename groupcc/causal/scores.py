@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from groupcc.groups.arrays import FloatArray
 
-__all__ = ["CONDITIONS", "CONTROLS", "FEWEST_IMAGES", "SCORED", "Estimate", "Scores", "Tally"]
+__all__ = ["CONDITIONS", "CONTROLS", "FEWEST_IMAGES", "NEGLIGIBLE", "SCORED", "Estimate", "Scores", "Tally"]
 
 CONDITIONS = ("ablated", "averaged", "reposed", "measured", "placed", "turned", "unmoved", "wrong", "random")
 """What stands in the family's place at the layer; see `causal_check`."""
@@ -26,8 +26,8 @@ FEWEST_IMAGES = 3
 LEVEL = 0.95
 """Of the intervals."""
 
-NOISE = 1e-12
-"""Sums of squares below this share of the read-out's variance are rounding."""
+NEGLIGIBLE = 1e-6
+"""A change of the read-out by at most this share of its variance is none: a thousandth of a standard deviation."""
 
 
 @dataclass
@@ -84,8 +84,8 @@ class Scores:
     def __init__(self, errors: FloatArray, variance: float) -> None:
         self._total, self._variance = errors.sum(0), variance
         base = CONDITIONS.index("averaged")
-        self.known = bool(self._total[base] > NOISE * variance)
-        told = errors[errors[:, base] > NOISE * self._total[base]] if self.known else errors[:0]
+        self.known = bool(self._total[base] > NEGLIGIBLE * variance)
+        told = errors[errors[:, base] > NEGLIGIBLE * self._total[base]] if self.known else errors[:0]
         self.images = len(told)
         total = told.sum(0)
         without = total - told  # the sums without each image in turn

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from groupcc.analysis.numbers import count_noun, listed, two_decimals
-from groupcc.causal.scores import CONTROLS, FEWEST_IMAGES, Estimate, Scores, Tally
+from groupcc.causal.scores import CONTROLS, FEWEST_IMAGES, NEGLIGIBLE, Estimate, Scores, Tally
 
-__all__ = ["AS_WELL", "NEGLIGIBLE", "VERDICTS", "WORKS", "Judgement", "Verdict", "is_negligible", "judge"]
+__all__ = ["AS_WELL", "VERDICTS", "WORKS", "Judgement", "Verdict", "is_negligible", "judge"]
 
 Verdict = Literal["yes", "place only", "not read", "no", "undecided"]
 
@@ -20,11 +20,9 @@ WORKS = 0.5
 AS_WELL = 0.05
 """A control whose score is less than this below that of the interchange does as well."""
 
-NEGLIGIBLE = 1e-6
-"""A change of the read-out by less than this share of its variance is none: a thousandth of a standard deviation."""
-
 AVERAGE_DOES_ALL = 0.01
-"""If the average leaves less than this share of the change that taking the family out makes, it does as well."""
+"""If the average leaves less than this share of the change that taking the family out makes, too little is left to
+score a failure by."""
 
 NEVER_ACTIVE = "never active on these images"
 AVERAGE_DOES = "the average in its place does as well, so neither pose nor place makes a difference"
@@ -58,13 +56,15 @@ def judge(scores: Scores, tally: Tally) -> Judgement:
     ablated, averaged = scores.change("ablated"), scores.change("averaged")
     if is_negligible(ablated, averaged):
         return Judgement("not read")
-    if not scores.known or averaged < AVERAGE_DOES_ALL * ablated:
+    if not scores.known:
         return Judgement("undecided", AVERAGE_DOES)
     if scores.images < FEWEST_IMAGES:
         return Judgement("undecided", f"makes a difference on {_too_few(scores.images)}")
     reposed, measured = scores.of("reposed"), scores.of("measured")
     if reposed.low > WORKS:
         return _against_controls(scores)
+    if averaged < AVERAGE_DOES_ALL * ablated:
+        return Judgement("undecided", AVERAGE_DOES)
     if reposed.high >= WORKS:
         return Judgement("undecided", f"the score lies between {_ends(reposed, 'and')}")
     if measured.low <= WORKS:

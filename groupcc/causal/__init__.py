@@ -3,6 +3,6 @@
 from groupcc.causal.check import causal_check
 from groupcc.causal.result import FORMAT_VERSION, CausalCheck, FamilyEffect
 from groupcc.causal.scores import CONDITIONS
-from groupcc.causal.verdict import VERDICTS, Verdict
+from groupcc.causal.verdict import VERDICTS
 
-__all__ = ["CONDITIONS", "FORMAT_VERSION", "VERDICTS", "CausalCheck", "FamilyEffect", "Verdict", "causal_check"]
+__all__ = ["CONDITIONS", "FORMAT_VERSION", "VERDICTS", "CausalCheck", "FamilyEffect", "causal_check"]

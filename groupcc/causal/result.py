@@ -48,8 +48,8 @@ class FamilyEffect:
         not read    without the family, and with its average, the read-out changes by at most 10⁻⁶ of its variance
         no          `reposed` is below ½ and `measured` above ½: the latents moved don't do what the image moved does
         undecided   any other: intervals that don't tell; fewer than three images on which the family makes a
-                    difference; a dictionary whose error leaves no ceiling above ½; a read-out that tells neither pose
-                    nor place, where the average leaves less than 1 % of the change that the family makes
+                    difference; a dictionary whose error leaves no ceiling above ½; a low score where the average leaves
+                    less than 1 % of the family's change: neither pose nor place makes a difference
 
     `turned` decides nothing: where it is as good as `reposed`, the network reads the pose but not the place. With
     encoder "orbit", `measured` of a tied crosscoder is `reposed` by construction. Whether the network or the dictionary
@@ -102,10 +102,8 @@ class CausalCheck:
     def save(self, path: str | Path) -> Path:
         """Writes `table()` and what it was measured on as JSON, in one rename."""
         path = Path(path)
-        values = asdict(self)
-        write_json(
-            path, {"format": FORMAT, "format_version": FORMAT_VERSION, **values, "sha256": canonical_hash(values)}
-        )
+        values = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        write_json(path, values | {"sha256": canonical_hash(values)})
         return path
 
     @classmethod
@@ -121,13 +119,15 @@ class CausalCheck:
         path = Path(path)
         try:
             values = read_json(path)
+            stated, signed = values.pop("sha256", None), dict(values)
             named, version = values.pop("format", None), values.pop("format_version", None)
             if named != FORMAT or version not in range(1, FORMAT_VERSION + 1):
                 raise DataError(
                     f"{path} is no {FORMAT!r} file of version 1 to {FORMAT_VERSION}, which this groupcc reads. "
                     "Run the causal check again."
                 )
-            if values.pop("sha256") != canonical_hash(values):
+            # The check sum of version 1 was of the values alone.
+            if stated != canonical_hash(values if version == 1 else signed):
                 raise DataError(f"{path} is damaged. Run the causal check again.")
             read = _effect_of_version_1 if version == 1 else FamilyEffect
             return cls(**values | {"effects": [read(**effect) for effect in values["effects"]]})

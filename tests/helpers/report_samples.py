@@ -14,7 +14,8 @@ import torch
 from groupcc.analysis import Families, analyze
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.evidence.activity import TopExamples
-from groupcc.causal import FamilyEffect, Verdict
+from groupcc.causal import FamilyEffect
+from groupcc.causal.verdict import Verdict
 from groupcc.groups import Group, group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 

@@ -172,7 +172,7 @@ class Atlas:
         return self.similarities[latent].float()
 
     def dial(self, latent: int) -> Dial | None:
-        """Returns how often a latent fired in each of its poses (`read_dial`); None if dead, and without `pose_counts`."""
+        """Returns how often a latent fired in each pose (`read_dial`); None if dead, and without `pose_counts`."""
         if self.pose_counts is None or bool(self.dead[latent]):
             return None
         return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask)

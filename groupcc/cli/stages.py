@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import groupcc
 from groupcc.analysis import Atlas, Comparison
-from groupcc.causal import CausalCheck
+from groupcc.causal import FORMAT_VERSION, CausalCheck
 from groupcc.cli.compare import comparison, training_seconds
 from groupcc.data import Orbits
 from groupcc.data.splits import held_out_examples, split_record
@@ -127,6 +127,7 @@ def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, op
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
+                "format": FORMAT_VERSION,
                 "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index) if store is not None else None,
                 "held out": None if held_out is None else tensor_digest(held_out),
@@ -179,6 +180,7 @@ def check_causally(
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
+                "format": FORMAT_VERSION,
                 "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index),
                 "families": atlas.families.fingerprint(),

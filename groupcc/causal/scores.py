@@ -85,8 +85,9 @@ class Scores:
         self._total, self._variance = errors.sum(0), variance
         base = CONDITIONS.index("averaged")
         self.known = bool(self._total[base] > NEGLIGIBLE * variance)
-        told = errors[errors[:, base] > NEGLIGIBLE * self._total[base]] if self.known else errors[:0]
-        self.images = len(told)
+        least = NEGLIGIBLE * self._total[base]
+        self.images = int((errors[:, base] > least).sum()) if self.known else 0
+        told = errors[errors.max(1) > least]
         total = told.sum(0)
         without = total - told  # the sums without each image in turn
         undefined = np.full(len(CONDITIONS), np.nan)
@@ -114,5 +115,7 @@ class Scores:
 
     def _estimate(self, value: float, left: FloatArray) -> Estimate:
         n = self.images
-        squares = float(np.square(left - left.mean()).sum()) if n >= FEWEST_IMAGES else math.nan
-        return Estimate(float(value), math.sqrt((n - 1) / n * squares) if n >= FEWEST_IMAGES else math.nan, n)
+        if n < FEWEST_IMAGES:
+            return Estimate(float(value), math.nan, n)
+        runs = len(left)
+        return Estimate(float(value), math.sqrt((runs - 1) / runs * float(np.square(left - left.mean()).sum())), n)

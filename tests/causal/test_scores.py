@@ -98,6 +98,13 @@ def test_images_on_which_nothing_happens_make_nothing_certain():
     effect = judged(one)
     assert (effect.reposed, effect.reposed_error) == (0.75, None)
     assert (effect.verdict, effect.reason) == ("undecided", "makes a difference on 1 image, and an interval needs 3")
+    # An image on which the average happens to be right counts where the interchange is wrong.
+    wrong_there = sums()
+    wrong_there[3] = 0.0
+    wrong_there[3, CONDITIONS.index("reposed")] = 9.0
+    effect = judged(wrong_there)
+    assert effect.reposed == pytest.approx(1 - 12 / 12)
+    assert effect.verdict == "undecided"
     three = sums()
     three[3] = 0.0
     assert judged(three).verdict == "yes"

@@ -21,11 +21,12 @@ from groupcc.errors import ArgumentError, DataError, argument_error, check_optio
 from groupcc.groups import Action, Group
 from groupcc.harvesting.canvas import load_canvas
 from groupcc.harvesting.decode import DEFAULT_MAX_PIXELS, UnusableImageError
+from groupcc.harvesting.photographs import Groups
 from groupcc.harvesting.plan import HarvestPlan, check_choices, plan_harvest, recorded_lattice
 from groupcc.harvesting.sources import Item, open_source
 from groupcc.harvesting.space import check_space, describe_size
 from groupcc.harvesting.store import OrbitStore
-from groupcc.harvesting.writer import StoreWriter
+from groupcc.harvesting.writer import Harvested, StoreWriter
 from groupcc.views import LayerView, ViewOptions
 from groupcc.views.given import view_for
 from groupcc.views.options import VIEW_DEFAULTS, Orbit
@@ -40,6 +41,10 @@ class HarvestOptions(ViewOptions, total=False):
     """Options of `harvest` beside those of [`ViewOptions`][groupcc.views.ViewOptions]. Each may be left out.
 
     - `orbit`: "input" (the default, the paper's) or "map".
+    - `groups`: which images show one photograph, so that training and evaluation share none. "parent": those in one
+      folder. A regular expression: those with one key, the expression's first group (or the whole match) in the
+      image's name. The path of a CSV file with the columns image and group: as the file says. By default each image
+      is a photograph of its own.
     - `max_skipped`: damaged or unusable images are skipped by name; more than this many is an error. By default a
       tenth of the images, at least 10.
     - `max_pixels`: larger images are skipped unread.
@@ -47,6 +52,7 @@ class HarvestOptions(ViewOptions, total=False):
     """
 
     orbit: Orbit | None
+    groups: Groups
     max_skipped: int | None
     max_pixels: int
     shard_images: int | None
@@ -55,6 +61,7 @@ class HarvestOptions(ViewOptions, total=False):
 HARVEST_DEFAULTS: HarvestOptions = {
     **VIEW_DEFAULTS,
     "orbit": None,
+    "groups": None,
     "max_skipped": None,
     "max_pixels": DEFAULT_MAX_PIXELS,
     "shard_images": None,
@@ -125,9 +132,11 @@ def harvest(
             raise argument_error(
                 name, expected=f"a whole number of at least {least}", got=value, remedy="Leave it out for the default."
             )
-    choices = check_choices(positions, dtype, seed, max_images, given["shard_images"])
+    choices = check_choices(positions, dtype, seed, max_images, given["shard_images"], given["groups"])
     folder = None if out is None else Path(out)
     source = open_source(images, given["max_pixels"])
+    for name in source.names:
+        choices.key(name)  # an image without a key is refused before the model is looked at
     view_options = cast(ViewOptions, {name: value for name, value in options.items() if name in VIEW_DEFAULTS})
     known_lattice = partial(recorded_lattice, folder)
     view = view_for(model, layer, group, source.image_kind, given["orbit"], view_options, known_lattice)
@@ -213,7 +222,7 @@ def _harvest_batch(
     names = [item.name for item, _, _ in batch]
     orbits_BPGD = view.orbits(canvases_BCHW, positions, forward_batch=forward_batch, names=names)
     for (item, _, canvas), acts, places in zip(batch, orbits_BPGD, positions, strict=True):
-        writer.add(item.index, item.name, acts, canvas, places)
+        writer.add(Harvested(item.index, item.name, choices.key(item.name), acts, canvas, places))
     bar.update(len(batch))
     batch.clear()
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from groupcc.errors import argument_error, is_whole
+from groupcc.harvesting.photographs import Groups, PhotographKeys, photograph_keys
 from groupcc.harvesting.shards import DTYPES, ImageShapes
 from groupcc.harvesting.sources import Source
 from groupcc.harvesting.writer import resumable_index
@@ -23,7 +24,7 @@ SHARD_IMAGES = 64
 MAX_SHARDS = 256
 
 SETTINGS = ["model", "fingerprint", "layer", "input_size", "group", "action", "layout", "orbit", "positions", "seed"]
-SETTINGS += ["interpolation", "margin", "lattice", "preprocess", "dtype", "images", "max_images"]
+SETTINGS += ["interpolation", "margin", "lattice", "preprocess", "dtype", "images", "max_images", "groups"]
 """What decides the numbers in a store. If two harvests differ, the error names the first of these."""
 
 
@@ -37,10 +38,20 @@ class Choices:
     seed: int
     max_images: int | None
     shard_images: int | None
+    keys: PhotographKeys | None
+
+    def key(self, name: str) -> str | None:
+        """Returns the key of an image's photograph; None if each image is a photograph of its own."""
+        return None if self.keys is None else self.keys.key(name)
 
 
 def check_choices(
-    positions: str, dtype: str | torch.dtype, seed: int, max_images: int | None, shard_images: int | None
+    positions: str,
+    dtype: str | torch.dtype,
+    seed: int,
+    max_images: int | None,
+    shard_images: int | None,
+    groups: Groups = None,
 ) -> Choices:
     """The choices, before any model is looked at; ArgumentError for the first that is wrong."""
     storage = str(dtype).removeprefix("torch.")
@@ -53,7 +64,8 @@ def check_choices(
             )
     if not is_whole(seed, 0):
         raise argument_error("seed", expected="a whole number of at least 0", got=seed, remedy="0 is the default.")
-    return Choices(positions, parse_positions(positions), storage, seed, max_images, shard_images)
+    rule, keys = parse_positions(positions), photograph_keys(groups)
+    return Choices(positions, rule, storage, seed, max_images, shard_images, keys)
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ def plan_harvest(view: LayerView, source: Source, choices: Choices) -> HarvestPl
         "dtype": choices.dtype,
         "images": {"kind": source.kind, "count": source.count, "fingerprint": source.fingerprint},
         "max_images": most,
+        "groups": None if choices.keys is None else choices.keys.record(),
     }
     return HarvestPlan(
         view=view,

@@ -43,7 +43,8 @@ class Source:
 
     `tensor_shape` is (C, H, W) when the items are tensors that go to the model as they are, None for photographs;
     `from_bytes` says that such tensors were uint8 and hold [0, 1]; `count` is None when it isn't known beforehand;
-    `fingerprint` changes when the images do, as far as that can be told without reading them.
+    `fingerprint` changes when the images do, as far as that can be told without reading them; `names` are those of all
+    items where they are known beforehand, else none.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Source:
     fingerprint: str | None
     tensor_shape: tuple[int, int, int] | None = None
     from_bytes: bool = False
+    names: Sequence[str] = ()
 
     @property
     def image_kind(self) -> ImageKind:
@@ -115,7 +117,7 @@ def _folder(root: Path, max_pixels: int) -> Source:
             yield Item(index, names[index], partial(decode_file, files[index], max_pixels))
 
     sizes = [path.stat().st_size for path in files]
-    return Source("photographs", items, len(files), canonical_hash([names, sizes]))
+    return Source("photographs", items, len(files), canonical_hash([names, sizes]), names=names)
 
 
 def _image_files(root: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,25 @@ from groupcc.files import directory_lock, write_json
 from groupcc.harvesting.shards import DTYPES, ImageShapes, ShardArrays, damage, write_shard
 from groupcc.harvesting.store import FORMAT, FORMAT_VERSION, OrbitStore, read_index
 
-__all__ = ["StoreWriter", "resumable_index"]
+__all__ = ["Harvested", "StoreWriter", "resumable_index"]
+
+
+@dataclass(frozen=True)
+class Harvested:
+    """One image's orbits, and where they come from.
+
+    - `index` in the source, and `name`.
+    - `group`: the key of the photograph; None if the image is a photograph of its own.
+    - `acts_PGD`: float32, and in the storage dtype once the writer has them.
+    - `canvas`: what was transformed, uint8 [h, w, 3]. `positions` [P, 2].
+    """
+
+    index: int
+    name: str
+    group: str | None
+    acts_PGD: torch.Tensor
+    canvas: npt.NDArray[np.uint8]
+    positions: npt.NDArray[np.int64]
 
 
 def resumable_index(folder: Path) -> dict[str, Any] | None:
@@ -62,9 +81,7 @@ class StoreWriter:
     ) -> None:
         self.folder = folder
         self.shapes = shapes
-        self._pending: list[tuple[torch.Tensor, npt.NDArray[np.uint8], npt.NDArray[np.int64]]] = []
-        self._pending_names: list[str] = []
-        self._pending_indices: list[int] = []
+        self._pending: list[Harvested] = []
         self._skipped: list[dict[str, Any]] = []
         self._memory: list[ShardArrays] = []
         self.index: dict[str, Any] = {
@@ -156,38 +173,29 @@ class StoreWriter:
         """Records an image that was left out."""
         self._skipped.append({"index": index, "name": name, "reason": reason})
 
-    def add(
-        self,
-        index: int,
-        name: str,
-        acts_PGD: torch.Tensor,
-        canvas: npt.NDArray[np.uint8],
-        positions: npt.NDArray[np.int64],
-    ) -> None:
-        """One image's orbits (float32), canvas and positions.
+    def add(self, image: Harvested) -> None:
+        """Takes one image, which `finish_shard` writes.
 
         Raises:
             DataError: a value is too large for the storage dtype.
         """
-        stored = acts_PGD.to(DTYPES[self.shapes.dtype])
+        stored = image.acts_PGD.to(DTYPES[self.shapes.dtype])
         if not stored.isfinite().all():
-            largest = float(acts_PGD.abs().max())
+            largest = float(image.acts_PGD.abs().max())
             raise DataError(
-                f"image {name!r} has an activation of {largest:g}, too large for {self.shapes.dtype}. "
+                f"image {image.name!r} has an activation of {largest:g}, too large for {self.shapes.dtype}. "
                 'Harvest with dtype="float32".'
             )
-        self._pending.append((stored.cpu(), canvas, positions))
-        self._pending_names.append(name)
-        self._pending_indices.append(index)
+        self._pending.append(replace(image, acts_PGD=stored.cpu()))
 
     def finish_shard(self, cursor: int) -> None:
         """Writes the images added since the last shard; `cursor` items of the source have then been used up."""
         if not self._pending:
             return
         arrays = ShardArrays(
-            acts=torch.cat([acts for acts, _, _ in self._pending]),
-            canvases=np.stack([canvas for _, canvas, _ in self._pending]),
-            positions=np.stack([positions for _, _, positions in self._pending]).astype(np.int16),
+            acts=torch.cat([image.acts_PGD for image in self._pending]),
+            canvases=np.stack([image.canvas for image in self._pending]),
+            positions=np.stack([image.positions for image in self._pending]).astype(np.int16),
         )
         files = {}
         if self.folder is None:
@@ -196,14 +204,17 @@ class StoreWriter:
             files = write_shard(self.folder, len(self.index["shards"]), arrays)
         record = {
             "images": len(self._pending),
-            "names": self._pending_names,
-            "source_indices": self._pending_indices,
+            "names": [image.name for image in self._pending],
+            "source_indices": [image.index for image in self._pending],
             "files": files,
         }
+        groups = [image.group for image in self._pending if image.group is not None]
+        if groups:
+            record["groups"] = groups
         self.index["shards"].append(record)
         self.index["skipped"] = self.skipped
         self.index["cursor"] = cursor
-        self._pending, self._pending_names, self._pending_indices, self._skipped = [], [], [], []
+        self._pending, self._skipped = [], []
         self._write_index()
 
     def finish(self, cursor: int) -> OrbitStore:

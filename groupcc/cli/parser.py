@@ -136,7 +136,7 @@ def _harvest(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--orbit", choices=["input", "map"], default="input", help="transform images, or one map")
     options.add_argument("--positions", default="all", help="all in the safe disc, random:<n> of each image, or centre")
-    options.add_argument("--max-images", type=int, default=None, help="stop after so many")
+    options.add_argument("--max-images", type=int, default=None, help="take so many, a sample that --seed chooses")
     options.add_argument(
         "--groups",
         default=None,
@@ -162,7 +162,7 @@ def _geometry(options: argparse._ActionsContainer) -> None:
 
 
 def _harvest_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="choice of random positions")
+    parser.add_argument("--seed", type=int, default=0, help="choice of random positions, and of --max-images")
 
 
 def _crosscoder(parser: argparse.ArgumentParser) -> None:
@@ -239,7 +239,9 @@ def _training(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--checkpoint-every", type=int, default=_defaults.CHECKPOINT_EVERY, help="steps between checkpoints"
     )
-    options.add_argument("--seed", type=int, default=0, help="positions, order of examples, starting weights")
+    options.add_argument(
+        "--seed", type=int, default=0, help="sample of images, positions, order of examples, starting weights"
+    )
     options.add_argument("--tensorboard", action="store_true", help="write TensorBoard events too")
 
 

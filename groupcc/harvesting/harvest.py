@@ -22,7 +22,7 @@ from groupcc.groups import Action, Group
 from groupcc.harvesting.canvas import load_canvas
 from groupcc.harvesting.decode import DEFAULT_MAX_PIXELS, UnusableImageError
 from groupcc.harvesting.photographs import Groups
-from groupcc.harvesting.plan import HarvestPlan, check_choices, plan_harvest, recorded_lattice
+from groupcc.harvesting.plan import HarvestPlan, begun_in_turn, check_choices, plan_harvest, recorded_lattice
 from groupcc.harvesting.sources import Item, open_source
 from groupcc.harvesting.space import check_space, describe_size
 from groupcc.harvesting.store import OrbitStore
@@ -112,7 +112,8 @@ def harvest(
         out: directory of the store, gone on with if it holds an unfinished one; None keeps it in memory.
         dtype: "float16", "bfloat16" or "float32", for storage.
         forward_batch: transformed images in one forward pass. Another batch size may change results in the last bit.
-        max_images: stop after so many.
+        max_images: take so many, a sample that the seed chooses; the first ones of an iterable without a length. In
+            place of an image that can't be used another is drawn.
         progress: sizes, rate and time left on stderr.
         options: [`HarvestOptions`][groupcc.harvesting.HarvestOptions].
 
@@ -140,10 +141,12 @@ def harvest(
     view_options = cast(ViewOptions, {name: value for name, value in options.items() if name in VIEW_DEFAULTS})
     known_lattice = partial(recorded_lattice, folder)
     view = view_for(model, layer, group, source.image_kind, given["orbit"], view_options, known_lattice)
-    plan = plan_harvest(view, source, choices)
+    plan = plan_harvest(view, source, choices, begun_in_turn(folder))
     say = _say if progress else _say_nothing
     say(view.describe())
     say(plan.describe())
+    if choice := plan.describe_choice():
+        say(choice)
     writer = StoreWriter(
         folder,
         settings=plan.settings,
@@ -192,11 +195,11 @@ def _run(plan: HarvestPlan, writer: StoreWriter, forward_batch: int, max_skipped
             except UnusableImageError as error:
                 writer.skip(item.index, item.name, str(error))
                 bar.set_postfix(skipped=len(writer.skipped))
-                _check_skipped(plan, writer, item.index + 1, max_skipped)
+                _check_skipped(plan, writer, cursor + 1, max_skipped)
             else:
                 batch.append((item, values, canvas))
                 in_shard += 1
-            cursor = item.index + 1
+            cursor += 1
             # Batches never cross a shard's end: after a restart they fall as they did before.
             if len(batch) == batch_images or in_shard == writer.shard_images:
                 _harvest_batch(plan, writer, batch, forward_batch, bar)
@@ -234,14 +237,14 @@ def _remaining(plan: HarvestPlan, writer: StoreWriter) -> Iterator[Item]:
     through, and each must have the name that the store recorded.
     """
     if plan.source.fingerprint is not None:
-        yield from plan.source.items(writer.cursor)
+        yield from plan.items(writer.cursor)
         return
-    used = iter(writer.used())
-    for item in plan.source.items(0):
-        if item.index >= writer.cursor:
+    used, cursor = writer.used(), writer.cursor
+    for place, item in enumerate(plan.items(0)):
+        if place >= cursor:
             yield item
             continue
-        _, name = next(used)
+        name = used[item.index]
         if name != item.name:
             raise ArgumentError(
                 f"images: image {item.index} was {name!r} when {writer.folder} was begun and is {item.name!r} now. "
@@ -254,7 +257,7 @@ def _check_skipped(plan: HarvestPlan, writer: StoreWriter, seen: int, max_skippe
         max_skipped = max(10, math.ceil(0.1 * (plan.images or seen)))
     if len(writer.skipped) > max_skipped:
         raise DataError(
-            f"{len(writer.skipped)} of the first {seen} images can't be used, more than max_skipped={max_skipped}: "
+            f"{len(writer.skipped)} of {seen} images can't be used, more than max_skipped={max_skipped}: "
             f"{_list_skipped(writer.skipped)}"
         )
 

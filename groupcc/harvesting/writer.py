@@ -160,14 +160,15 @@ class StoreWriter:
         """Images skipped so far."""
         return [*self.index["skipped"], *self._skipped]
 
-    def used(self) -> list[tuple[int, str]]:
-        """(index in the source, name) of every item that the finished shards have used up, skipped ones too."""
-        kept = [
-            pair
+    def used(self) -> dict[int, str]:
+        """Returns the name of every item that the finished shards have used up, skipped ones too, by index in the
+        source."""
+        kept = {
+            index: name
             for record in self.index["shards"]
-            for pair in zip(record["source_indices"], record["names"], strict=True)
-        ]
-        return sorted(kept + [(entry["index"], entry["name"]) for entry in self.index["skipped"]])
+            for index, name in zip(record["source_indices"], record["names"], strict=True)
+        }
+        return kept | {entry["index"]: entry["name"] for entry in self.index["skipped"]}
 
     def skip(self, index: int, name: str, reason: str) -> None:
         """Records an image that was left out."""

@@ -123,8 +123,9 @@ def harvest(
 
     Raises:
         ArgumentError: an argument is wrong or unknown, no position is safe, or `out` was harvested with other settings.
-        DataError: too many skipped images; NaN or infinity from the model; a value too large for `dtype`; too
-            little room; a damaged store; another process writing to it.
+        DataError: too many skipped images; NaN or infinity from the model; a value too large for `dtype`, or values
+            that lose more than a thousandth of their variance in `dtype`; too little room; a damaged store; another
+            process writing to it.
     """
     check_options(harvest, options, HARVEST_DEFAULTS)
     given: HarvestOptions = {**HARVEST_DEFAULTS, **options}

@@ -15,6 +15,7 @@ import torch
 
 from groupcc.errors import ArgumentError, DataError, argument_error
 from groupcc.files import directory_lock, write_json
+from groupcc.harvesting.rounding import Rounding, check_loss
 from groupcc.harvesting.shards import DTYPES, ImageShapes, ShardArrays, damage, write_shard
 from groupcc.harvesting.store import FORMAT, FORMAT_VERSION, OrbitStore, read_index
 
@@ -82,6 +83,7 @@ class StoreWriter:
         self.folder = folder
         self.shapes = shapes
         self._pending: list[Harvested] = []
+        self._rounding = Rounding()
         self._skipped: list[dict[str, Any]] = []
         self._memory: list[ShardArrays] = []
         self.index: dict[str, Any] = {
@@ -112,10 +114,10 @@ class StoreWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         with directory_lock(self.folder, "harvesting into it"):
             previous = resumable_index(self.folder)
-            if previous is not None:
-                self._go_on_from(previous)
+            if previous is None or not (previous["shards"] or previous["complete"]):
+                self._write_index()  # where no shard is finished, the settings may be others
             else:
-                self._write_index()
+                self._go_on_from(previous)
             self._remove_leftovers()
             yield
 
@@ -187,12 +189,23 @@ class StoreWriter:
                 f"image {image.name!r} has an activation of {largest:g}, too large for {self.shapes.dtype}. "
                 'Harvest with dtype="float32".'
             )
+        if stored.dtype != torch.float32:
+            self._rounding.add(image.acts_PGD, stored)
         self._pending.append(replace(image, acts_PGD=stored.cpu()))
 
     def finish_shard(self, cursor: int) -> None:
-        """Writes the images added since the last shard; `cursor` items of the source have then been used up."""
+        """Writes the images added since the last shard; `cursor` items of the source have then been used up.
+
+        Raises:
+            DataError: rounding to the storage dtype takes too much of what the shards say. This one is not written.
+        """
         if not self._pending:
             return
+        record: dict[str, Any] = {"images": len(self._pending)}
+        if self.shapes.dtype != "float32":
+            record["rounding"] = self._rounding.sums()
+            shards = [*self.index["shards"], record]
+            check_loss([shard["rounding"] for shard in shards if "rounding" in shard], self.shapes.dtype)
         arrays = ShardArrays(
             acts=torch.cat([image.acts_PGD for image in self._pending]),
             canvases=np.stack([image.canvas for image in self._pending]),
@@ -203,19 +216,16 @@ class StoreWriter:
             self._memory.append(arrays)
         else:
             files = write_shard(self.folder, len(self.index["shards"]), arrays)
-        record = {
-            "images": len(self._pending),
-            "names": [image.name for image in self._pending],
-            "source_indices": [image.index for image in self._pending],
-            "files": files,
-        }
+        record["names"] = [image.name for image in self._pending]
+        record["source_indices"] = [image.index for image in self._pending]
+        record["files"] = files
         groups = [image.group for image in self._pending if image.group is not None]
         if groups:
             record["groups"] = groups
         self.index["shards"].append(record)
         self.index["skipped"] = self.skipped
         self.index["cursor"] = cursor
-        self._pending, self._skipped = [], []
+        self._pending, self._rounding, self._skipped = [], Rounding(), []
         self._write_index()
 
     def finish(self, cursor: int) -> OrbitStore:

@@ -11,6 +11,7 @@ __all__ = [
     "DataError",
     "GroupccError",
     "GroupccWarning",
+    "QualityWarning",
     "argument_error",
     "check_choice",
     "check_is",
@@ -39,6 +40,10 @@ class BackendError(GroupccError, RuntimeError):
 
 class GroupccWarning(UserWarning):
     """Base of every warning that groupcc gives."""
+
+
+class QualityWarning(GroupccWarning):
+    """A dictionary does not describe its layer well enough to be read."""
 
 
 def argument_error(name: str, *, expected: str, got: object, remedy: str) -> ArgumentError:

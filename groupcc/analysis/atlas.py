@@ -30,6 +30,7 @@ from groupcc.errors import argument_error
 from groupcc.groups import PlanarGroup, as_planar, group
 from groupcc.models import CrosscoderConfig
 from groupcc.models.forms import form_kind
+from groupcc.models.quality import Quality
 
 __all__ = ["Atlas"]
 
@@ -52,10 +53,10 @@ class Atlas:
     - `dead` bool [L]: decoder of zeros, or never fired on the orbits given.
     - `similarities` float16 [L, G, G]: see `similarity`.
     - With orbits: `frequency` [L], `mean_act` [L] (where active), `metrics` and `top_examples`; else None.
-    - `parts`: what else is known of every latent, by name (`groupcc.analysis.parts`). Those that this version knows are
-      attributes too: `evidence`, `contribution`, `scaling`, `tuning`, `embedding`. A part that is not there is None:
-      files from before it have none, and some parts need orbits or are made on request.
-    - `crosscoder`: fingerprint of the weights that were analysed; None in files from before it, and if they have none.
+    - `parts`: what else is known of every latent, by name (`groupcc.analysis.parts`), and as attributes: `evidence`,
+      `contribution`, `scaling`, `tuning`, `embedding`. None if it needs orbits, is made on request or came later.
+    - `crosscoder`: fingerprint of the weights that were analysed; None if unknown.
+    - `quality`: how well the dictionary describes its layer; `quality.doubts` says why it should not be read.
 
     If latents have poses (a tied crosscoder), `families` holds one family for each live latent, with the number of its
     distinct poses (`Families.atoms`). These are given. Beside them there are
@@ -85,6 +86,7 @@ class Atlas:
     residual_share: torch.Tensor | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     crosscoder: str | None = None
+    quality: Quality = field(default_factory=Quality)
 
     def part(self, kind: type[P]) -> P | None:
         """Returns the part of this class, None if there is none."""
@@ -160,8 +162,7 @@ class Atlas:
     def modulation(self) -> torch.Tensor:
         """Share of power outside the trivial irrep, [L]: how much of a latent differs between its decoder blocks.
 
-        C is not centred, so a small modulation alone makes it high everywhere: a latent called invariant with a
-        modulation of 0.01 responds alike to every pose, one with 0.15 only nearly so. 0 for dead latents.
+        0 for dead latents. The more an invariant latent has of it, the less alike it answers to all poses.
         """
         return torch.where(self.dead, 0.0, 1.0 - self.spectrum[:, 0]).clamp_min(0.0)
 
@@ -171,11 +172,7 @@ class Atlas:
         return self.similarities[latent].float()
 
     def dial(self, latent: int) -> Dial | None:
-        """Returns how often a latent fired in each of its distinct poses; None without `pose_counts`, and if it is
-        dead.
-
-        See [`read_dial`][groupcc.analysis.read_dial].
-        """
+        """Returns how often a latent fired in each pose (`read_dial`); None if dead, and without `pose_counts`."""
         if self.pose_counts is None or bool(self.dead[latent]):
             return None
         return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask)
@@ -332,6 +329,7 @@ class Atlas:
         stabilizers = [
             {"name": s.name, "label": s.label, "axis": s.axis, "score": s.score, "kind": s.kind}
             | ({"broken": True} if s.broken else {})
+            | ({"reason": s.reason} if s.reason else {})
             for s in self.stabilizers
         ]
         values = {
@@ -343,6 +341,7 @@ class Atlas:
             "references": searched.references,
             "stabilizers": stabilizers,
             "metrics": self.metrics,
+            "quality": self.quality.to_dict(),
         }
         tensors = {"similarity": self.similarities, **{name: getattr(self, name) for name in TENSORS}}
         if self.top_examples is not None:
@@ -389,6 +388,7 @@ class Atlas:
             pose_counts=tensors.get("pose_counts"),
             residual_share=tensors.get("residual_share"),
             crosscoder=values.get("crosscoder"),
+            quality=Quality.from_provenance(values),
         )
 
         def ask(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,6 +11,9 @@ import torch
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.evidence.activity import Activity, TopExamples, measure_activity
 from groupcc.analysis.evidence.contribution import Contribution
+from groupcc.analysis.evidence.labels import Labels, read_labels
+from groupcc.analysis.evidence.nulls import Null, measure_null
+from groupcc.analysis.evidence.resampling import measure_data
 from groupcc.analysis.families.families import Families, find_families, given_families
 from groupcc.analysis.families.mirrors import mirror_floor
 from groupcc.analysis.families.neighbours import NEIGHBOUR_FLOOR, NeighbourGraph, find_neighbours
@@ -17,12 +21,16 @@ from groupcc.analysis.options import EVIDENCE_EXAMPLES, FAMILY_THRESHOLD, Embedd
 from groupcc.analysis.part import Part, filled
 from groupcc.analysis.parts import PARTS, part_kind
 from groupcc.analysis.symmetry.blocks import check_decoder, check_weights, similarity_maps
+from groupcc.analysis.symmetry.broken import present_autocorrelation
+from groupcc.analysis.symmetry.modulated import modulated
 from groupcc.analysis.symmetry.spectrum import spectrum
+from groupcc.analysis.symmetry.stabilizers import FAINT
 from groupcc.analysis.symmetry.symmetries import Symmetries, read_symmetries
 from groupcc.data import as_orbits
 from groupcc.errors import argument_error
 from groupcc.groups import as_planar
 from groupcc.models import GroupCrosscoder
+from groupcc.models.quality import Quality, warn_of_doubts
 
 __all__ = ["Analysis", "analyze"]
 
@@ -44,12 +52,16 @@ def analyze(
     progress: bool = False,
     **requested: bool,
 ) -> Atlas:
-    """Reads each latent's symmetry from its decoder blocks, and with `orbits` what it responds to.
+    """Reads each latent's symmetry from the data, the decoder blocks being the second opinion, and what it responds to.
+
+    Without `orbits` the decoder blocks are all there is. Where the two differ, and where a label hangs on the resample,
+    the tolerance or the number of rotations, it is "undecided" with the reason (`read_labels`).
 
     - `orbits`: a store, or a tensor [M, G, D]; None analyses the weights alone. Latents that never fire on them count
       as dead, as do latents with a decoder of zeros. Spare latents fire and explain next to nothing (`Contribution`):
       they are in no family and have no say in the tolerance.
-    - `tolerance`: a stabilizer's elements have C ≥ 1 − tolerance; "auto" is `calibrate_tolerance`.
+    - `tolerance`: a stabilizer's elements have C ≥ 1 − tolerance, C that of the modulated part; "auto" is
+      `calibrate_tolerance`, drawn anew within `tolerance_bounds` in each resample.
     - `family_threshold`: least similarity max_h cos(d_l, R_h d_ref) of a family's members to its reference.
     - `family_method`: how families are told apart, "star", "hdbscan" or "threshold"; see `find_families`.
     - `embedding`: how the family map is drawn (`Atlas.embedding`), "pca" or "umap"; see `embed`.
@@ -69,7 +81,8 @@ def analyze(
     If latents have poses (a tied crosscoder), their families are given, and the search by `family_threshold` says which
     latents have one shape (`Atlas.duplicates`).
 
-    Changes nothing in the crosscoder. Deterministic on the CPU.
+    Changes nothing in the crosscoder. Deterministic on the CPU. A `QualityWarning` says if training ended with a
+    dictionary that does not describe the layer: what is read off such a dictionary is no finding.
 
     Raises:
         ArgumentError: an argument is wrong; NaN or infinite weights, named, of the decoder with the first such latent.
@@ -87,7 +100,9 @@ def analyze(
         progress=progress,
         requested=frozenset(name for name, asked in requested.items() if asked),
     )
-    return Analysis(crosscoder, orbits, options).atlas()
+    analysis = Analysis(crosscoder, orbits, options)
+    warn_of_doubts(Quality.from_provenance(crosscoder.provenance), "analyze")
+    return analysis.atlas()
 
 
 class Analysis:
@@ -136,7 +151,7 @@ class Analysis:
         return None if self.activity is None else self.activity.pose_counts
 
     @cached_property
-    def symmetries(self) -> Symmetries:
+    def decoded(self) -> Symmetries:
         """What the decoder blocks say."""
         activity = self.activity
         return read_symmetries(
@@ -148,19 +163,71 @@ class Analysis:
         )
 
     @cached_property
+    def present_C(self) -> torch.Tensor:
+        """C of the decoder over the blocks that are present, [L, G]."""
+        S = self.decoded
+        present = S.block_states == 0
+        shown = S.autocorrelation.clone()
+        some = (~present).any(1)
+        C = present_autocorrelation(S.W_dec_LGD[some.to(S.W_dec_LGD.device)], present[some], S.group)
+        shown[some] = C.cpu().to(shown)
+        return shown
+
+    @cached_property
+    def null(self) -> Null:
+        """What chance and interpolation do by themselves."""
+        S = self.decoded
+        return measure_null(S.W_dec_LGD, self.present_C, S.group, S.stabilizers, self.options.control)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The label of each latent, by the data if there are orbits."""
+        S, o, sums = self.decoded, self.options, None
+        if self.orbits is not None and o.evidence_examples > 0:
+            sums = measure_data(
+                self.crosscoder,
+                self.orbits,
+                S.W_dec_LGD,
+                S.block_states == 0,
+                examples=o.evidence_examples,
+                batch_size=o.batch_size,
+                progress=o.progress,
+            )
+        given = None if o.tolerance == "auto" else float(o.tolerance)
+        return read_labels(S, sums, self.null, given)
+
+    @cached_property
+    def symmetries(self) -> Symmetries:
+        """What is known of the symmetries: `decoded`, with the labels."""
+        labels = self.labels
+        return replace(self.decoded, stabilizers=labels.stabilizers, tolerance=labels.tolerance)
+
+    @cached_property
     def graph(self) -> NeighbourGraph:
         """Which latents are alike. All pairs are searched once, at the lowest floor at which anything reads them."""
         threshold = self.options.family_threshold
         floors = [NEIGHBOUR_FLOOR, threshold]
         if not self.crosscoder.form.has_poses:  # else mirror images are poses
             floors.append(mirror_floor(threshold))
-        return find_neighbours(self.W_dec_LGD, self.group, floor=min(floors), dead=self.symmetries.dead)
+        return find_neighbours(self.compared_LGD, self.group, floor=min(floors), dead=self.symmetries.dead)
+
+    @cached_property
+    def compared_LGD(self) -> torch.Tensor:
+        """The decoders as families compare them: the modulated parts, and of invariant latents the whole.
+
+        What is alike under every transform says nothing of a shape's pose, and shapes that share it are not one shape.
+        """
+        W_LGD = self.W_dec_LGD
+        _, share_L = modulated(self.decoded.autocorrelation)
+        invariant = torch.tensor([s.order == self.group.order for s in self.symmetries.stabilizers], dtype=torch.bool)
+        whole = (invariant | (share_L >= 1.0 - FAINT)).to(W_LGD.device)
+        return torch.where(whole[:, None, None], W_LGD, W_LGD - W_LGD.mean(1, keepdim=True))
 
     @cached_property
     def searched(self) -> Families:
         """Latents that are translates of one another."""
         return find_families(
-            self.W_dec_LGD,
+            self.compared_LGD,
             self.group,
             threshold=self.options.family_threshold,
             dead=self.symmetries.left_out,
@@ -209,4 +276,5 @@ class Analysis:
             residual_share=self.crosscoder.residual_share().cpu() if given else None,
             parts=parts,
             crosscoder=self.crosscoder.fingerprint(),
+            quality=Quality.from_provenance(self.crosscoder.provenance),
         )

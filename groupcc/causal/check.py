@@ -66,6 +66,8 @@ def causal_check(
         averaged   the mean of y over these positions and over all elements, so that neither pose nor place is left
         reposed    the latents of x at h⁻¹q, moved to their poses under h
         measured   the latents of T_h x at q as they are: the ceiling that the dictionary's own error sets
+        placed     the latents of x at h⁻¹q in their own poses: the place is moved alone
+        turned     the latents of x at q, moved to their poses under h: the pose is moved alone
         unmoved    the latents of x at q in their own poses: neither place nor pose is moved
         wrong      as "reposed", but moved by another element, the next one in `elements`
         random     as "reposed", but each atom is replaced by a random one outside F, at the same length
@@ -73,8 +75,9 @@ def causal_check(
     The score of a condition is 1 − Σ‖o − o*‖² / Σ‖o_averaged − o*‖². o is the read-out (the model's output, and that
     of each `later` layer) and o* the intact network's on T_h x; sums are over images and elements. At 1 the network
     goes on as on T_h x. At 0 it does no better than with the family's average. Later layers pool, so the average alone
-    does most of the work: the score is of what pose and place add. It means something only beside its controls: an
-    invariant family is right even if its pose is not moved.
+    does most of the work: the score is of what pose and place add. It means something only beside its controls. A
+    network that sums over the poses goes on rightly if the place is moved alone ("placed"): nothing then shows that
+    poses are used. [`FamilyEffect`][groupcc.causal.FamilyEffect] defines the verdicts.
 
     Maps come from |G| forward passes an image, and are read at the positions that `harvest` takes with
     positions="all", between pixels too. Detail that this sampling smooths away stays in place in every condition.
@@ -152,7 +155,7 @@ def _effects(check: Interchange, families: list[int], sizes: list[int]) -> list[
         for column, readout in enumerate(check.tail.readouts):
             errors = np.stack([image[row, column] for image in check.errors])
             variance = check.variance(readout)
-            effects.append(family_effect(family, size, readout, tally.changed, tally.similarity, errors, variance))
+            effects.append(family_effect(family, size, readout, tally, errors, variance))
     return effects
 
 

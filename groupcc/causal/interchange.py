@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from groupcc.causal.members import Member, Writer
-from groupcc.causal.result import CONDITIONS
+from groupcc.causal.scores import CONDITIONS, Tally
 from groupcc.causal.tail import Tail
 from groupcc.groups.arrays import FloatArray
 from groupcc.groups.translate import translate
 from groupcc.views import LayerView
 
-__all__ = ["Interchange", "Move", "Tally", "take_over_by_strangers", "taken_over"]
+__all__ = ["Interchange", "Move", "take_over_by_strangers", "taken_over"]
 
 
 class Move(NamedTuple):
@@ -43,20 +42,6 @@ class Edit(NamedTuple):
     put: dict[str, torch.Tensor]
 
 
-@dataclass
-class Tally:
-    """Sums over the images of one family: positions changed, Σ act² and Σ act²·cosine of the atoms that took over."""
-
-    changed: int = 0
-    power: float = 0.0
-    aligned: float = 0.0
-
-    @property
-    def similarity(self) -> float:
-        """Mean cosine weighted by act²; NaN for a family that never fired."""
-        return self.aligned / self.power if self.power > 0 else float("nan")
-
-
 class Interchange:
     """Runs the conditions of `causal_check` image by image.
 
@@ -66,6 +51,8 @@ class Interchange:
 
         measured   c'(q) = Σ_{l∈F} f'_l(q) w_l            what the family is said to write in T_h x
         reposed    ĉ(q)  = Σ_{l∈F} f_l(p) s_l w_{τ_h(l)}  τ_h(l): the member most like R_h d_l, s_l = ‖d_l‖/‖d_τ‖
+        placed             Σ_{l∈F} f_l(p) w_l             ĉ(q) without τ: the place is moved alone
+        turned             Σ_{l∈F} f_l(q) s_l w_{τ_h(l)}  ĉ with q in place of p: the pose is moved alone
 
     The network itself wrote, in the family's space, y(q) = Π_F (a'_e(q) − b_e − Σ_{l∉F} f'_l(q) w_l), with Π_F the
     projection on the span of the w_l of F. y is taken out if F is active in c' or in ĉ.
@@ -113,8 +100,10 @@ class Interchange:
         # Latents of x at q and at every h⁻¹q.
         seen = {h: self.writer.encode(self._orbits(maps, h)) for h in [self.group.identity, *self.moves]}
         edits = [self._edits(maps, seen, turn) for turn in range(len(self.moves))]
-        for row in range(len(self.members)):
-            _put_average([of_members[row] for of_members in edits])
+        for row, tally in enumerate(self.tallies):
+            of_row = [of_members[row] for of_members in edits]
+            _put_average(of_row)
+            tally.images += any(bool(edit.active.any()) for edit in of_row)
         errors = np.zeros((len(self.members), len(self.tail.readouts), len(CONDITIONS)))
         for h, of_members in zip(self.moves, edits, strict=True):
             errors += self._squares(inputs[h : h + 1], self._changed_maps(maps[h], of_members), forward_batch)
@@ -148,6 +137,8 @@ class Interchange:
                 "ablated": torch.zeros_like(measured),
                 "reposed": writer.write(*seen[h], move.to, move.factor),
                 "measured": measured,
+                "placed": writer.write(*seen[h], own.to, own.factor),
+                "turned": writer.write(*seen[e], move.to, move.factor),
                 "unmoved": writer.write(*seen[e], own.to, own.factor),
                 "wrong": writer.write(*seen[other], wrong.to, wrong.factor),
                 "random": writer.write(*seen[h], self._random[h][row].to, self._random[h][row].factor),

@@ -22,7 +22,8 @@ class Tail:
     """`tail(input, maps)`: what each read-out is, [B, numbers], if the view's layer gives `maps` [B, H, W, D].
 
     The model runs on the one input [1, C, h, w], repeated, with the maps in the place of the layer's own; hooks are
-    removed whatever happens. Read-outs are the model's output and the `later` layers.
+    removed whatever happens. Read-outs are the model's output and the `later` layers. A later layer is read as it gave
+    its output: what an in-place operation after the layer writes over that output is not in the read-out.
 
     Raises (on call):
         ArgumentError: a read-out is no floating-point tensor with an entry for each example, or never came.
@@ -40,7 +41,7 @@ class Tail:
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
-                seen[name] = output
+                seen[name] = output.clone() if isinstance(output, torch.Tensor) else output
 
             return hook
 

@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import groupcc
 from groupcc.analysis import Atlas, Comparison
-from groupcc.causal import CausalCheck
+from groupcc.causal import FORMAT_VERSION, CausalCheck
 from groupcc.cli.compare import comparison, training_seconds
 from groupcc.data.splits import held_out_examples
 from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.files import canonical_hash, read_json, write_json
 from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.training import TrainConfig, regress_decoder, train_sae
+from groupcc.training import TrainConfig, TrainResult, regress_decoder, train_sae
 from groupcc.views.fingerprints import tensor_digest
 from groupcc.visualization import Visualization
 
@@ -93,7 +93,7 @@ def train_crosscoder(out: Path, store: OrbitStore, config: CrosscoderConfig, set
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
         crosscoder.provenance = _provenance(store)
         result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out))
-        print(f"   {_figures(result.metrics)}")
+        print(f"   {_on(result)}: {_figures(result.metrics)}")
         return result.crosscoder.cpu()
 
 
@@ -101,7 +101,7 @@ def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, setti
     """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
     with _stage("train the baseline (a plain sparse autoencoder)"):
         result = train_sae(store, config, dataclasses.replace(settings, out=out))
-        print(f"   on upright activations: {_figures(result.metrics)}")
+        print(f"   {_on(result)}, upright activations: {_figures(result.metrics)}")
         return regress_decoder(result.crosscoder.cpu(), store, config.group, settings)
 
 
@@ -116,6 +116,7 @@ def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, op
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
+                "format": FORMAT_VERSION,
                 "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index) if store is not None else None,
                 "held out": None if held_out is None else tensor_digest(held_out),
@@ -168,6 +169,7 @@ def check_causally(
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
+                "format": FORMAT_VERSION,
                 "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index),
                 "families": atlas.families.fingerprint(),
@@ -315,6 +317,11 @@ def _provenance(store: OrbitStore) -> dict[str, Any]:
         "offset": store.lattice.offset,
         "receptive_field": store.lattice.receptive_field,
     }
+
+
+def _on(result: TrainResult) -> str:
+    """Returns on what a result's metrics were measured."""
+    return "on training images" if result.quality.held_out_fvu is None else "on held-out images"
 
 
 def _figures(metrics: dict[str, Any]) -> str:

@@ -57,7 +57,8 @@ class GroupCrosscoder(Dictionary):
     With `tied`, W_enc, b_enc and W_dec are those of the base latents, W_dec[l] = d_l and its atoms R_h d_l, in the same
     shapes; W_enc has all |G| blocks whatever the encoder, pre-activations are [N, L, G] (every latent in every pose:
     z[h] = Σ_g ⟨W_l[gh], a_g⟩), `b_dec` [1, D] is one for all blocks, and latents have `poses`. The orbit of T_h x then
-    has the latents and acts of x, in poses h·pose ("orbit" encoder).
+    has the latents and acts of x, in poses h·pose ("orbit" encoder). With encoder "identity", a buffer `centre` [D] is
+    taken from a_0 before it is read: each pose reads a_0 by another block, and b_enc has one number for all.
 
     With `tied="residual"` the atoms are R_h d_l + Δ[l, h], and W_enc and the biases have residuals too:
     `groupcc.models.forms.residual`.
@@ -180,10 +181,19 @@ class GroupCrosscoder(Dictionary):
     # Training
 
     @torch.no_grad()
-    def start_biases_(self, centre: torch.Tensor) -> None:
-        """b_dec = `centre` [G, D], and b_enc such that the encoder reads activations about it, as far as the form
-        can."""
-        self.form.start_biases_(self, centre)
+    def start_biases_(self) -> None:
+        """All biases 0, as `groupcc.train` starts: it reads activations about their centre."""
+        for tensor in self.form.biases(self):
+            tensor.zero_()
+
+    @torch.no_grad()
+    def fold_centre_(self, centre: torch.Tensor) -> None:
+        """From a crosscoder of activations a − `centre` [G, D] to one of the activations a themselves.
+
+        b_dec += centre, b_enc[l] −= Σ_g ⟨centre[g], W_enc[l, g]⟩, in fp64, rounded once. Latents then are the same and
+        reconstructions are moved by `centre`. A form that cannot hold every centre is given one of `form.centre`.
+        """
+        self.form.fold_centre_(self, centre.to(self.b_dec.device, torch.float64))
 
     @torch.no_grad()
     def start_latents_(self, latents: torch.Tensor, directions: torch.Tensor) -> None:
@@ -294,7 +304,8 @@ class GroupCrosscoder(Dictionary):
         """Makes a crosscoder of what `files.read` gives. DataError if configuration and weights do not go together."""
         try:
             crosscoder = cls(CrosscoderConfig.from_dict(stored.config))
-            crosscoder.load_state_dict(stored.weights)
+            # Before training was centred, no file had a centre.
+            crosscoder.load_state_dict({**_without_centre(crosscoder), **stored.weights})
         except (ArgumentError, RuntimeError, TypeError) as error:
             raise DataError(f"{stored.directory} does not hold a usable crosscoder: {error}") from error
         crosscoder.provenance = stored.provenance
@@ -303,11 +314,19 @@ class GroupCrosscoder(Dictionary):
     def fingerprint(self) -> str:
         """Hex SHA-256 of every parameter and buffer: equal weights, equal fingerprints.
 
-        W_enc counts as [G or 1, D, L]. File format 1 stored it so, and atlases of that time hold such fingerprints.
+        W_enc counts as [G or 1, D, L], and a `centre` of 0 is left out. Files that older versions wrote have no
+        centre, those of format 1 such a W_enc, and atlases hold their fingerprints.
         """
         digest = hashlib.sha256()
         for name, value in self.state().items():
+            if name == "centre" and not value.any():
+                continue
             value = value.permute(1, 2, 0).contiguous() if name == "W_enc" else value
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
             digest.update(value.numpy().tobytes())
         return digest.hexdigest()
+
+
+def _without_centre(crosscoder: GroupCrosscoder) -> dict[str, torch.Tensor]:
+    centre = crosscoder.form.encoder_centre(crosscoder)
+    return {} if centre is None else {"centre": torch.zeros_like(centre)}

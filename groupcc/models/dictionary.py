@@ -32,6 +32,7 @@ class Dictionary(nn.Module):
     residual_W_dec: nn.Parameter
     residual_b_enc: nn.Parameter
     residual_b_dec: nn.Parameter
+    centre: Tensor
     threshold: Tensor
     since_fired: Tensor
 

@@ -67,7 +67,9 @@ def _pre_acts(
     if moves == "input":
         products, column = W @ acts_PGD.mT, cayley[:reads, elements]  # W[g] meets a_{gh}
     else:
-        products, column = acts_PGD[:, :reads] @ W.mT, cayley[:reads]  # a_g meets W[gk], k = ph
+        centre = crosscoder.form.encoder_centre(crosscoder)
+        read_PGD = acts_PGD[:, :reads] if centre is None else acts_PGD[:, :reads] - centre.to(acts_PGD.dtype)
+        products, column = read_PGD @ W.mT, cayley[:reads]  # a_g meets W[gk], k = ph
     pre = products.gather(2, column.expand(len(products), -1, -1)).sum(1)
     if moves == "atom":
         assert poses_P is not None

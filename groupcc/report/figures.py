@@ -31,6 +31,7 @@ KIND_COLOURS = {
     "other-rotation": "other",
     "mirror": "one",
     "none": "chiral",
+    "undecided": "undecided",
     "dead": "dead",
 }
 """The page's name for each kind's colour."""

@@ -82,8 +82,8 @@ class ReportPart:
     Registered in `groupcc.report.parts.PARTS`. What fills a slot is a macro of the part's template `parts/<template>`,
     called with the part and what the slot is of; or a method of that name, which returns Markup. The slots are
 
-    - of the page: `headline`, `counts`, `map`, `nav`, `symmetry_words` and `words` (the glossary), `families_lead`,
-      `latents_lead`, `section`;
+    - of the page: `banner`, `headline`, `counts`, `map`, `nav`, `symmetry_words` and `words` (the glossary),
+      `families_lead`, `latents_lead`, `section`;
     - of a family's card: `family`;
     - of a latent's card: `thumb`, `pill`, `fact`, `estimates`, `block`.
     """

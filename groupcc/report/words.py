@@ -82,6 +82,13 @@ WORDS = {
         ("moves with the image and has no mirror line", "move with the image and have no mirror line"),
         "Irregular patterns, hooks, spirals: no turn and no mirroring leaves them as they are.",
     ),
+    "undecided": Kind(
+        "undecided",
+        "Undecided",
+        "undecided",
+        ("is undecided", "are undecided"),
+        "No symmetry is stated. Each card says why, and what the best guess is.",
+    ),
     "dead": Kind(
         "dead",
         "Never active",
@@ -108,7 +115,7 @@ def kind_of(key: str, group: PlanarGroup) -> Kind:
     Under few rotations "invariant" is a weaker finding than "the same at every angle". Without reflections in the group
     nothing is known about mirrors. So neither is claimed.
     """
-    if group.order == 1 and key != "dead":
+    if group.order == 1 and key not in ("undecided", "dead"):
         about = "The group has one element, which changes nothing: there was nothing to compare."
         return Kind(key, "No symmetry tested", "not tested", ("was not tested", "were not tested"), about)
     if key == "invariant":
@@ -258,7 +265,7 @@ def _kinds_sentence(atlas: Atlas, live: int) -> str:
             "and no mirrors, symmetry says nothing here."
         )
     counts = [(kind_of(key, atlas.group), n) for key, n in atlas.kind_counts.items() if n and key != "dead"]
-    parts = [f"{n} {kind.verb[n != 1]} ({kind.short})" for kind, n in counts]
+    parts = [f"{n} {kind.verb[n != 1]}" + (f" ({kind.short})" if kind.key != "undecided" else "") for kind, n in counts]
     return f"Of {count_noun(live, 'live base latent' if atlas.has_poses else 'live latent')}, {listed(parts)}."
 
 
@@ -270,11 +277,12 @@ def summary(atlas: Atlas) -> str:
     """Returns the atlas in a few lines for a terminal: latents by kind, families, and the metrics if there are any."""
     group, noun = atlas.group, "base latent" if atlas.has_poses else "latent"
     mirrors = f", {count_noun(group.n, 'mirror')}" if group.kind == "dihedral" else ""
-    lines = [f"{count_noun(atlas.n_latents, noun)} under {group.name} ({count_noun(group.n, 'turn')}{mirrors})"]
+    lines = [f"Not to be read as a finding: {doubt}" for doubt in atlas.quality.doubts]
+    lines += [f"{count_noun(atlas.n_latents, noun)} under {group.name} ({count_noun(group.n, 'turn')}{mirrors})"]
     kinds = [(kind_of(key, group), n) for key, n in atlas.kind_counts.items() if n]
     width = max((len(kind.title) for kind, _ in kinds), default=0)
     for kind, n in kinds:
-        hint = "" if kind.key == "dead" else kind.short
+        hint = "" if kind.key in ("undecided", "dead") else kind.short
         lines.append(f"{n:7d}  {kind.title:<{width}}  {hint}".rstrip())
     sizes = family_sizes(atlas)
     if sizes:
@@ -282,6 +290,7 @@ def summary(atlas: Atlas) -> str:
     if atlas.has_poses:
         lines.append(f"{count_noun(sum(atlas.families.sizes), 'distinct atom')} in the given poses")
         lines += [words for words in [dials_words(atlas)] if words]
+    lines += _quality_lines(atlas)
     metrics = atlas.metrics or {}
     shown = [
         f"{label} {percent(metrics[key]) if key == 'dead_fraction' else number(metrics[key])}"
@@ -291,3 +300,16 @@ def summary(atlas: Atlas) -> str:
     if shown:
         lines.append(f"over all {metrics['n_examples']:,} examples: " + ", ".join(shown))
     return "\n".join(lines)
+
+
+def _quality_lines(atlas: Atlas) -> list[str]:
+    """Returns what training recorded, held-out figures first."""
+    lines, quality = [], atlas.quality
+    if quality.held_out_fvu is not None:
+        photographs = count_noun(quality.held_out_photographs or 0, "photograph")
+        lines.append(f"held out ({photographs}): FVU {number(quality.held_out_fvu)}")
+    if quality.training_fvu is not None and quality.dead_fraction is not None:
+        photographs = count_noun(quality.photographs or 0, "photograph")
+        dead = percent(quality.dead_fraction)
+        lines.append(f"trained on ({photographs}): FVU {number(quality.training_fvu)}, dead {dead}")
+    return lines

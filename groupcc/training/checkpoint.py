@@ -17,37 +17,42 @@ from groupcc.files import atomic_directory, canonical_hash, read_json, save_tens
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 from groupcc.models.files import CONFIG_FILE, WEIGHTS_FILE, in_present_layout, read, write_files
 
-__all__ = ["Checkpoint", "newest", "restore", "write"]
+__all__ = ["CENTRE", "Checkpoint", "newest", "restore", "training_tensors", "write"]
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+BIASES, CENTRE = "biases", "centre"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint in memory; `crosscoder` holds weights of unscaled activations."""
+    """A verified checkpoint in memory; `crosscoder` takes activations as they are.
+
+    `training`: what the run goes on from, by name: `<slot>.<parameter>` of the optimizer, `biases.<number>`, the
+    biases before scale and centre were folded into them, and `centre`. Old checkpoints have slots alone.
+    """
 
     path: Path
     crosscoder: GroupCrosscoder
-    optimizer: dict[str, torch.Tensor]
+    training: dict[str, torch.Tensor]
     state: dict[str, Any]
 
 
 def write(
     root: Path,
     crosscoder: GroupCrosscoder,
-    optimizer: torch.optim.Optimizer,
+    training: dict[str, torch.Tensor],
     state: dict[str, Any],
     keep: int,
 ) -> Path:
     """Writes `root/step-<n>` for state["step"], then removes all but the newest `keep` up to it.
 
-    `crosscoder` must be folded (state["scale"] unfolds it). `optimizer` holds its parameters. `state` is plain values.
+    `crosscoder` must be folded. `training`: see `Checkpoint`. `state` is plain values.
     """
     target = root / f"step-{state['step']:09d}"
     with atomic_directory(target, own=(CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE)) as temporary:
         write_files(crosscoder, temporary)
-        save_tensors(_optimizer_tensors(crosscoder, optimizer), temporary / OPTIMIZER_FILE)
+        save_tensors(training, temporary / OPTIMIZER_FILE)
         recorded = {**state, "optimizer_sha256": sha256_file(temporary / OPTIMIZER_FILE)}
         write_json(temporary / STATE_FILE, {**recorded, "checksum": canonical_hash(recorded)})
     directories = _directories(root)
@@ -75,8 +80,8 @@ def newest(root: Path) -> Checkpoint | None:
             # One digit of it changed makes another crosscoder, not a damaged file.
             if crosscoder.config != CrosscoderConfig.from_dict(state["settings"]["crosscoder"]):
                 raise DataError(f"{CONFIG_FILE} is damaged")
-            optimizer = in_present_layout(load_file(path / OPTIMIZER_FILE), stored.version)
-            return Checkpoint(path, crosscoder, optimizer, state)
+            training = in_present_layout(load_file(path / OPTIMIZER_FILE), stored.version)
+            return Checkpoint(path, crosscoder, training, state)
         except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
             what = error if isinstance(error, (DataError, OSError)) else f"{STATE_FILE} is damaged ({error!r})"
             warnings.warn(f"checkpoint {path} is passed over: {what}", GroupccWarning, stacklevel=2)
@@ -84,24 +89,38 @@ def newest(root: Path) -> Checkpoint | None:
 
 
 def restore(checkpoint: Checkpoint, crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> None:
-    """Puts weights and optimizer state back; the crosscoder is as saved, folded."""
+    """Puts weights, biases and optimizer state back; the crosscoder is as in training, not folded."""
     crosscoder.load_state_dict(checkpoint.crosscoder.state_dict())
+    crosscoder.fold_scale_(1 / float(checkpoint.state["scale"]))
+    biases = crosscoder.form.biases(crosscoder)
     names = [name for name, _ in crosscoder.named_parameters()]
     per_parameter: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in checkpoint.optimizer.items():
-        slot, name = key.split(".", 1)
+    for key, value in checkpoint.training.items():
+        slot, _, name = key.partition(".")
+        if slot == BIASES:
+            with torch.no_grad():
+                biases[int(name)].copy_(value)
+        if slot in (BIASES, CENTRE):
+            continue
         per_parameter.setdefault(names.index(name), {})[slot] = value
     saved = optimizer.state_dict()
     saved["state"] = per_parameter
     optimizer.load_state_dict(saved)
 
 
-def _optimizer_tensors(crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {
-        f"{slot}.{name}": value.detach().cpu().contiguous()
+def training_tensors(
+    crosscoder: GroupCrosscoder, optimizer: torch.optim.Optimizer, centre_GD: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Returns `Checkpoint.training` of a run whose crosscoder is not folded."""
+    slots = {
+        f"{slot}.{name}": value
         for name, parameter in crosscoder.named_parameters()
         for slot, value in optimizer.state[parameter].items()
     }
+    biases = {f"{BIASES}.{number}": bias for number, bias in enumerate(crosscoder.form.biases(crosscoder))}
+    tensors = {**slots, **biases, CENTRE: centre_GD}
+    # Copies: folding changes biases in place.
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
 
 
 def _directories(root: Path) -> list[Path]:

@@ -29,7 +29,8 @@ class TrainConfig:
     - `lr`: Adam's learning rate at its height; None is 2e-4·√(16384 / n_latents), at most 4e-3 (the scaling of Gao
       et al. 2024). `warmup_steps`: linear rise (None is 5 % of steps). `decay_fraction`: share of the steps, at the
       end, over which it falls linearly to zero. `betas`, `grad_clip` (largest gradient norm; 0 is off).
-    - `init_b_dec`: "geometric_median" or "mean" of the activations, or "zero".
+    - `init_b_dec`: the centre of the activations that training reads them about, and where b_dec starts:
+      "geometric_median" or "mean", or "zero". One for all blocks with `augment` or tied.
     - `init_W_dec`: "random" keeps the crosscoder's own random start; "examples" starts each latent as one training
       example about b_dec (a random translate of it with `augment`), and the encoder as its transpose: nearly every
       latent then lives from the start.

@@ -22,8 +22,8 @@ __all__ = [
 
 
 class Batches:
-    """What training sees: examples `indices` of `orbits`, times `scale`, on `device`, translated at random if the
-    settings say so. Everything follows from the settings' seed and the number of the step."""
+    """What training sees: (a − centre)·scale of examples `indices` of `orbits`, on the centre's device, translated at
+    random if the settings say so. Everything follows from the settings' seed and the number of the step."""
 
     def __init__(
         self,
@@ -32,9 +32,11 @@ class Batches:
         config: TrainConfig,
         group: Group,
         scale: float,
-        device: torch.device,
+        centre_GD: torch.Tensor,
     ) -> None:
-        self.orbits, self.indices, self.config, self.scale, self.device = orbits, indices, config, scale, device
+        self.orbits, self.indices, self.config, self.scale = orbits, indices, config, scale
+        # `scale` is a power of two: a·scale − centre·scale is (a − centre)·scale to the bit.
+        self.shift_GD = centre_GD * scale
         self.right_translation = translation_table(group)
 
     def at_step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,7 +48,8 @@ class Batches:
 
     def take(self, examples: torch.Tensor, step: int) -> torch.Tensor:
         """Returns the activations of these examples as training sees them in this step."""
-        acts = self.orbits.at_step(step).take_scaled(examples, self.scale).to(self.device)
+        acts = self.orbits.at_step(step).take_scaled(examples, self.scale).to(self.shift_GD.device)
+        acts.sub_(self.shift_GD)
         if self.config.augment:
             acts = translate_at_random(acts, self.right_translation, self.config.seed, step)
         return acts

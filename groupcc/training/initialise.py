@@ -1,4 +1,4 @@
-"""Starting values from the data: b_dec, the encoder's bias, and the scale of the activations."""
+"""What training takes from the data before it starts: centre and scale of the activations, and first decoders."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from groupcc.data import Orbits
 from groupcc.errors import DataError
 from groupcc.groups.translate import translation_table
 from groupcc.models import GroupCrosscoder
+from groupcc.training.config import TrainConfig
 from groupcc.training.data import describe_examples, translate_at_random
 
 __all__ = [
@@ -25,38 +26,46 @@ SAMPLE = 4096
 
 @dataclass(frozen=True)
 class DataStatistics:
-    """`centre` [G, D] for b_dec; `variance`: mean square about the mean, over examples and entries; `scale`."""
+    """`centre` [G, D]; `variance`: mean square about the mean, over examples and entries; `scale`."""
 
     centre: torch.Tensor
     variance: float
     scale: float
 
 
-def measure(orbits: Orbits, indices: torch.Tensor, centre: str, normalise: bool, seed: int) -> DataStatistics:
-    """Statistics of at most 4096 examples drawn by `seed`.
+def measure(orbits: Orbits, indices: torch.Tensor, config: TrainConfig) -> DataStatistics:
+    """Statistics of at most 4096 examples drawn by the settings' seed, centre by `init_b_dec`.
+
+    Translated examples have one centre for all blocks: with `augment` it is the mean of the blocks' centres.
 
     `scale` is the power of two nearest to 1/√variance (1 without `normalise`, or for constant data): one number for
     all blocks, so that their relative norms survive. DataError for NaN or infinity, naming the examples.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(config.seed)
     chosen = indices[torch.randperm(len(indices), generator=generator)[:SAMPLE]]
     chosen = chosen.sort().values
     acts = orbits.take(chosen)
     unusable = ~acts.flatten(1).isfinite().all(1)
     if unusable.any():
-        # Else b_dec would start as NaN, and the first batch, with nothing wrong in it, be blamed.
+        # Else the centre would be NaN, and the first batch, with nothing wrong in it, be blamed.
         raise DataError(
             f"orbits have NaN or infinity in {describe_examples(orbits, chosen[unusable.cpu()])}, "
             f"{int(unusable.sum())} of the {len(chosen)} looked at. Leave these examples out, or find what made them."
         )
-    mean = acts.mean(0)
+    mean = _one_for_all_blocks(acts.mean(0, dtype=torch.float64).float(), config)
     variance = float((acts - mean).square().mean(dtype=torch.float64))
-    scale = 2.0 ** round(-0.5 * math.log2(variance)) if normalise and variance > 0 else 1.0
-    if centre == "mean":
-        return DataStatistics(mean, variance, scale)
-    if centre == "zero":
+    scale = 2.0 ** round(-0.5 * math.log2(variance)) if config.normalise and variance > 0 else 1.0
+    if config.init_b_dec == "zero":
         return DataStatistics(torch.zeros_like(mean), variance, scale)
-    return DataStatistics(geometric_median(acts.flatten(1)).view_as(mean), variance, scale)
+    if config.init_b_dec == "mean":
+        return DataStatistics(mean, variance, scale)
+    # About the mean: far from 0 its distances would be a matter of rounding.
+    median = mean + geometric_median((acts - mean).flatten(1)).view_as(mean)
+    return DataStatistics(_one_for_all_blocks(median, config), variance, scale)
+
+
+def _one_for_all_blocks(centre_GD: torch.Tensor, config: TrainConfig) -> torch.Tensor:
+    return centre_GD.mean(0, keepdim=True).expand_as(centre_GD) if config.augment else centre_GD
 
 
 def geometric_median(points: torch.Tensor, iterations: int = 100, tolerance: float = 1e-6) -> torch.Tensor:
@@ -77,26 +86,19 @@ def geometric_median(points: torch.Tensor, iterations: int = 100, tolerance: flo
 
 @torch.no_grad()
 def initialise_decoder(
-    crosscoder: GroupCrosscoder,
-    orbits: Orbits,
-    indices: torch.Tensor,
-    statistics: DataStatistics,
-    augment: bool,
-    seed: int,
+    crosscoder: GroupCrosscoder, orbits: Orbits, indices: torch.Tensor, centre_GD: torch.Tensor, config: TrainConfig
 ) -> None:
     """W_dec[l] = example l about the centre, at unit norm; W_enc its transpose, as `GroupCrosscoder` starts.
 
-    The examples are drawn by `seed`, without repeats. Latents beyond their number, and those whose example is the
+    The settings' seed draws the examples, without repeats. Latents beyond their number, and those whose example is the
     centre itself, keep their random start.
     """
     L = len(crosscoder.W_dec)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(config.seed)
     chosen = indices[torch.randperm(len(indices), generator=generator)[:L]]
-    acts = orbits.take(chosen)
-    if augment:
-        table = translation_table(crosscoder.group)
-        acts = translate_at_random(acts, table, seed, 0)
-    directions = acts - statistics.centre
+    directions = orbits.take(chosen) - centre_GD
+    if config.augment:
+        directions = translate_at_random(directions, translation_table(crosscoder.group), config.seed, 0)
     norms = directions.flatten(1).norm(dim=1)
     usable = (norms > 1e-6 * norms.max()).nonzero().flatten()
     crosscoder.start_latents_(usable, directions[usable] / norms[usable, None, None])

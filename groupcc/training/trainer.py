@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from groupcc.devices import move
 from groupcc.errors import ArgumentError, DataError, GroupccWarning, argument_error, check_is
 from groupcc.files import canonical_hash, directory_lock
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from groupcc.models.quality import Quality, warn_of_doubts
 from groupcc.training import checkpoint as checkpoints
 from groupcc.training.config import TrainConfig
 from groupcc.training.data import Batches, describe_examples
@@ -33,20 +34,23 @@ __all__ = ["TrainResult", "train"]
 @dataclass(frozen=True)
 class TrainResult:
     """`crosscoder` (the one passed in, trained, in eval mode), final `metrics` on held-out images (on the training
-    examples where none are held out), `directory` (TrainConfig.out), and `resumed_from`, a step or None."""
+    examples where none are held out), `directory` (TrainConfig.out), `resumed_from`, a step or None, and `quality`:
+    what says whether the dictionary can be read (`Quality.doubts`)."""
 
     crosscoder: GroupCrosscoder
     metrics: dict[str, Any]
     directory: Path | None
     resumed_from: int | None
+    quality: Quality
 
 
 def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | None = None) -> TrainResult:
     """Trains `crosscoder` in place on `orbits`: a store, or a tensor [M, G, D].
 
-    Minimises the crosscoder's total loss (see `GroupCrosscoder.forward`) on activations times a power of two that
-    brings their mean square about the mean near 1; the scale is folded into the weights at the end, so that the
-    result takes activations as they are. With decoder norm "unit", the gradient's part along each decoder is
+    Minimises the crosscoder's total loss (see `GroupCrosscoder.forward`) on (a − c)·s: c is the centre of the
+    activations (`init_b_dec`), s a power of two that brings their mean square about the mean near 1. Scale and centre
+    are folded into the biases at the end, so that the result takes activations as they are. A constant added to the
+    activations changes nothing but the biases. With decoder norm "unit", the gradient's part along each decoder is
     removed and the norm restored after each step. Dead latents start anew where `config.resample_every` says so
     (`groupcc.training.resample`). A crosscoder tied in part takes its penalty's step after Adam's
     (`groupcc.models.forms.residual`).
@@ -57,6 +61,10 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     library versions, on the CPU). ArgumentError where the directory holds a run with other settings, naming the
     first that differs; a warning where that run started from other weights. DataError where a batch makes loss or
     gradient NaN or infinite, naming the step and its examples; the crosscoder then has the weights of the step before.
+
+    A `QualityWarning`, with the remedy, says if the dictionary does not describe the layer: held-out FVU above 0.7 or
+    far above that of training, three in ten latents dead, too few examples a latent, too few photographs
+    (`groupcc.models.quality.Quality`).
     """
     config = config or TrainConfig()
     check_is("crosscoder", crosscoder, GroupCrosscoder)
@@ -94,25 +102,28 @@ class _Loop:
         found = checkpoints.newest(self.directory / "checkpoints") if self.directory else None
         if found is not None:
             _same_settings(found.state["settings"], settings, found.path)
-        # A resumed run has its b_dec: only the variance, for the figures, is still needed.
-        centre = config.init_b_dec if found is None else "zero"
-        statistics = measure(data.source, data.training, centre, config.normalise, config.seed)
-        self.scale = statistics.scale
+        # A resumed run has its centre: only the variance, for the figures, is still needed.
+        statistics = measure(
+            data.source, data.training, config if found is None else replace(config, init_b_dec="zero")
+        )
+        self.scale, centre = statistics.scale, crosscoder.form.centre(crosscoder, statistics.centre)
         self.optimizer = torch.optim.Adam(crosscoder.parameters(), lr=0.0, betas=config.betas, eps=1e-12, fused=True)
         self.resumed_from: int | None = None
         if found is not None:
             self.resumed_from, self.scale = int(found.state["step"]), float(found.state["scale"])
             _note_other_start(found, crosscoder, settings["start"])
             checkpoints.restore(found, crosscoder, self.optimizer)
-            crosscoder.fold_scale_(1 / self.scale)
+            # Before training was centred, it read activations about 0.
+            centre = found.training.get(checkpoints.CENTRE, torch.zeros_like(centre))
         else:
             if config.init_W_dec == "examples":
-                initialise_decoder(crosscoder, data.source, data.training, statistics, config.augment, config.seed)
+                initialise_decoder(crosscoder, data.source, data.training, centre, config)
             crosscoder.normalise_decoder_()
-            crosscoder.start_biases_(statistics.centre * statistics.scale)
+            crosscoder.start_biases_()
         self.variance = max(statistics.variance * self.scale**2, torch.finfo(torch.float32).tiny)
         device = crosscoder.W_dec.device
-        self.batches = Batches(data.source, data.training, config, crosscoder.group, self.scale, device)
+        self.centre = centre.to(device)
+        self.batches = Batches(data.source, data.training, config, crosscoder.group, self.scale, self.centre)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
         self.autocast: AbstractContextManager[object] = (
             torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
@@ -120,7 +131,7 @@ class _Loop:
         self.started = time.monotonic()
 
     def run(self) -> None:
-        """All steps that are left; the crosscoder then takes unscaled activations, whatever happened."""
+        """All steps that are left; the crosscoder then takes activations as they are, whatever happened."""
         config, start = self.config, self.resumed_from or 0
         held_out = self.data.held_out
         # Spread over all held-out images: the first examples alone would be of the first few.
@@ -145,7 +156,7 @@ class _Loop:
                     if done % config.checkpoint_every == 0 or done == config.steps:
                         self._checkpoint(done)
         finally:
-            self.crosscoder.fold_scale_(self.scale)
+            self._fold_()
             self.crosscoder.eval()
 
     def step(self, step: int, log: MetricsLog) -> None:
@@ -202,17 +213,28 @@ class _Loop:
             "config_hash": canonical_hash(self.settings),
             "data_cursor": {"seed": self.config.seed, "next_example": done * self.config.batch_size},
         }
+        training = checkpoints.training_tensors(self.crosscoder, self.optimizer, self.centre)
         with self._folded():
-            checkpoints.write(self.directory / "checkpoints", self.crosscoder, self.optimizer, state, self.config.keep)
+            checkpoints.write(self.directory / "checkpoints", self.crosscoder, training, state, self.config.keep)
 
     @contextmanager
     def _folded(self) -> Iterator[None]:
-        """Within, the crosscoder takes unscaled activations."""
-        self.crosscoder.fold_scale_(self.scale)
+        """Within, the crosscoder takes activations as they are."""
+        crosscoder = self.crosscoder
+        biases = [tensor.detach().clone() for tensor in crosscoder.form.biases(crosscoder)]
+        self._fold_()
         try:
             yield
         finally:
-            self.crosscoder.fold_scale_(1 / self.scale)
+            crosscoder.fold_scale_(1 / self.scale)
+            # A centre that was added cannot be taken away again to the bit.
+            with torch.no_grad():
+                for tensor, before in zip(crosscoder.form.biases(crosscoder), biases, strict=True):
+                    tensor.copy_(before)
+
+    def _fold_(self) -> None:
+        self.crosscoder.fold_scale_(self.scale)
+        self.crosscoder.fold_centre_(self.centre)
 
     def finish(self) -> TrainResult:
         """Evaluates the trained crosscoder, and saves it with what it was made of."""
@@ -220,15 +242,34 @@ class _Loop:
         crosscoder, config = self.crosscoder, self.config
         evaluated = held_out if len(held_out) else training
         metrics = evaluate(crosscoder, self.data.source, indices=evaluated, progress=config.progress)
+        quality = self._quality(metrics)
         crosscoder.provenance |= {
             "groupcc": groupcc.__version__,
             "torch": torch.__version__,
             "settings": self.settings,
             "metrics": metrics,
+            "quality": quality.to_dict(),
         }
         if self.directory:
             crosscoder.save_pretrained(self.directory / "crosscoder")
-        return TrainResult(crosscoder, metrics, self.directory, self.resumed_from)
+        warn_of_doubts(quality, "train")
+        return TrainResult(crosscoder, metrics, self.directory, self.resumed_from, quality)
+
+    def _quality(self, metrics: dict[str, Any]) -> Quality:
+        """What says whether the result can be read, from held-out `metrics` and a sample of the training examples."""
+        source, training, held_out = self.data
+        config = self.config
+        sample = training[:: max(1, -(-len(training) // config.eval_examples))]
+        seen = evaluate(self.crosscoder, source, indices=sample)
+        ids = source.photograph_ids.cpu()
+        return Quality(
+            held_out_fvu=metrics["fvu"] if len(held_out) else None,
+            training_fvu=seen["fvu"],
+            dead_fraction=seen["dead_fraction"],
+            examples_a_latent=config.steps * config.batch_size * seen["l0"] / self.crosscoder.config.n_latents,
+            photographs=len(ids[training].unique()),
+            held_out_photographs=len(ids[held_out].unique()),
+        )
 
     def _bad_batch(self, step: int, examples: torch.Tensor, what: str) -> DataError:
         epoch = step * self.config.batch_size // len(self.data.training)

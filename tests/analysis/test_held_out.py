@@ -125,7 +125,7 @@ def test_too_few_firings_on_held_out_images_say_nothing(tmp_path):
     assert [row["stabilizer_activations"] for row in rows[:2]] == [None, "D2"]
     assert [row["activations_on"] for row in rows[:2]] == [None, "held-out"]
     assert rows[0]["agreement"] == "agree"  # with the encoder
-    assert atlas.evidence.confidence[:2].min() > 0.9
+    assert atlas.evidence.stability[:2].min() > 0.9
     read = Atlas.load(atlas.save(tmp_path / "atlas"))
     assert read.evidence.activations_on == atlas.evidence.activations_on == MeasuredOn("held-out", 9, 9)
     assert read.table() == rows

@@ -168,9 +168,10 @@ def test_a_peak_between_elements_needs_interpolation():
 
 
 def test_every_mirror_of_a_subgroup_counts():
-    # D2's mirrors average 0.83; the weaker one is what its score is.
-    G = group("D2")
-    C = torch.tensor([[1.0, 0.9, 0.96, 0.7]])
+    # D2's mirrors average 0.83; the weaker one is what its score is. The other eight elements make the mean of C 0.
+    G = group("D8")
+    C = torch.full((1, 16), -3.56 / 12)
+    C[0, [0, 4, 8, 12]] = torch.tensor([1.0, 0.9, 0.96, 0.7])
     assert [find_stabilizers(C, G, t)[0].name for t in (0.05, 0.2, 0.31)] == ["D1", "D1", "D2"]
     assert find_stabilizers(C, G, 0.31)[0].score == pytest.approx(0.7)
 

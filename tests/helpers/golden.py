@@ -13,7 +13,9 @@ import torch
 from groupcc.analysis import Atlas, analyze
 from groupcc.causal import CausalCheck
 from groupcc.groups import group
+from groupcc.models.quality import Quality
 from groupcc.report import summary, write_report
+from groupcc.report.parts.causal import CONTROLS
 from groupcc.visualization import Visualization
 from helpers.dictionaries import reader
 from helpers.report_samples import PictureStore, drawn, effect, shape_blocks, tied_atlas
@@ -90,9 +92,9 @@ def planted_atlas() -> Atlas:
 def untied_page(folder: Path) -> tuple[str, Atlas]:
     """Returns a page with families, evidence, patches, a causal check, pictures made, metrics and a comparison."""
     atlas = planted_atlas()
-    silent = dict.fromkeys(("reposed", "measured", "unmoved", "wrong", "random", "reposed_error"))
-    effects = [effect(0, "partly"), effect(0, "no", "late.r"), effect(1, "yes")]
-    effects.append(replace(effect(2, "unclear"), effect=0.0, **silent))
+    silent = dict.fromkeys(("reposed", "measured", *CONTROLS, "reposed_error"))
+    effects = [effect(0, "undecided"), effect(0, "no", "late.r"), effect(1, "yes"), effect(1, "place only", "late.r")]
+    effects.append(replace(effect(2, "not read"), effect=0.0, **silent))
     pictures = torch.linspace(0, 1, 2 * 3 * 81).view(2, 3, 9, 9)
     page = write_report(
         folder / "untied.html",
@@ -132,6 +134,7 @@ def tied_page(folder: Path) -> tuple[str, Atlas]:
         atlas,
         config=replace(atlas.config, tied="residual"),
         pose_counts=counts,
+        quality=Quality(0.82, 0.4, 0.5, 12.0, 5, 1),
         duplicates=duplicates,
         residual_share=torch.tensor([0.5, 0.02, 0.34, 0.04, 0.1, 0.06]),
     )

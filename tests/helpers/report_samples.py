@@ -15,6 +15,7 @@ from groupcc.analysis import Families, analyze
 from groupcc.analysis.atlas import Atlas
 from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.causal import FamilyEffect
+from groupcc.causal.verdict import Verdict
 from groupcc.groups import Group, group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
 
@@ -168,7 +169,7 @@ def tied_atlas(group_name: str = "D8", shapes: tuple[str, ...] = ("circle", "lin
     )
 
 
-def effect(family: int, verdict: str, readout: str = "output") -> FamilyEffect:
+def effect(family: int, verdict: Verdict, readout: str = "output") -> FamilyEffect:
     """Made-up scores of a causal check."""
     return FamilyEffect(
         family=family,
@@ -179,11 +180,16 @@ def effect(family: int, verdict: str, readout: str = "output") -> FamilyEffect:
         effect=0.00455,
         reposed=0.481,
         measured=0.62,
+        placed=0.2,
+        turned=-0.04,
         unmoved=0.11,
         wrong=-0.0066,
         random=-1.03,
         reposed_error=0.17,
-        margin=0.37,
+        pose_margin=0.281,
+        pose_margin_error=0.09,
+        margin=0.281,
         margin_error=0.1,
         verdict=verdict,
+        reason="the score lies between 0.01 and 0.95" if verdict == "undecided" else None,
     )

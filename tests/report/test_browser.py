@@ -183,7 +183,7 @@ def test_axe_finds_no_fault(tied: bool, tmp_path: Path) -> None:
         metrics={"fvu": 0.1, "fvu_per_block": [0.1] * 16},
         baseline=[{"dictionary": "one", "FVU": 0.1, "verdict": "It wins."}],
         causal=CausalCheck(
-            [effect(0, "yes"), effect(0, "no", "late"), effect(1, "unclear"), effect(1, "partly", "late")],
+            [effect(0, "yes"), effect(0, "no", "late"), effect(1, "undecided"), effect(1, "place only", "late")],
             ["90°", "180°"],
             5,
             20,

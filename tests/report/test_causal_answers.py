@@ -11,6 +11,7 @@ from groupcc.analysis.atlas import Atlas
 from groupcc.causal import CausalCheck
 from groupcc.errors import ArgumentError
 from groupcc.report import write_report
+from groupcc.report.parts.causal import CONTROLS
 from helpers.report_samples import drawn, effect, shape_atlas, tied_atlas
 
 QUESTION = "Does the network use it so"
@@ -50,14 +51,14 @@ def latent_card(text: str, latent: int) -> str:
 
 
 def test_the_line_on_a_family_s_card_and_nowhere_else(atlas, page):
-    text = page(atlas, effect(1, "partly"))
+    text = page(atlas, effect(1, "yes"))
     card = family_card(text, 1)
-    assert f"{QUESTION}? Partly." in card
-    told = ["0.48 ± 0.17", "ceiling 0.62", "not moved 0.11", "transform −0.01", "place −1.03", "by 0.5 %"]
+    assert f"{QUESTION}? Yes." in card
+    told = ["0.48 ± 0.17", "ceiling 0.62", "place moved alone 0.20", "pose moved alone −0.04", "neither moved 0.11"]
+    told += ["transform −0.01", "in its place −1.03", "by 0.5 %"]
     assert [words for words in told if words not in card] == []
     assert QUESTION not in family_card(text, 0)
     assert all(QUESTION not in latent_card(text, latent) for latent in range(10))
-    assert "can’t say how sure" not in text
 
 
 def test_several_readouts_are_named(atlas, page):
@@ -68,17 +69,37 @@ def test_several_readouts_are_named(atlas, page):
     assert "late.r changes" in card
 
 
-def test_no_effect_and_too_few_images(atlas, page):
-    scores = dict.fromkeys(("reposed", "measured", "unmoved", "wrong", "random", "reposed_error"))
-    silent = dataclasses.replace(effect(0, "unclear"), effect=0.0, **scores)
-    card = family_card(page(atlas, silent), 0)
-    assert f"{QUESTION}? Unclear. On these images" in card
+NONE = dict.fromkeys(("reposed", "measured", *CONTROLS, "reposed_error"))
+
+
+def test_a_family_that_is_not_read(atlas, page):
+    card = family_card(page(atlas, dataclasses.replace(effect(0, "not read"), effect=0.0, **NONE)), 0)
+    assert f"{QUESTION}? Not read. Without the family, the output stays as it is on these images." in card
     assert "Score" not in card
-    few = dataclasses.replace(effect(0, "unclear"), reposed_error=None)
-    assert "Score 0.48, ceiling 0.62." in family_card(page(atlas, few, images=2), 0)
-    assert "2 images can’t say" in family_card(page(atlas, few, images=2), 0)
-    assert "1 image can’t say" in family_card(page(atlas, few, images=1), 0)
-    assert "can’t say" not in family_card(page(atlas, few, images=3), 0)
+
+
+def test_place_only_says_what_follows(atlas, page):
+    card = family_card(page(atlas, effect(0, "place only")), 0)
+    assert f"{QUESTION}? Place only. Score 0.48" in card
+    assert "Moving the place alone does as well, so nothing shows that poses are used." in card
+    assert "nothing shows" not in family_card(page(atlas, effect(0, "yes")), 0)
+
+
+def test_undecided_says_why(atlas, page):
+    few = dataclasses.replace(effect(0, "undecided"), reposed_error=None, reason="active on 2 images, too few")
+    card = family_card(page(atlas, few, images=2), 0)
+    assert f"{QUESTION}? Undecided. Score 0.48, ceiling 0.62." in card
+    assert "Active on 2 images, too few." in card
+    silent = dataclasses.replace(effect(0, "undecided"), effect=0.0, reason="never active on these images", **NONE)
+    card = family_card(page(atlas, silent), 0)
+    assert f"{QUESTION}? Undecided. Never active on these images." in card
+    assert "changes by" not in card
+
+
+def test_a_check_of_before_has_fewer_controls(atlas, page):
+    before = dataclasses.replace(effect(0, "undecided"), placed=None, turned=None)
+    card = family_card(page(atlas, before), 0)
+    assert "Controls: neither moved 0.11, moved by another transform −0.01, other latents" in card
 
 
 @pytest.mark.parametrize("limit", [0, 1])
@@ -101,7 +122,7 @@ def test_base_latents_of_a_tied_crosscoder(page):
     )
     atlas = dataclasses.replace(atlas, duplicates=duplicates)
     assert atlas.families.references == [4, 2, 3, 1, 0]
-    text = page(atlas, effect(0, "partly"), effect(3, "yes"))
+    text = page(atlas, effect(0, "place only"), effect(3, "yes"))
     assert [latent for latent in range(5) if QUESTION in latent_card(text, latent)] == [1, 4]
     assert "Without the latent" in latent_card(text, 4)
     assert QUESTION not in family_card(text, 0)
@@ -109,13 +130,13 @@ def test_base_latents_of_a_tied_crosscoder(page):
 
 
 def test_the_overview_counts_answers_at_the_output(atlas, page):
-    verdicts = ("unclear", "no", "partly")
+    verdicts = ("undecided", "no", "place only")
     effects = [effect(family, verdict) for family, verdict in enumerate(verdicts)]
     effects.insert(1, effect(0, "yes", "late.r"))
     text = page(atlas, *effects)
     overview = part(text, '<section class="overview"', "</section>")
     assert "use them so? Checked for 3 families" in overview
-    assert ": partly for 1, no for 1, unclear for 1." in overview
+    assert ": place only for 1, no for 1, undecided for 1." in overview
     words = part(text, '<details class="words">', "</details>")
     assert "5 images: turned 90°, mirrored" in words
     overview = part(page(atlas, effect(1, "yes")), '<section class="overview"', "</section>")

@@ -37,30 +37,33 @@ def evidence(
     share: float | None = 1.0,
     half_turn: float = 0.0,
     broken: int = 0,
-    chance: float = -1.0,
+    reason: str = "",
     **others: Any,
 ) -> Evidence:
     """The evidence for one latent of D8 with the stabilizer `own`, its mirror line horizontal.
 
     `share`: resamples that give it; NaN if it fires too seldom, None without orbits. `half_turn`: C of the elements
-    that D2 adds to D1. `broken`: blocks that are missing. `chance`: the score of unrelated blocks.
+    that D2 adds to D1. `broken`: blocks that are missing. `reason`: why its label is not stated.
     """
     G = group("D8")
     label = own if own.startswith("C") else f"{own}@0°"
     mask = G.subgroup_named(label).mask
     C = torch.zeros(1, 16)
-    C[0, G.subgroup_named("D2@0°").mask.nonzero()[0]] = half_turn
+    more = G.subgroup_named("D2@0°").mask
+    C[0, more.nonzero()[0]] = half_turn
     C[0, mask.nonzero()[0]] = 1.0
+    C[0, ~torch.from_numpy(more | mask)] = -float(C.sum()) / int((~(more | mask)).sum())  # no invariant share
     kind = {"C1": "none", "D1": "mirror", "D2": "180"}[own]
     axis = 0.0 if own.startswith("D") else None
-    stabilizer = restore_stabilizer(G, name=own, label=label, axis=axis, score=1.0, kind=kind, broken=broken > 0)
+    made = {"name": own, "label": label, "axis": axis, "score": 1.0, "kind": kind, "reason": reason}
+    stabilizer = restore_stabilizer(G, **made, broken=broken > 0)
     shares = None
     if share is not None:
         shares = torch.zeros(1, len(TYPES))
         shares[0, TYPES.index(own)] = share
     blocks = torch.zeros(1, 16, dtype=torch.int8)
     blocks[0, :broken] = 2
-    null = Null(None, None, torch.full((len(TYPES),), chance, dtype=torch.float64))
+    null = Null(None, None, torch.full((len(TYPES),), -1.0, dtype=torch.float64))
     return Evidence(G, [stabilizer], 0.1, C, blocks, null, shares=shares, **others)
 
 
@@ -115,12 +118,12 @@ def texts(part: Part, topic: str, latent: int) -> list[str]:
                 "Near miss: almost D2: 180° turn 0.82.",
             ],
         ),
-        ({"share": math.nan}, ["Unclear: too little data."]),
-        ({"share": 0.5}, ["Unclear: D1 in 50 % of resamples."]),
+        ({"share": math.nan, "reason": "too little data"}, ["Undecided: too little data."]),
+        ({"share": 0.5, "reason": "D1 in 50 % of resamples"}, ["Undecided: D1 in 50 % of resamples."]),
         (
-            {"share": 0.97, "chance": 1.5},
+            {"share": 0.97, "reason": "data D1, decoder C1"},
             [
-                "Unclear: unrelated blocks reach 1.50.",
+                "Undecided: data D1, decoder C1.",
                 "In 97 % of resamples of the images its stabilizer is the same.",
             ],
         ),
@@ -195,12 +198,12 @@ def test_estimates_that_differ_are_marked() -> None:
     assert part_of_page(evidence()).read_off(0) == []
     assert part_of_page(evidence(encoder=estimate(None))).read_off(0) == []
     read = {"encoder": estimate("D1"), "activations": estimate("D2")}
-    expected = [("decoder", "D1", False), ("encoder", "D1", False), ("activations", "D2", True)]
+    expected = [("label", "D1", False), ("decoder", "D1", False), ("encoder", "D1", False), ("activations", "D2", True)]
     assert part_of_page(evidence(**read)).read_off(0) == expected
     for seen, words in MEASURED_ON.items():
         on = MeasuredOn(seen, 5, 100)
         assert part_of_page(evidence(**read, activations_on=on)).read_off(0) == [
-            *expected[:2],
+            *expected[:3],
             (f"activations {words}", "D2", True),
         ]
     assert set(MEASURED_ON) == set(get_args(Seen))
@@ -247,9 +250,9 @@ def test_a_gap_is_where_no_member_is() -> None:
 
 
 def test_the_overview_counts_live_latents() -> None:
-    def row(kind, stabilizer, chirality, unclear, *, encoder, activations):
+    def row(kind, stabilizer, chirality, undecided, *, encoder, activations):
         read = {"stabilizer": stabilizer, "stabilizer_encoder": encoder, "stabilizer_activations": activations}
-        return {"kind": kind, "chirality": chirality, "unclear": unclear, **read}
+        return {"kind": kind, "chirality": chirality, "undecided": undecided, **read}
 
     rows = [
         row("mirror", "D1", "achiral", None, encoder="C1", activations="D1"),
@@ -259,7 +262,7 @@ def test_the_overview_counts_live_latents() -> None:
     ]
     assert overview_counts(rows) == [
         ("chiral", "2 (1 of them with their mirror image)"),
-        ("unclear", "1"),
+        ("undecided", "1"),
         ("activations disagree", "1 of 2"),
         ("encoder disagrees", "2 of 3"),
     ]
@@ -274,10 +277,14 @@ def test_the_overview_counts_live_latents() -> None:
 
 
 def test_flags_and_yes_or_no() -> None:
-    table = [{"unclear": "why", "spare": True}, {"unclear": None, "spare": False}, {"unclear": None, "spare": False}]
+    table = [
+        {"undecided": "why", "spare": True},
+        {"undecided": None, "spare": False},
+        {"undecided": None, "spare": False},
+    ]
     by_column = {choice.column: choice for choice in choices(table, [0, 1, 2])}
-    assert by_column["unclear"].values == [("yes", "yes", 1), ("no", "no", 2)]
-    assert by_column["unclear"].flag
+    assert by_column["undecided"].values == [("yes", "yes", 1), ("no", "no", 2)]
+    assert by_column["undecided"].flag
     assert by_column["spare"].values == [("false", "no", 2), ("true", "yes", 1)]
     assert choices(table, [1, 2]) == []
 

@@ -10,7 +10,7 @@ from groupcc.data.splits import split_by_image
 from groupcc.errors import ArgumentError, DataError
 from groupcc.training import trainer
 from groupcc.training.data import batch_indices
-from groupcc.training.initialise import DataStatistics, geometric_median, initialise_decoder, measure
+from groupcc.training.initialise import geometric_median, initialise_decoder, measure
 from helpers.training_samples import D, G, Images, L, data, make, same, settings
 
 
@@ -120,10 +120,12 @@ def test_figures_on_the_way_are_of_all_held_out_images(monkeypatch, tmp_path):
     evaluate = trainer.evaluate
     monkeypatch.setattr(trainer, "evaluate", watched)
     groupcc.train(make(), orbits, settings(out=tmp_path, held_out=0.2, eval_every=20, eval_examples=13))
-    on_the_way, at_the_end = seen
+    on_the_way, at_the_end, of_training = seen
     assert 6 <= len(on_the_way) <= 13
     assert orbits.image_ids[on_the_way].unique().tolist() == orbits.image_ids[held_out].unique().tolist()
     assert torch.equal(at_the_end, held_out)
+    assert not torch.isin(of_training, held_out).any()
+    assert len(of_training) <= 13
 
 
 def test_every_epoch_is_shuffled_once(monkeypatch):
@@ -171,7 +173,7 @@ def test_geometric_median():
 @pytest.mark.parametrize("centre", ["geometric_median", "mean", "zero"])
 def test_statistics(centre):
     acts = data(1000)
-    statistics = measure(as_orbits(acts, G, D), torch.arange(1000), centre, True, 0)
+    statistics = measure(as_orbits(acts, G, D), torch.arange(1000), settings(init_b_dec=centre))
     expected = {"mean": acts.mean(0), "zero": torch.zeros(G, D)}.get(centre)
     if expected is not None:
         torch.testing.assert_close(statistics.centre, expected)
@@ -189,11 +191,11 @@ def test_decoders_can_start_as_examples(encoder, augment):
     crosscoder = make(encoder=encoder)
     fresh = crosscoder.W_dec.detach().clone()
     orbits = as_orbits(acts, G, D)
-    statistics = DataStatistics(acts[3].clone(), 1.0, 1.0)
-    initialise_decoder(crosscoder, orbits, torch.arange(20), statistics, augment, seed=2)
+    centre = acts[3].clone()
+    initialise_decoder(crosscoder, orbits, torch.arange(20), centre, settings(augment=augment, seed=2))
     table = groupcc.group("D3").right_translation
-    translates = acts[:, table.tolist() if augment else [list(range(G))]]  # [20, poses, G, D]
-    directions = torch.nn.functional.normalize((translates - acts[3]).flatten(2), dim=2).view_as(translates)
+    translates = (acts - centre)[:, table.tolist() if augment else [list(range(G))]]  # [20, poses, G, D]
+    directions = torch.nn.functional.normalize(translates.flatten(2), dim=2).view_as(translates)
     alike = torch.einsum("lgd,npgd->lnp", crosscoder.W_dec.detach(), directions).amax((1, 2))
     kept = (crosscoder.W_dec == fresh).all(2).all(1)
     # Latents whose example is the centre, and those beyond the examples, keep their start.

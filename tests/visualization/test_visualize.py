@@ -280,8 +280,8 @@ def test_the_report_shows_pictures_and_says_which_say_little(tmp_path: Path) -> 
         write_report(tmp_path / "c.html", atlas, visualization=visualization([4]))
 
 
-def test_clear_latents_are_neither_dead_nor_unclear_nor_spare() -> None:
-    rows = [{"spare": True}, {"unclear": "too few examples"}, {"spare": False, "unclear": None}, {}, {}]
+def test_clear_latents_are_neither_dead_nor_undecided_nor_spare() -> None:
+    rows = [{"spare": True}, {"undecided": "too few examples"}, {"spare": False, "undecided": None}, {}, {}]
     kinds = ["mirror", "mirror", "mirror", "none", "dead"]
     atlas = SimpleNamespace(table=lambda: rows, kinds=kinds, frequency=torch.ones(5))
     assert clear_latents(atlas, 4) == [2, 3]

@@ -231,6 +231,6 @@ def _family(atlas: Atlas, family: int | None) -> dict[str, Any]:
         return dict.fromkeys(("size", "stabilizer", "kind", "doubt"))
     reference = atlas.families.references[family]
     stabilizer = atlas.stabilizers[reference]
-    doubt = None if atlas.evidence is None else atlas.evidence.unclear[reference]
+    doubt = None if atlas.evidence is None else atlas.stabilizers[reference].reason or None
     size = atlas.families.sizes[family]
     return {"size": size, "stabilizer": stabilizer.name, "kind": stabilizer.kind, "doubt": doubt}

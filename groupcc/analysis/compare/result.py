@@ -25,6 +25,7 @@ KIND_WORDS = {
     "other-rotation": "repeats at another angle",
     "mirror": "one mirror line",
     "none": "no mirror line",
+    "undecided": "undecided",
     "dead": "never active",
 }
 """Words for `KINDS` in the summary's first column."""

@@ -9,22 +9,17 @@ from typing import Any
 
 import torch
 
+from groupcc.analysis.evidence.labels import Labels
 from groupcc.analysis.evidence.measured_on import MeasuredOn, choose_examples
 from groupcc.analysis.evidence.moved_activations import measure_moved
-from groupcc.analysis.evidence.nulls import Null, measure_null
-from groupcc.analysis.evidence.resampling import measure_data
+from groupcc.analysis.evidence.nulls import Null
 from groupcc.analysis.numbers import percent
 from groupcc.analysis.options import Options
 from groupcc.analysis.part import Note, Part
-from groupcc.analysis.symmetry.broken import Broken, find_broken, present_autocorrelation
-from groupcc.analysis.symmetry.near_misses import NearMiss, limits, near_misses
-from groupcc.analysis.symmetry.stabilizers import (
-    Stabilizer,
-    SubgroupScores,
-    find_stabilizers,
-    subgroup_scores,
-    subgroup_types,
-)
+from groupcc.analysis.symmetry.broken import Broken, find_broken
+from groupcc.analysis.symmetry.modulated import without_noise
+from groupcc.analysis.symmetry.near_misses import NearMiss, near_misses
+from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers, subgroup_types
 from groupcc.analysis.symmetry.symmetries import Symmetries
 from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
 from groupcc.data import Orbits
@@ -32,10 +27,7 @@ from groupcc.groups import PlanarGroup
 from groupcc.groups.autocorrelation import autocorrelation
 from groupcc.models import GroupCrosscoder
 
-__all__ = ["CONFIDENT", "Estimate", "Evidence"]
-
-CONFIDENT = 0.9
-"""A stabilizer is unclear if fewer than this share of the resamples give it."""
+__all__ = ["Estimate", "Evidence"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +44,20 @@ class Estimate:
 class Evidence(Part):
     """What speaks for and against each latent's stabilizer, made by [`analyze`][groupcc.analyze].
 
-    - `group`, `stabilizers`, `tolerance`: those of the atlas.
-    - `autocorrelation` [L, G]: C over the blocks that are present. It differs from the atlas's for broken latents.
+    - `group`, `stabilizers`, `tolerance`: those of the atlas. How a label is reached: `read_labels`.
+    - `autocorrelation` [L, G]: C of the decoder over the blocks that are present. It differs from the atlas's for
+      broken latents.
     - `blocks` int8 [L, G]: 0 present, 1 weakened, 2 missing; 0 throughout for a latent that is not broken.
     - `null`: what interpolation and chance do by themselves, see [`Null`][groupcc.analysis.Null].
     - `encoder`: the same read off an encoder that reads all blocks; else None.
     - With orbits, else None: `activations`, from f(R_h a) beside f(a), see `MovedActivations`; `activations_on`, the
       images on which it was measured (None in files from before this was kept); `data` [L, G], C of the decoder blocks
-      that the data ask for; `shares` [L, types], in which share of resamples of the images these blocks have each type
-      of subgroup (`type_names`), NaN if the latent fires too seldom. See `measure_data`.
+      that the data ask for; `shares` [L, types], in which share of resamples of the images and of the tolerance these
+      blocks have each type of subgroup (`type_names`), NaN if the latent fires too seldom. See `measure_data`.
+    - `decoder` int8 [L]: the type that the decoder says by itself; −1 if dead. None in files from before labels came
+      from the data.
 
-    By latent: `confidence`, `near_misses`, `estimates`, `agreement`, `broken`, `unclear`.
+    By latent: `stability`, `near_misses`, `estimates`, `agreement`, `broken`, `undecided`.
     """
 
     group: PlanarGroup
@@ -76,40 +71,50 @@ class Evidence(Part):
     data: torch.Tensor | None = None
     shares: torch.Tensor | None = None
     activations_on: MeasuredOn | None = None
+    decoder: torch.Tensor | None = None
 
     @classmethod
     def measure(
-        cls, crosscoder: GroupCrosscoder, symmetries: Symmetries, orbits: Orbits | None, options: Options
+        cls,
+        crosscoder: GroupCrosscoder,
+        symmetries: Symmetries,
+        labels: Labels,
+        null: Null,
+        present_C: torch.Tensor,
+        orbits: Orbits | None,
+        options: Options,
     ) -> Evidence:
-        """The evidence for what `read_symmetries` returned for `crosscoder`.
+        """The evidence for the labels of the latents. `symmetries`: with these labels. `present_C`: C over the blocks
+        that are present.
 
         `Options.evidence_examples` of the orbits are read. If a latent fires too seldom on the images that its
         activation is measured on, nothing is said of it: images that training saw are no substitute. The tolerances of
         the encoder and of the activations are calibrated as the decoder's is. Deterministic on the CPU.
         """
         S, group = symmetries, symmetries.group
-        present = S.block_states == 0
-        shown = S.autocorrelation.clone()
-        some = (~present).any(1)
-        present_C = present_autocorrelation(S.W_dec_LGD[some.to(S.W_dec_LGD.device)], present[some], group)
-        shown[some] = present_C.cpu().to(shown)
         encoder = (
             _of_encoder(crosscoder, S) if crosscoder.config.encoder == "orbit" or crosscoder.form.has_poses else None
         )
-        activations = data = shares = on = None
+        activations = on = None
         examples = options.evidence_examples
         if orbits is not None and examples > 0:
             size, bar = options.batch_size, options.progress
-            sums = measure_data(
-                crosscoder, orbits, S.W_dec_LGD, present, examples=examples, batch_size=size, progress=bar
-            )
-            data, shares = sums.autocorrelation().float(), sums.shares(S.tolerance)
             unseen, chosen, on = choose_examples(crosscoder, orbits, options.held_out, examples)
             moved = measure_moved(crosscoder, unseen, chosen, S.live, batch_size=size, progress=bar)
             activations = _of_activations(*moved.autocorrelation(), S)
-        null = measure_null(S.W_dec_LGD, shown, group, S.stabilizers, options.control)
         return cls(
-            group, S.stabilizers, S.tolerance, shown, S.block_states, null, encoder, activations, data, shares, on
+            group=group,
+            stabilizers=S.stabilizers,
+            tolerance=S.tolerance,
+            autocorrelation=present_C,
+            blocks=S.block_states,
+            null=null,
+            encoder=encoder,
+            activations=activations,
+            data=labels.data,
+            shares=labels.shares,
+            activations_on=on,
+            decoder=labels.decoder,
         )
 
     @property
@@ -118,41 +123,55 @@ class Evidence(Part):
         return subgroup_types(self.group)
 
     @cached_property
-    def confidence(self) -> torch.Tensor | None:
+    def stability(self) -> torch.Tensor | None:
         """Share of the resamples that give the latent's own type, [L]; NaN if unknown; None without orbits."""
         if self.shares is None:
             return None
         own = [self.type_names.index(s.name) if s.kind != "dead" else 0 for s in self.stabilizers]
-        confidence = self.shares.gather(1, torch.tensor(own, dtype=torch.int64)[:, None])[:, 0]
+        stability = self.shares.gather(1, torch.tensor(own, dtype=torch.int64)[:, None])[:, 0]
         dead = torch.tensor([s.kind == "dead" for s in self.stabilizers], dtype=torch.bool)
-        return torch.where(dead, torch.nan, confidence)
+        return torch.where(dead, torch.nan, stability)
 
     @cached_property
     def near_misses(self) -> list[list[NearMiss]]:
         """The larger subgroups that each latent almost has, with the element at which each fails; see `near_misses`."""
-        return near_misses(self.autocorrelation, self.group, self.stabilizers, self.tolerance)
+        return near_misses(self.read_from, self.group, self.stabilizers, self.tolerance)
+
+    @cached_property
+    def read_from(self) -> torch.Tensor:
+        """The C that labels were read from, fp64 [L, G]: that of the data where they say something of the latent, else
+        the decoder's less its noise."""
+        read = without_noise(self.autocorrelation, self.group)
+        if self.data is None or self.shares is None:
+            return read
+        return torch.where(self.shares.isnan().any(1, keepdim=True), read, self.data.double())
 
     @cached_property
     def estimates(self) -> list[dict[str, str | None]]:
-        """Type of the stabilizer by "decoder", "encoder" and "activations"; None if it can't be said."""
+        """Type of the stabilizer by "label", "decoder", "encoder" and "activations"; None if it can't be said."""
         estimates = []
         for latent, stabilizer in enumerate(self.stabilizers):
-            row: dict[str, str | None] = {"decoder": None if stabilizer.kind == "dead" else stabilizer.name}
+            own = None if stabilizer.kind == "dead" else stabilizer.name
+            row: dict[str, str | None] = {"label": own, "decoder": own}
+            if self.decoder is not None:
+                row["decoder"] = self._type(int(self.decoder[latent]))
             for name, estimate in (("encoder", self.encoder), ("activations", self.activations)):
-                index = -1 if estimate is None else int(estimate.types[latent])
-                row[name] = None if index < 0 else self.type_names[index]
+                row[name] = None if estimate is None else self._type(int(estimate.types[latent]))
             estimates.append(row)
         return estimates
 
+    def _type(self, index: int) -> str | None:
+        return None if index < 0 else self.type_names[index]
+
     @cached_property
     def agreement(self) -> list[str | None]:
-        """ "agree", or which of the other estimates differ from the decoder's ("encoder C1, activations C2"); None if
-        there is nothing to compare."""
+        """ "agree", or which of the other estimates differ from the label ("encoder C1, activations C2"); None if there
+        is nothing to compare."""
         agreement: list[str | None] = []
         for row in self.estimates:
-            others = {name: other for name, other in row.items() if name != "decoder" and other is not None}
-            differ = ", ".join(f"{name} {other}" for name, other in others.items() if other != row["decoder"])
-            agreement.append(None if row["decoder"] is None or not others else differ or "agree")
+            others = {name: other for name, other in row.items() if name != "label" and other is not None}
+            differ = ", ".join(f"{name} {other}" for name, other in others.items() if other != row["label"])
+            agreement.append(None if row["label"] is None or len(others) < 2 else differ or "agree")
         return agreement
 
     @cached_property
@@ -165,45 +184,21 @@ class Evidence(Part):
             broken.append(blocks if stabilizer.broken else None)
         return broken
 
-    @cached_property
-    def unclear(self) -> list[str | None]:
-        """Why a latent's stabilizer is unclear, in words; None if it is clear, and for a dead latent.
-
-        With orbits: the latent fires in too few images, or less than `CONFIDENT` of the resamples give its type.
-        Always: it scores no more than latents made of unrelated blocks; or its decision depends on an element that
-        interpolates, and C there is as near the limit 1 − tolerance as interpolation moves it (`Null.error`).
-        """
-        scores = subgroup_scores(self.autocorrelation, self.group)
-        return [
-            None if stabilizer.kind == "dead" else self._doubt(latent, stabilizer, scores)
-            for latent, stabilizer in enumerate(self.stabilizers)
-        ]
-
-    def _doubt(self, latent: int, stabilizer: Stabilizer, scores: SubgroupScores) -> str | None:
-        if self.confidence is not None:
-            confidence = float(self.confidence[latent])
-            if math.isnan(confidence):
-                return "too little data"
-            if confidence < CONFIDENT:
-                return f"{stabilizer.name} in {100 * confidence:.0f} % of resamples"
-        chance = float(self.null.chance[self.type_names.index(stabilizer.name)])
-        if stabilizer.order > 1 and stabilizer.score < chance - 1e-6:
-            return f"unrelated blocks reach {chance:.2f}"
-        own = limits(self.autocorrelation[latent], self.group, scores, latent, stabilizer.name)
-        for limit in (own, *(miss.limit for miss in self.near_misses[latent])):
-            if not limit.exact and abs(limit.value - (1.0 - self.tolerance)) < self.null.error:
-                return f"{limit.element} {limit.value:.2f}, interpolation moves it by {self.null.error:.2f}"
-        return None
+    @property
+    def undecided(self) -> list[str | None]:
+        """Why a latent's label is not stated, in words (`read_labels`); None if it is, and for a dead latent."""
+        return [stabilizer.reason or None for stabilizer in self.stabilizers]
 
     def columns(self, latent: int) -> dict[str, Any]:
-        confidence = math.nan if self.confidence is None else float(self.confidence[latent])
+        stability = math.nan if self.stability is None else float(self.stability[latent])
         misses, broken = self.near_misses[latent], self.broken[latent]
         activations = self.estimates[latent]["activations"]
         on = None if activations is None else self.activations_on
         return {
-            "confidence": None if math.isnan(confidence) else round(confidence, 2),
-            "unclear": self.unclear[latent],
+            "stability": None if math.isnan(stability) else round(stability, 2),
+            "undecided": self.undecided[latent],
             "near_miss": str(misses[0]) if misses else None,
+            "stabilizer_decoder": self.estimates[latent]["decoder"],
             "stabilizer_encoder": self.estimates[latent]["encoder"],
             "stabilizer_activations": activations,
             "activations_on": None if on is None else on.seen,
@@ -213,11 +208,11 @@ class Evidence(Part):
 
     def notes(self, latent: int) -> list[Note]:
         row = self.columns(latent)
-        unclear, confidence = row["unclear"] or "", row["confidence"]
-        sentences = [f"Unclear: {unclear}."] if unclear else []
-        # If that share is why it is unclear, the sentence above has it.
-        if confidence is not None and "resamples" not in unclear:
-            sentences.append(f"In {percent(confidence)} of resamples of the images its stabilizer is the same.")
+        undecided, stability = row["undecided"] or "", row["stability"]
+        sentences = [f"Undecided: {undecided}."] if undecided else []
+        # If that share is why it is undecided, the sentence above has it.
+        if stability is not None and "resamples" not in undecided:
+            sentences.append(f"In {percent(stability)} of resamples of the images its stabilizer is the same.")
         if row["near_miss"]:
             sentences.append(f"Near miss: {row['near_miss']}.")
         if row["broken"]:
@@ -239,6 +234,8 @@ class Evidence(Part):
                 tensors[f"evidence_{name}_tolerance"] = torch.tensor(estimate.tolerance, dtype=torch.float64)
         if self.data is not None and self.shares is not None:
             tensors |= {"evidence_data": self.data, "evidence_shares": self.shares}
+        if self.decoder is not None:
+            tensors["evidence_decoder_types"] = self.decoder
         if self.activations_on is not None:
             tensors["evidence_activations_on"] = self.activations_on.tensor()
         return tensors
@@ -263,6 +260,7 @@ class Evidence(Part):
             tensors.get("evidence_data"),
             tensors.get("evidence_shares"),
             None if on is None else MeasuredOn.from_tensor(on),
+            tensors.get("evidence_decoder_types"),
         )
 
 
@@ -284,7 +282,7 @@ def _of_encoder(crosscoder: GroupCrosscoder, symmetries: Symmetries) -> Estimate
     """Returns what W_enc says, read as the decoder is, broken blocks too."""
     group, left_out = symmetries.group, symmetries.left_out
     W_LGD = crosscoder.W_enc.detach().float()
-    C_LG = autocorrelation(W_LGD, group).cpu()
+    C_LG = without_noise(autocorrelation(W_LGD, group), group).float()
     alive = symmetries.live & (C_LG[:, 0] > 0)
     tolerance = calibrate_tolerance(C_LG[alive & ~left_out], group)
     stabilizers, _ = find_broken(W_LGD, group, find_stabilizers(C_LG, group, tolerance, ~alive), left_out=left_out)

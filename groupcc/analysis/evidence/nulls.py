@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from groupcc.analysis.symmetry.interpolation import coset_values
-from groupcc.analysis.symmetry.stabilizers import Stabilizer, subgroup_scores
+from groupcc.analysis.symmetry.modulated import without_noise
+from groupcc.analysis.symmetry.stabilizers import Stabilizer, subgroup_types, type_scores
 from groupcc.data import as_orbits
 from groupcc.groups import PlanarGroup
 from groupcc.groups.autocorrelation import autocorrelation
@@ -103,7 +104,7 @@ def chance_scores(W_LGD: torch.Tensor, group: PlanarGroup, seed: int = 0) -> tor
     have what the dictionary's blocks have in common, and no symmetry. The score 1 of C1 comes first. −1 for fewer than
     `FEWEST` latents. Deterministic in `seed`.
     """
-    types = subgroup_scores(torch.ones(1, group.order), group).values.shape[0]
+    types = len(subgroup_types(group))
     L, G = len(W_LGD), group.order
     if L < FEWEST:
         return torch.full((types,), -1.0, dtype=torch.float64)
@@ -113,5 +114,5 @@ def chance_scores(W_LGD: torch.Tensor, group: PlanarGroup, seed: int = 0) -> tor
     for count in [100] * (SURROGATES // 100):
         latent, block = (torch.randint(high, (count, G), generator=generator).to(W_LGD.device) for high in (L, G))
         made = W_LGD[latent, block] / norms[latent][:, :, None]
-        parts.append(autocorrelation(made, group).cpu())
-    return subgroup_scores(torch.cat(parts), group).values.quantile(1.0 - CHANCE, dim=1)
+        parts.append(without_noise(autocorrelation(made, group), group))
+    return type_scores(torch.cat(parts), group).values.quantile(1.0 - CHANCE, dim=1)

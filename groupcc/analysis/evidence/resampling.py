@@ -9,7 +9,8 @@ import torch
 
 from groupcc.analysis.evidence.latent_products import latent_products, of_latents
 from groupcc.analysis.symmetry.broken import SUPPORT
-from groupcc.analysis.symmetry.stabilizers import best_types, subgroup_scores, subgroup_types
+from groupcc.analysis.symmetry.stabilizers import subgroup_types, type_scores
+from groupcc.analysis.symmetry.too_few import mirror_hidden
 from groupcc.data import Orbits
 from groupcc.data.splits import parts_by_image
 from groupcc.groups import PlanarGroup, as_planar
@@ -27,7 +28,7 @@ FEWEST_PARTS = 5
 """Parts in which a latent must fire to be told from noise."""
 
 REPLICATES = 100
-"""Resamples. A confidence is a share of them."""
+"""Resamples. A stability is a share of them."""
 
 MAX_TEMPLATES = 1 << 28
 """Numbers of templates held at once, in fp32 (1 GiB). More latents take further passes over the data."""
@@ -72,12 +73,13 @@ class DataSums:
         known = powers > SUPPORT * powers[:, :1].clamp_min(0.0)
         return torch.where(known, products / torch.where(known, powers, 1.0), 0.0).clamp(-1.0, 1.0)
 
-    def shares(self, tolerance: float, seed: int = 0) -> torch.Tensor:
+    def shares(self, bounds: tuple[float, float], seed: int = 0) -> torch.Tensor:
         """Returns the share of `REPLICATES` resamples of the parts that give each type of subgroup, fp32 [L, types].
 
-        Bootstrap: of S draws part s is drawn m_s times. C, a ratio of sums over pairs of parts, is taken to first order
-        in m: each part's sums count 2·m_s − 1 times. Example: a part that is drawn 0, 1, 2 times counts −1, 1, 3 times.
-        NaN for latents that are not `seen`. Deterministic in `seed`.
+        Each resample draws a tolerance between the bounds, and the parts by bootstrap: of S draws part s is drawn m_s
+        times. C, a ratio of sums over pairs of parts, is taken to first order in m: each part's sums count 2·m_s − 1
+        times. Example: a part that is drawn 0, 1, 2 times counts −1, 1, 3 times. NaN for latents that are not `seen`.
+        Deterministic in `seed`.
         """
         S, L = self.products.shape[:2]
         seen = self.seen
@@ -88,8 +90,12 @@ class DataSums:
         generator = torch.Generator().manual_seed(seed)
         for _ in range(REPLICATES):
             drawn = torch.randint(S, (S,), generator=generator).bincount(minlength=S)
-            best = best_types(subgroup_scores(own.autocorrelation(2.0 * drawn - 1.0), self.group), tolerance)
-            counts[every, torch.from_numpy(best)] += 1
+            tolerance = bounds[0] + (bounds[1] - bounds[0]) * float(torch.rand((), generator=generator))
+            C_LG = own.autocorrelation(2.0 * drawn - 1.0)
+            types = type_scores(C_LG, self.group)
+            best = types.best(tolerance)
+            told = ~mirror_hidden(C_LG, types, best, self.group, tolerance)
+            counts[every, torch.from_numpy(best)] += told.float()
         shares = torch.full((L, counts.shape[1]), torch.nan)
         shares[seen] = counts / REPLICATES
         return shares

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate
-from groupcc.analysis.symmetry.stabilizers import Stabilizer, SubgroupScores, subgroup_scores, subgroup_types
+from groupcc.analysis.symmetry.modulated import modulated
+from groupcc.analysis.symmetry.stabilizers import Stabilizer, TypeScores, subgroup_types, type_scores
 from groupcc.groups import PlanarGroup
 from groupcc.groups.planar import format_degrees
 
@@ -47,8 +48,8 @@ def near_misses(
 ) -> list[list[NearMiss]]:
     """Returns for each latent the types of larger subgroups that contain its own and have a score (`subgroup_scores`)
     of at least 1 − tolerance − `NEAR`: the highest score first, at most `LISTED`, none for a dead latent."""
-    scores = subgroup_scores(C_LG, group)
-    values = scores.values.T.numpy()
+    scored = type_scores(C_LG, group)
+    values = scored.values.T.numpy()
     types = [(int(name[1:]), name[0] == "D") for name in subgroup_types(group)]
     misses = []
     for latent, stabilizer in enumerate(stabilizers):
@@ -63,14 +64,16 @@ def near_misses(
             ]
         larger.sort(key=lambda index: -values[latent, index])
         named = [subgroup_types(group)[index] for index in larger[:LISTED]]
-        misses.append([NearMiss(name, limits(C_LG[latent], group, scores, latent, name)) for name in named])
+        misses.append([NearMiss(name, limits(C_LG[latent], group, scored, latent, name)) for name in named])
     return misses
 
 
-def limits(C_G: torch.Tensor, group: PlanarGroup, scores: SubgroupScores, latent: int, name: str) -> Limit:
-    """Returns where C of one latent is smallest over its best subgroup of type `name`, mirrors at interpolated axes."""
-    m, n = int(name[1:]), group.n
-    rotations, reflections = coset_values(C_G.double().cpu()[None], group)
+def limits(C_G: torch.Tensor, group: PlanarGroup, scored: TypeScores, latent: int, name: str) -> Limit:
+    """Returns where C of one latent is smallest over its best subgroup of type `name`, mirrors at interpolated axes: C
+    of its modulated part, and for the whole group C itself."""
+    m, n, scores = int(name[1:]), group.n, scored.modulated
+    C_1G = C_G.double().cpu()[None]
+    rotations, reflections = coset_values(C_1G if name == subgroup_types(group)[-1] else modulated(C_1G)[0], group)
     turns = np.arange(1, m) * (n // m)
     turns = turns[2 * turns <= n]  # C(h) = C(h⁻¹)
     elements = [

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from groupcc.analysis.symmetry.interpolation import UPSAMPLING, coset_values, interpolate, periodic_peak
+from groupcc.analysis.symmetry.modulated import modulated
 from groupcc.groups import PlanarGroup, PlanarSubgroup
 from groupcc.groups.arrays import BoolArray
 
@@ -17,15 +18,19 @@ __all__ = [
     "KINDS",
     "Stabilizer",
     "SubgroupScores",
-    "best_types",
+    "TypeScores",
     "find_stabilizers",
     "restore_stabilizer",
     "subgroup_scores",
     "subgroup_types",
+    "type_scores",
 ]
 
-KINDS = ("invariant", "90", "180", "other-rotation", "mirror", "none", "dead")
+KINDS = ("invariant", "90", "180", "other-rotation", "mirror", "none", "undecided", "dead")
 """Every `Stabilizer.kind`, in the order in which tables list them."""
+
+FAINT = 0.05
+"""A modulated part with no more than this share of a latent's power says nothing of its symmetry."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +42,12 @@ class Stabilizer:
     - `axis`: the mirror axis in degrees counter-clockwise from horizontal, the one with the smallest angle, in
       [0, 180/m) for D_m. Interpolated, so it may lie between elements. None without a mirror, and if every reflection
       is in the stabilizer (no axis is special).
-    - `score`: the smallest C over its elements, mirrors at the interpolated axis.
+    - `score`: the smallest C over its elements, mirrors at the interpolated axis: C of the modulated part, and of an
+      invariant latent C of the whole (`modulated`).
     - `kind`: "invariant" (the whole group, if that is more than the identity), "90" (contains C4), "180" (contains
-      C2 but not C4), "other-rotation", "mirror" (D1: moves, one mirror), "none" (C1: moves and is chiral), "dead".
+      C2 but not C4), "other-rotation", "mirror" (D1: moves, one mirror), "none" (C1: moves and is chiral), "undecided",
+      "dead".
+    - `reason`: why it is undecided, in words; else empty. `name`, `label`, `mask` and `axis` are then the best guess.
     - `broken`: whether some blocks are missing or weakened, so that this is the stabilizer of the others. See
       [`Evidence`][groupcc.analysis.Evidence].
     """
@@ -52,6 +60,7 @@ class Stabilizer:
     score: float
     kind: str
     broken: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +87,46 @@ def subgroup_types(group: PlanarGroup) -> tuple[str, ...]:
     return (*names, *(f"D{name[1:]}" for name in names)) if group.kind == "dihedral" else tuple(names)
 
 
-def best_types(scores: SubgroupScores, tolerance: float) -> npt.NDArray[np.int64]:
-    """Returns for each latent the largest type of subgroup with a score of at least 1 − tolerance, as an index into
-    `subgroup_types`, [L]. Of two types of one order it is the one with the higher score, rotations on a tie."""
-    value = scores.values.T.numpy()  # [L, types]
-    # Rotations come before mirrors of the same order and win a tie.
-    order = np.array([*scores.orders, *(2 * m for m in scores.orders)])[: value.shape[1]]
-    accepted = value >= 1.0 - tolerance
-    accepted[:, 0] = True  # C1
-    # Scores lie within ±1, so an order always outweighs them.
-    return np.asarray(np.where(accepted, 4.0 * order + value, -np.inf).argmax(axis=1))
+@dataclass(frozen=True, eq=False)
+class TypeScores:
+    """How well each type of subgroup fits each latent.
+
+    `modulated`: the scores of the modulated parts. `values` [types, L]: these, 0 if the modulated part is `FAINT`, and
+    for the whole group the smallest C of the whole latent. `share` [L]: the invariant share of its power.
+    """
+
+    modulated: SubgroupScores
+    values: torch.Tensor
+    share: torch.Tensor
+
+    def best(self, tolerance: float) -> npt.NDArray[np.int64]:
+        """Returns for each latent the largest type of subgroup with a score of at least 1 − tolerance, as an index into
+        `subgroup_types`, [L]. Of two types of one order it is the one with the higher score, rotations on a tie.
+
+        A latent that fits the whole group, but whose modulated part is more than `FAINT` and has a symmetry of its own,
+        has the symmetry of that part. Example: a curve that has 90 % of its power in common under every transform has
+        C ≥ 0.8 everywhere, and one mirror.
+        """
+        value = self.values.T.numpy()  # [L, types]
+        # Rotations come before mirrors of the same order and win a tie.
+        m = self.modulated.orders
+        order = np.array([*m, *(2 * m for m in m)])[: value.shape[1]]
+        accepted = value >= 1.0 - tolerance
+        accepted[:, 0] = True  # C1
+        accepted[:, -1] &= ~accepted[:, 1:-1].any(axis=1)
+        # Scores lie within ±1, so an order always outweighs them.
+        return np.asarray(np.where(accepted, 4.0 * order + value, -np.inf).argmax(axis=1))
+
+
+def type_scores(C_LG: torch.Tensor, group: PlanarGroup) -> TypeScores:
+    """Returns how well each type of subgroup fits each latent with this autocorrelation."""
+    modulated_LG, share_L = modulated(C_LG)
+    scores = subgroup_scores(modulated_LG, group)
+    values = scores.values.clone()
+    values[1:, share_L >= 1.0 - FAINT] = 0.0
+    if len(values) > 1:  # not the group of one element
+        values[-1] = C_LG.double().cpu().amin(1)
+    return TypeScores(scores, values, share_L)
 
 
 def subgroup_scores(C_LG: torch.Tensor, group: PlanarGroup) -> SubgroupScores:
@@ -118,15 +157,15 @@ def subgroup_scores(C_LG: torch.Tensor, group: PlanarGroup) -> SubgroupScores:
 def find_stabilizers(
     C_LG: torch.Tensor, group: PlanarGroup, tolerance: float, dead: torch.Tensor | None = None
 ) -> list[Stabilizer]:
-    """Returns each latent's stabilizer: the largest subgroup whose elements all have C ≥ 1 − tolerance.
+    """Returns each latent's stabilizer: the largest subgroup whose elements all have C' ≥ 1 − tolerance.
 
-    `C_LG` is `autocorrelation(W_dec)`; `dead` bool [L]. Of two subgroups of one order the one with the higher score is
-    taken (rotations on a tie). Mirrors count at their interpolated axis, see `subgroup_scores`. n rotations resolve no
-    harmonic above n/2 in the angle: a shape that changes faster shows only those mirrors that are elements.
+    `C_LG` is `autocorrelation(W_dec)`; `dead` bool [L]. C' is C of the modulated part (`modulated`), and for the whole
+    group C itself. Of two subgroups of one order the one with the higher score is taken (rotations on a tie). Mirrors
+    count at their interpolated axis, see `subgroup_scores`. n rotations resolve no harmonic above n/2 in the angle: a
+    shape that changes faster shows only those mirrors that are elements.
     """
-    scores = subgroup_scores(C_LG, group)
-    value = scores.values.T.numpy()
-    best = best_types(scores, tolerance)
+    types = type_scores(C_LG, group)
+    scores, value, best = types.modulated, types.values.T.numpy(), types.best(tolerance)
     dead_L = np.zeros(len(value), dtype=bool) if dead is None else dead.cpu().numpy()
     stabilizers = []
     for latent, chosen in enumerate(best):
@@ -174,13 +213,21 @@ def _kind(group: PlanarGroup, subgroup: PlanarSubgroup) -> str:
 
 
 def restore_stabilizer(
-    group: PlanarGroup, *, name: str, label: str, axis: float | None, score: float, kind: str, broken: bool = False
+    group: PlanarGroup,
+    *,
+    name: str,
+    label: str,
+    axis: float | None,
+    score: float,
+    kind: str,
+    broken: bool = False,
+    reason: str = "",
 ) -> Stabilizer:
     """Returns a Stabilizer from its fields without the mask, which follows from the label."""
     if kind == "dead":
         return _dead(group)
     subgroup = group.subgroup_named(label)
-    return Stabilizer(name, label, subgroup.mask, subgroup.order, axis, score, kind, broken)
+    return Stabilizer(name, label, subgroup.mask, subgroup.order, axis, score, kind, broken, reason)
 
 
 def _dead(group: PlanarGroup) -> Stabilizer:

@@ -9,6 +9,7 @@ import torch
 
 from groupcc.analysis.symmetry.blocks import block_norms
 from groupcc.analysis.symmetry.broken import find_broken
+from groupcc.analysis.symmetry.modulated import without_noise
 from groupcc.analysis.symmetry.stabilizers import Stabilizer, find_stabilizers
 from groupcc.analysis.symmetry.tolerance import calibrate_tolerance
 from groupcc.groups import PlanarGroup
@@ -64,6 +65,7 @@ def read_symmetries(
     left_out = dead if spare is None else dead | spare
     C_LG = autocorrelation(W_dec_LGD, group).cpu()
     given = None if tolerance == "auto" else float(tolerance)
-    used = calibrate_tolerance(C_LG[~left_out], group) if given is None else given
-    stabilizers, states = find_broken(W_dec_LGD, group, find_stabilizers(C_LG, group, used, dead), given, left_out)
+    read_LG = without_noise(C_LG, group)
+    used = calibrate_tolerance(read_LG[~left_out], group) if given is None else given
+    stabilizers, states = find_broken(W_dec_LGD, group, find_stabilizers(read_LG, group, used, dead), given, left_out)
     return Symmetries(group, W_dec_LGD, norms, C_LG, stabilizers, used, states, dead, left_out)

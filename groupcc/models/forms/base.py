@@ -18,7 +18,7 @@ from groupcc.models.forms.encodings import Reading
 from groupcc.models.forms.poses import PoseSelection
 from groupcc.models.latents import Decoder, Encoded, SparseLatents
 
-__all__ = ["Atoms", "Form", "not_tied", "penalty_error"]
+__all__ = ["Atoms", "Form", "not_tied", "penalty_error", "read_of"]
 
 BLOCK_BYTES = 2 << 20
 """On a CPU so many bytes of the dictionary are projected at a time (see `Form.prepare_gradients_`)."""
@@ -118,15 +118,18 @@ class Form:
         """The parameters that scale with the activations."""
         return [cc.b_enc, cc.b_dec]
 
-    def start_biases_(self, cc: Dictionary, centre_GD: Tensor) -> None:
-        """b_dec = the centre, and b_enc such that the encoder reads activations about it."""
-        centre = centre_GD.to(cc.b_dec)
-        cc.b_dec.copy_(centre)
-        cc.b_enc.copy_(self.encoder_bias(cc, centre))
+    def centre(self, cc: Dictionary, centre_GD: Tensor) -> Tensor:
+        """Returns the centre [G, D] nearest to this one that b_dec can hold."""
+        return centre_GD
 
-    def encoder_bias(self, cc: Dictionary, centre: Tensor) -> Tensor:
-        """Returns b_enc [L] such that the encoder reads activations about `centre`, in the shape of b_dec."""
-        return -torch.einsum("gd,lgd->l", centre[: cc.W_enc.shape[1]], cc.W_enc)
+    def fold_centre_(self, cc: Dictionary, centre_GD: Tensor) -> None:
+        """See `GroupCrosscoder.fold_centre_`. The products are formed in fp64 and rounded once."""
+        cc.b_dec.copy_(cc.b_dec.double() + centre_GD)
+        cc.b_enc.copy_(cc.b_enc.double() - read_of(centre_GD, cc.W_enc))
+
+    def encoder_centre(self, cc: Dictionary) -> Tensor | None:
+        """Returns what the encoder takes from each block it reads, [D], if b_enc cannot hold it; else None."""
+        return None
 
     def start_latents_(self, cc: Dictionary, latents_M: Tensor, directions_MGD: Tensor) -> None:
         """W_dec of these latents = `directions`, and W_enc their transpose, as at the start."""
@@ -136,8 +139,9 @@ class Form:
         cc.W_enc[latents] = directions[:, : cc.W_enc.shape[1]] * cc.encoder_gain
 
     def reset_(self, cc: Dictionary, latents_M: Tensor) -> None:
-        """What else starts anew with these latents: b_enc, about b_dec."""
-        cc.b_enc[latents_M] = self.encoder_bias(cc, cc.b_dec)[latents_M]
+        """What else starts anew with these latents: b_enc, which then takes b_dec from what the encoder reads."""
+        b_dec_GD = self.decoder_bias(cc).double().expand(cc.group.order, -1)
+        cc.b_enc[latents_M] = -read_of(b_dec_GD, cc.W_enc)[latents_M].to(cc.b_enc)
 
     # Encoding
 
@@ -254,13 +258,21 @@ class Form:
         """Returns W [P, G or 1, D] and b [P] of latents, or of the atoms (latent, pose): pre = Σ_g ⟨a_g, W[·, g]⟩ + b.
 
         The one block of an encoder "identity" reads a_0. Of latents with poses and without `poses_P`: what the poses
-        share, W_l and b_l, always of |G| blocks. Indices on the crosscoder's device.
+        share, W_l and b_l, always of |G| blocks; they read activations less `encoder_centre`. Indices on the
+        crosscoder's device.
         """
         return cc.W_enc[latents_P], cc.b_enc[latents_P]
 
     def residual_share(self, cc: Dictionary) -> Tensor:
         """See `GroupCrosscoder.residual_share`."""
         raise not_tied('Train one with tied="residual".')
+
+
+def read_of(acts_GD: Tensor, W_LGD: Tensor) -> Tensor:
+    """Returns Σ_g ⟨acts[g], W[l, g]⟩ over the blocks that W has, fp64 [L]."""
+    blocks = W_LGD.shape[1]
+    # A few latents at a time: a copy of the whole encoder in fp64 could be too much.
+    return torch.cat([W.double().flatten(1) @ acts_GD[:blocks].double().flatten() for W in W_LGD.split(256)])
 
 
 def not_tied(remedy: str) -> ArgumentError:

@@ -19,7 +19,7 @@ from groupcc.groups import Group
 from groupcc.groups.translate import translation_table
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.dictionary import Dictionary
-from groupcc.models.forms.base import Atoms, Form, penalty_error
+from groupcc.models.forms.base import Atoms, Form, penalty_error, read_of
 from groupcc.models.forms.encodings import Encoding, FormedEncoding
 from groupcc.models.forms.tied import Tied, translates
 from groupcc.models.latents import SparseLatents
@@ -89,20 +89,36 @@ class Residual(Tied):
         cc.residual_b_enc = nn.Parameter(torch.zeros(L, G))
         cc.residual_b_dec = nn.Parameter(torch.zeros(G, D))
 
+    def add_centre(self, cc: Dictionary) -> None:
+        # residual_b_enc has a number for each pose.
+        return
+
     def biases(self, cc: Dictionary) -> list[Tensor]:
         return [*super().biases(cc), cc.residual_b_enc, cc.residual_b_dec]
 
-    def start_biases_(self, cc: Dictionary, centre_GD: Tensor) -> None:
-        # From the tied crosscoder's start 1 − `base_share` of the way to the untied one's, about the centre itself.
-        super().start_biases_(cc, centre_GD)
-        left = 1 - base_share(_penalty(cc))
-        cc.residual_b_dec.copy_((centre_GD.to(cc.b_dec) - cc.b_dec) * left)
+    def centre(self, cc: Dictionary, centre_GD: Tensor) -> Tensor:
+        # From the tied crosscoder's centre 1 − `base_share` of the way to the untied one's.
+        return super().centre(cc, centre_GD).lerp(centre_GD, 1 - base_share(_penalty(cc)))
+
+    def fold_centre_(self, cc: Dictionary, centre_GD: Tensor) -> None:
+        shared_1D = super().centre(cc, centre_GD)[:1]
+        cc.b_dec.copy_(cc.b_dec.double() + shared_1D)
+        cc.residual_b_dec.copy_(cc.residual_b_dec.double() + (centre_GD - shared_1D))
         W_enc_AGD, _ = _encoder(cc)
-        read = (cc.b_dec + cc.residual_b_dec)[: W_enc_AGD.shape[1]]
-        b_enc_LG = -torch.einsum("gd,agd->a", read, W_enc_AGD).view_as(cc.residual_b_enc)
-        mean_L1 = b_enc_LG.mean(1, keepdim=True)
-        cc.residual_b_enc.copy_((b_enc_LG - mean_L1) * left)
-        cc.b_enc.copy_(mean_L1[:, 0])
+        if cc.config.encoder == "orbit":
+            # By itself what base latents read, alike in all poses: without residuals no pose gets a bias of its own.
+            same_GD = shared_1D.expand_as(centre_GD)
+            cc.b_enc.copy_(cc.b_enc.double() - read_of(same_GD, cc.W_enc))
+            own_A = read_of(centre_GD - same_GD, W_enc_AGD) + read_of(same_GD, cc.residual_W_enc.flatten(0, 1))
+        else:
+            own_A = read_of(centre_GD, W_enc_AGD)
+        own_LG = own_A.view_as(cc.residual_b_enc)
+        mean_L1 = own_LG.mean(1, keepdim=True)
+        cc.b_enc.copy_(cc.b_enc.double() - mean_L1[:, 0])
+        cc.residual_b_enc.copy_(cc.residual_b_enc.double() - (own_LG - mean_L1))
+
+    def encoder_centre(self, cc: Dictionary) -> Tensor | None:
+        return None
 
     def reset_(self, cc: Dictionary, latents_M: Tensor) -> None:
         super().reset_(cc, latents_M)

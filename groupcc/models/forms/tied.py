@@ -13,7 +13,7 @@ from groupcc.groups import Group
 from groupcc.groups.translate import translation_table
 from groupcc.models.config import CrosscoderConfig
 from groupcc.models.dictionary import Dictionary
-from groupcc.models.forms.base import Atoms, Form, penalty_error
+from groupcc.models.forms.base import Atoms, Form, penalty_error, read_of
 from groupcc.models.forms.encodings import Encoding, FormedEncoding, GroupEncoding, MapEncoding, Reading
 from groupcc.models.forms.poses import PoseReading
 from groupcc.models.latents import Decoder, SparseLatents
@@ -55,14 +55,37 @@ class Tied(Form):
     def bias_blocks(self, group: Group) -> int:
         return 1
 
-    def start_biases_(self, cc: Dictionary, centre_GD: Tensor) -> None:
-        super().start_biases_(cc, centre_GD.to(cc.b_dec).mean(0, keepdim=True))
+    def add_parameters(self, cc: Dictionary, W_dec_LGD: Tensor) -> None:
+        super().add_parameters(cc, W_dec_LGD)
+        self.add_centre(cc)
 
-    def encoder_bias(self, cc: Dictionary, centre: Tensor) -> Tensor:
-        # An encoder "identity" reads the centre in each pose by another block of W_enc: right on average.
-        blocks = cc.W_enc.shape[1]
-        read = centre.expand(blocks, -1) / (1 if cc.config.encoder == "orbit" else blocks)
-        return super().encoder_bias(cc, read)
+    def add_centre(self, cc: Dictionary) -> None:
+        # An encoder "identity" reads the centre in each pose by another block of W_enc, and b_enc has one number.
+        if cc.config.encoder == "identity":
+            cc.register_buffer("centre", torch.zeros(cc.config.d_in))
+
+    def biases(self, cc: Dictionary) -> list[Tensor]:
+        centre = self.encoder_centre(cc)
+        return super().biases(cc) + ([] if centre is None else [centre])
+
+    def centre(self, cc: Dictionary, centre_GD: Tensor) -> Tensor:
+        return centre_GD.mean(0, keepdim=True).expand(len(centre_GD), -1)
+
+    def fold_centre_(self, cc: Dictionary, centre_GD: Tensor) -> None:
+        cc.b_dec.copy_(cc.b_dec.double() + centre_GD[:1])
+        held = self.encoder_centre(cc)
+        if held is None:
+            cc.b_enc.copy_(cc.b_enc.double() - read_of(centre_GD, cc.W_enc))
+        else:
+            held.copy_(held.double() + centre_GD[0])
+
+    def encoder_centre(self, cc: Dictionary) -> Tensor | None:
+        return cc.centre if cc.config.encoder == "identity" else None
+
+    def reset_(self, cc: Dictionary, latents_M: Tensor) -> None:
+        super().reset_(cc, latents_M)
+        if cc.config.encoder == "identity":  # each pose reads one block: right on average over the poses
+            cc.b_enc[latents_M] /= cc.group.order
 
     def pre_acts(self, cc: Dictionary, acts_NGD: Tensor) -> Tensor:
         return self.encoding(cc, acts_NGD, gradients_later=False).pre_acts()
@@ -77,7 +100,7 @@ class Tied(Form):
             return GroupEncoding(cc, acts_NGD, self.chosen(cc) if gradients_later else None)
         dtype = acts_NGD.dtype
         W_AD, b_L1 = cc.W_enc.to(dtype).flatten(0, 1), cc.b_enc.to(dtype)[:, None]
-        z_NA = acts_NGD[:, 0] @ W_AD.t()
+        z_NA = _first_block(cc, self, acts_NGD) @ W_AD.t()
         return FormedEncoding(cc, acts_NGD, z_NA.view(-1, len(b_L1), cc.group.order) + b_L1)
 
     def chosen(self, cc: Dictionary) -> int | None:
@@ -117,7 +140,7 @@ class Tied(Form):
         W_enc_AGD = cc.W_enc.flatten(0, 1)[:, None]  # "identity" reads block 0, and that of R_h W is block h of W
         if cc.config.encoder == "orbit":
             W_enc_AGD = translates(cc.W_enc, cc.group)
-        b_enc_A = cc.b_enc[:, None].expand(-1, cc.group.order).flatten()
+        b_enc_A = self._biases_of(cc, cc.b_enc[:, None].expand(-1, cc.group.order).flatten(), W_enc_AGD)
         return Atoms(W_enc_AGD, b_enc_A, translates(cc.W_dec, cc.group), cc.b_dec)
 
     def atom_numbers(self, latents: SparseLatents, group: Group) -> Tensor:
@@ -144,8 +167,22 @@ class Tied(Form):
         if poses_P is None:
             return cc.W_enc[latents_P], b_P
         if cc.config.encoder == "identity":  # block 0 of R_h W is block h of W
-            return cc.W_enc[latents_P, poses_P][:, None], b_P
+            W_P1D = cc.W_enc[latents_P, poses_P][:, None]
+            return W_P1D, self._biases_of(cc, b_P, W_P1D)
         return cc.W_enc[latents_P[:, None], translation_table(cc.group, cc.W_enc.device)[poses_P]], b_P
+
+    def _biases_of(self, cc: Dictionary, b_P: Tensor, W_PGD: Tensor) -> Tensor:
+        """Returns the biases of these encoders for activations from which no `encoder_centre` is taken."""
+        centre = self.encoder_centre(cc)
+        if centre is None:
+            return b_P
+        return (b_P.double() - read_of(centre[None], W_PGD)).to(b_P)
 
     def residual_share(self, cc: Dictionary) -> Tensor:
         return torch.zeros_like(cc.b_enc)
+
+
+def _first_block(cc: Dictionary, form: Form, acts_NGD: Tensor) -> Tensor:
+    """Returns what an encoder "identity" reads, about its centre: [N, D]."""
+    centre = form.encoder_centre(cc)
+    return acts_NGD[:, 0] if centre is None else acts_NGD[:, 0] - centre.to(acts_NGD.dtype)

@@ -25,11 +25,13 @@ from groupcc.report.parts.metrics import Metrics
 from groupcc.report.parts.patches import Patches
 from groupcc.report.parts.poses import Poses
 from groupcc.report.parts.provenance import Provenance
+from groupcc.report.parts.quality import QualityPart
 from groupcc.report.parts.visualization import Made
 
 __all__ = ["PARTS", "page_parts"]
 
 PARTS: list[type[ReportPart]] = [
+    QualityPart,
     Counts,
     EvidencePart,
     Map,

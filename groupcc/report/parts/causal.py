@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,13 @@ __all__ = ["Answer", "Causal"]
 OUTPUT = "output"
 """The read-out that every check has."""
 
-CONTROLS = {"unmoved": "not moved", "wrong": "moved by another transform", "random": "other latents in its place"}
-
-FEWEST_IMAGES = 3
-"""Images from which a check has a standard error."""
+CONTROLS = {
+    "placed": "place moved alone",
+    "turned": "pose moved alone",
+    "unmoved": "neither moved",
+    "wrong": "moved by another transform",
+    "random": "other latents in its place",
+}
 
 
 @dataclass(frozen=True)
@@ -64,36 +68,46 @@ class Causal(ReportPart):
         self.answers: dict[int, list[Answer]] = {}
         for effect in given.effects:
             where = "" if not several else "at the output" if effect.readout == OUTPUT else f"at {effect.readout}"
-            answer = Answer(effect.verdict, where, self._sentence(effect, given.images))
+            answer = Answer(effect.verdict, where, self._sentence(effect))
             self.answers.setdefault(effect.family, []).append(answer)
 
     @classmethod
     def of(cls, page: Page) -> Causal | None:
         return None if page.causal is None else cls(page)
 
-    def _sentence(self, effect: FamilyEffect, images: int) -> str:
-        if effect.reposed is None or effect.measured is None:
-            return f"On these images it makes no difference there in which pose and place the {self.noun} is."
-        error = "" if effect.reposed_error is None else f" ± {two_decimals(effect.reposed_error)}"
-        controls = ", ".join(f"{words} {two_decimals(getattr(effect, name))}" for name, words in CONTROLS.items())
-        text = f"Score {two_decimals(effect.reposed)}{error}, ceiling {two_decimals(effect.measured)}."
-        text += f" Controls: {controls}."
-        if effect.effect is not None:
-            what = "the output" if effect.readout == OUTPUT else effect.readout
+    def _sentence(self, effect: FamilyEffect) -> str:
+        what = "the output" if effect.readout == OUTPUT else effect.readout
+        if effect.verdict == "not read":
+            return f"Without the {self.noun}, {what} stays as it is on these images."
+        told = [*self._scores(effect)]
+        if effect.verdict == "place only":
+            told.append("Moving the place alone does as well, so nothing shows that poses are used.")
+        if effect.reason is not None:
+            told.append(f"{effect.reason[0].upper()}{effect.reason[1:]}.")
+        if effect.effect:
             share = percent(effect.effect).replace("< ", "less than ")
-            text += f" Without the {self.noun}, {what} changes by {share} of its variance."
-        if images < FEWEST_IMAGES:
-            text += f" {count_noun(images, 'image').capitalize()} can’t say how sure that is."
-        return text
+            told.append(f"Without the {self.noun}, {what} changes by {share} of its variance.")
+        return " ".join(told)
+
+    def _scores(self, effect: FamilyEffect) -> Iterator[str]:
+        """The score with its error and its ceiling, and the controls; a check of before has not all of them."""
+        if effect.reposed is None or effect.measured is None:
+            return
+        error = "" if effect.reposed_error is None else f" ± {two_decimals(effect.reposed_error)}"
+        yield f"Score {two_decimals(effect.reposed)}{error}, ceiling {two_decimals(effect.measured)}."
+        known = {words: getattr(effect, name) for name, words in CONTROLS.items()}
+        controls = [f"{words} {two_decimals(score)}" for words, score in known.items() if score is not None]
+        yield f"Controls: {', '.join(controls)}."
 
     def overview(self) -> str:
         """Returns how many families were checked and what came, at the output; empty if none was."""
+        from groupcc.causal import VERDICTS
+
         answers = self.answers
         if not answers:
             return ""
         counts = Counter(of_family[0].verdict for of_family in answers.values())
-        order = ("yes", "partly", "no", "unclear")
-        came = [f"{verdict} for {counts[verdict]:,}" for verdict in order if counts[verdict]]
+        came = [f"{verdict} for {counts[verdict]:,}" for verdict in VERDICTS if counts[verdict]]
         one, many = ("base latent", "base latents") if self.atlas.has_poses else ("family", "families")
         checked, it = (f"1 {one}", "it") if len(answers) == 1 else (f"{len(answers):,} {many}", "them")
         how = f"Checked for {checked} by moving {it} to other poses inside it"

@@ -13,7 +13,7 @@ __all__ = ["Counts", "overview_counts"]
 
 
 class Counts(ReportPart):
-    """How many latents are chiral, unclear, broken, near misses, and in how many other estimates disagree."""
+    """How many latents are chiral, undecided, broken, near misses, and in how many other estimates disagree."""
 
     template = "counts.html"
 
@@ -36,11 +36,12 @@ def overview_counts(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]
     if chiral + chirality["achiral"]:
         partners = f"{chirality['partner']:,} of them with their mirror image" if chirality["partner"] else ""
         counts.append(("chiral", f"{chiral:,}" + (f" ({partners})" if partners else "")))
-    for column, words in (("unclear", "unclear"), ("broken", "broken symmetry"), ("near_miss", "near misses")):
+    for column, words in (("undecided", "undecided"), ("broken", "broken symmetry"), ("near_miss", "near misses")):
         if live and column in live[0]:
             counts.append((words, f"{sum(bool(row[column]) for row in live):,}"))
     for column, words in (
         ("stabilizer_activations", "activations disagree"),
+        ("stabilizer_decoder", "decoder disagrees"),
         ("stabilizer_encoder", "encoder disagrees"),
     ):
         differ = [row[column] != row["stabilizer"] for row in live if row.get(column)]

@@ -1,4 +1,4 @@
-"""Evidence on a latent's card: whether its stabilizer is unclear, and what decoder, encoder and activations say."""
+"""Evidence on a latent's card: whether its label is stated, and what decoder, encoder and activations say."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ class EvidencePart(ReportPart):
         return None if evidence is None else cls(page, evidence)
 
     def read_off(self, latent: int) -> list[tuple[str, str, bool]]:
-        """Returns (read off, stabilizer, whether it differs from the decoder's) if there are estimates to compare."""
+        """Returns (read off, stabilizer, whether it differs from the label) if there are estimates to compare."""
         read = {words: name for words, name in self.evidence.estimates[latent].items() if name is not None}
-        if len(read) < 2:
+        if len(read) < 3:
             return []
         on = self.evidence.activations_on
         seen = {} if on is None else {"activations": f"activations {MEASURED_ON[on.seen]}"}
-        return [(seen.get(words, words), name, name != read["decoder"]) for words, name in read.items()]
+        return [(seen.get(words, words), name, name != read["label"]) for words, name in read.items()]
 
     def differing(self, latent: int) -> str:
-        """Returns which of the estimates differ from the decoder's, in words; empty if none does."""
+        """Returns which of the estimates differ from the label, in words; empty if none does."""
         (_, own), *others = self.evidence.estimates[latent].items()
         names = [words for words, name in others if name not in (None, own)]
-        return f"the {' and the '.join(names)} {'differs' if names == ['encoder'] else 'differ'}" if names else ""
+        verb = "differ" if len(names) > 1 or names == ["activations"] else "differs"
+        return f"the {' and the '.join(names)} {verb}" if names else ""

@@ -35,7 +35,7 @@ SORTS = {
     "mean_act": ("Strongest when active", "down"),
     "modulation": ("Changes most with the transform", "down"),
     "score": ("Best agreement", "down"),
-    "confidence": ("Most confident", "down"),
+    "stability": ("Most stable", "down"),
     "contribution": ("Explains most where it fires", "down"),
     "tuning_width_degrees": ("Most sharply tuned", "up"),
     "family_size": ("Largest family", "down"),
@@ -55,7 +55,12 @@ FILTERS = {
 }
 """Columns of the table with a few values, by which the page offers to choose."""
 
-FLAGS = {"unclear": "Unclear", "near_miss": "Near miss", "broken": "Broken symmetry", "duplicate_of": "Learned twice"}
+FLAGS = {
+    "undecided": "Undecided",
+    "near_miss": "Near miss",
+    "broken": "Broken symmetry",
+    "duplicate_of": "Learned twice",
+}
 """Columns that say something of some latents alone. The page offers to choose these."""
 
 MAX_VALUES = 24
@@ -195,10 +200,10 @@ def letters(values: Iterable[float], top: float) -> str:
 
 
 def clear_latents(atlas: Atlas, limit: int) -> list[int]:
-    """Returns at most `limit` latents that are neither unclear nor spare: of every kind in turn, the most often
+    """Returns at most `limit` latents that are neither undecided nor spare: of every kind in turn, the most often
     active."""
     rows = atlas.table()
-    doubtful = [row.get("unclear") is not None or bool(row.get("spare")) for row in rows]
+    doubtful = [row.get("undecided") is not None or bool(row.get("spare")) for row in rows]
     kinds = ["dead" if doubt else kind for doubt, kind in zip(doubtful, atlas.kinds, strict=True)]
     return select_latents(kinds, None if atlas.frequency is None else atlas.frequency.numpy(), limit)
 

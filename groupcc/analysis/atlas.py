@@ -321,6 +321,14 @@ class Atlas:
         """Writes a figure for a paper as .svg or .pdf; see [`write_figure`][groupcc.report.write_figure]."""
         return Path(above("write_figure")(self, path, what, **options))
 
+    def summary(self) -> str:
+        """Returns the findings in a few lines; see [`summary`][groupcc.report.summary]."""
+        return str(above("summary")(self))
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.kind_counts.items() if count)
+        return f"Atlas({self.n_latents} latents under {self.group.name}: {kinds})"
+
     def report(self, path: str | Path, orbits: Any = None, **options: Any) -> Path:
         """Writes the HTML report; see [`write_report`][groupcc.report.write_report]."""
         return Path(above("write_report")(path, self, orbits=orbits, **options))

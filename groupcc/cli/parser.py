@@ -172,7 +172,7 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
         "--k", type=int, default=_defaults.K, help="active latents per example, or their mean over a batch"
     )
     options.add_argument(
-        "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
+        "--encoder", choices=["identity", "orbit"], default=_defaults.ENCODER, help="reads block 0 only, or every block"
     )
     options.add_argument(
         "--tied",
@@ -199,8 +199,8 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--dead-after",
         type=int,
-        default=_defaults.DEAD_AFTER,
-        help="examples without firing that make a latent count as dead",
+        default=None,
+        help="examples without firing that make a latent count as dead (default: by the length of the run)",
     )
     options.add_argument("--sparsity", choices=list(SPARSITIES), default="topk", help="kind of sparsity")
     options.add_argument(
@@ -228,11 +228,16 @@ def _training(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--resample-every",
         type=int,
-        default=0,
+        default=None,
         metavar="N",
-        help="steps after which dead latents start anew (0: never)",
+        help="steps after which dead latents start anew (0: never; default: a 20th of the steps)",
     )
-    options.add_argument("--augment", action="store_true", help="train on random translates of each orbit")
+    options.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        default=_defaults.AUGMENT,
+        help="train on random translates of each orbit; without, on the orientations that the photographs have",
+    )
     options.add_argument(
         "--held-out", type=float, default=_defaults.HELD_OUT, help="share of the photographs kept for evaluation"
     )

@@ -69,6 +69,8 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     config = config or TrainConfig()
     check_is("crosscoder", crosscoder, GroupCrosscoder)
     check_is("config", config, TrainConfig)
+    if crosscoder.config.dead_after is None:
+        crosscoder.config = replace(crosscoder.config, dead_after=config.dead_after())
     move(crosscoder, config.device)
     source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
     data = _Data(source, *split_by_image(source, config.held_out, config.seed))

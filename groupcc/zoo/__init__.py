@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-# Not lazy: the function has its module's name, and whichever is bound last here wins.
+# Not lazy: these functions have their modules' names, and whichever is bound last here wins.
+from groupcc.zoo.crops import crops
 from groupcc.zoo.photographs import Photograph, photographs
 
 if TYPE_CHECKING:
     from groupcc.zoo.bank import known_bank
     from groupcc.zoo.net import load_net
 
-__all__ = ["Photograph", "known_bank", "load_net", "photographs"]
+__all__ = ["Photograph", "crops", "known_bank", "load_net", "photographs"]
 
 
 def __getattr__(name: str) -> Any:

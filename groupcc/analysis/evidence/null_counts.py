@@ -160,7 +160,7 @@ def raw_orbits(orbits: Orbits, group: PlanarGroup, tolerance: float) -> dict[str
     chosen = torch.linspace(0, len(orbits) - 1, min(len(orbits), MOST_ORBITS), dtype=torch.float64).long()
     acts = orbits.take(chosen).float().cpu()
     acts = acts - acts.mean(0)
-    _, image = orbits.image_ids.cpu()[chosen].unique(return_inverse=True)
+    _, image = orbits.photograph_ids.cpu()[chosen].unique(return_inverse=True)
     kinds = [stabilizer.kind for stabilizer in find_stabilizers(autocorrelation(acts, group), group, tolerance)]
     power = acts.double().square().sum((1, 2))
     invariant = group.order * acts.double().mean(1).square().sum(1)

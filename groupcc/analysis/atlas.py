@@ -15,6 +15,7 @@ from groupcc.analysis import files
 from groupcc.analysis.evidence.activity import TopExamples
 from groupcc.analysis.evidence.contribution import Contribution
 from groupcc.analysis.evidence.evidence import Evidence
+from groupcc.analysis.evidence.null_counts import NullCounts
 from groupcc.analysis.evidence.scaling import Scaling
 from groupcc.analysis.evidence.tuning import Tuning
 from groupcc.analysis.families.coverage import Coverage, read_coverage
@@ -106,6 +107,11 @@ class Atlas:
     def scaling(self) -> Scaling | None:
         """On request, what the data has of each latent in each block, [`Scaling`][groupcc.analysis.Scaling]."""
         return self.part(Scaling)
+
+    @property
+    def nulls(self) -> NullCounts | None:
+        """With orbits, counts beside those of raw orbits and of random weights, `NullCounts`."""
+        return self.part(NullCounts)
 
     @property
     def tuning(self) -> Tuning | None:

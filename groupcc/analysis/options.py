@@ -48,6 +48,7 @@ class Options:
     batch_size: int = 1024
     held_out: Any = None
     control: Any = None
+    nulls: Any = None
     evidence_examples: int = EVIDENCE_EXAMPLES
     progress: bool = False
     requested: frozenset[str] = frozenset()
@@ -68,6 +69,9 @@ class Options:
         if self.top < 1 or self.batch_size < 1:
             got = (self.top, self.batch_size)
             raise argument_error("top", expected="top and batch_size at least 1", got=got, remedy="Raise it.")
+        if self.nulls is not None and not hasattr(self.nulls, "stabilizers"):
+            expected, remedy = "the Atlas of the network with random weights", "groupcc.analyze makes one."
+            raise argument_error("nulls", expected=expected, got=type(self.nulls).__name__, remedy=remedy)
         for name in sorted(self.requested):
             if name not in PARTS or not PARTS[name].on_request:
                 known = ", ".join(part for part, registered in PARTS.items() if registered.on_request)

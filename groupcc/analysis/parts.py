@@ -45,6 +45,7 @@ PARTS: dict[str, Registration] = {
     ),
     "tuning": Registration("evidence.tuning", "Tuning"),
     "embedding": Registration("families.family_map", "Embedding"),
+    "nulls": Registration("evidence.null_counts", "NullCounts"),
 }
 """The parts by name, in the order of the table's columns."""
 

@@ -48,6 +48,7 @@ def analyze(
     batch_size: int = 1024,
     held_out: Any = None,
     control: Any = None,
+    nulls: Atlas | None = None,
     evidence_examples: int = EVIDENCE_EXAMPLES,
     progress: bool = False,
     **requested: bool,
@@ -71,6 +72,8 @@ def analyze(
       had (`crosscoder.provenance`), else all; `Evidence.activations_on` says which.
     - `control`: orbits of images that look alike at every angle, at the position of their centre. Their blocks differ
       by what interpolation does (`Atlas.evidence.null`, see `control_error`).
+    - `nulls`: the atlas of the same pipeline on the same network with random weights (`groupcc.random_view`). Counts
+      of kinds and families then stand beside that network's (`Atlas.nulls`). Beside raw orbits they stand always.
     - `evidence_examples`: orbits at most that stabilizers are tested on (`Atlas.evidence`); 0: weights alone.
     - `scaling=True`: measures what the data has in each block too (`Atlas.scaling`, see `measure_scaling`); needs
       `orbits`. Every part that is computed on request (`groupcc.analysis.parts.PARTS`) is asked for so, by its name.
@@ -96,6 +99,7 @@ def analyze(
         batch_size=batch_size,
         held_out=held_out,
         control=control,
+        nulls=nulls,
         evidence_examples=evidence_examples,
         progress=progress,
         requested=frozenset(name for name, asked in requested.items() if asked),

@@ -11,6 +11,7 @@ from groupcc.analysis import KINDS, Atlas, Stabilizer
 from groupcc.analysis.numbers import count_noun, listed, number, percent
 from groupcc.groups import PlanarGroup
 from groupcc.groups.planar import format_degrees
+from groupcc.report.null_words import claim
 from groupcc.report.pose_words import dials_words, poses_words
 
 __all__ = [
@@ -235,7 +236,7 @@ def headline(atlas: Atlas) -> list[str]:
     """Returns the finding in plain sentences: counts by kind, families, dead latents."""
     counts = atlas.kind_counts
     live = atlas.n_latents - counts["dead"]
-    sentences = [_kinds_sentence(atlas, live)]
+    sentences = [text for text in (claim(atlas), _kinds_sentence(atlas, live)) if text]
     sizes = family_sizes(atlas)
     if atlas.has_poses and live:
         sentences += poses_words(atlas)
@@ -290,7 +291,7 @@ def summary(atlas: Atlas) -> str:
     if atlas.has_poses:
         lines.append(f"{count_noun(sum(atlas.families.sizes), 'distinct atom')} in the given poses")
         lines += [words for words in [dials_words(atlas)] if words]
-    lines += _quality_lines(atlas)
+    lines += [text for text in [claim(atlas)] if text] + _quality_lines(atlas)
     metrics = atlas.metrics or {}
     shown = [
         f"{label} {percent(metrics[key]) if key == 'dead_fraction' else number(metrics[key])}"

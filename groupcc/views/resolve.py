@@ -64,6 +64,8 @@ def resolve_model(spec: str, weights: str | os.PathLike[str] | None = None) -> R
     """The model that a name stands for, in eval mode on the CPU.
 
     - `"bundled"`: the small net that comes with groupcc, with its own weights.
+    - `"efficientnet_lite0"`: EfficientNet-Lite0 with its ImageNet weights (`groupcc.zoo.lite0`); `weights` may be a
+      file, or `"random"`.
     - a torchvision name (`"googlenet"`, `"resnet18"`, ...): `weights` is `"DEFAULT"` (torchvision's, downloaded once),
       a file, or `"random"` (untrained, with a warning). Mean, standard deviation and input size are those of
       torchvision's default weights.
@@ -79,12 +81,14 @@ def resolve_model(spec: str, weights: str | os.PathLike[str] | None = None) -> R
     if not isinstance(spec, str) or not spec:
         raise argument_error(
             "model",
-            expected='an nn.Module, "bundled", a torchvision name or "package.module:callable"',
+            expected='an nn.Module, "bundled", "efficientnet_lite0", a torchvision name or "package.module:callable"',
             got=spec,
             remedy='For example model="googlenet" with weights="DEFAULT".',
         )
     if spec == "bundled":
         return _bundled(weights)
+    if spec == "efficientnet_lite0":
+        return _lite0(weights)
     if ":" in spec:
         return _imported(spec, weights)
     return _torchvision(spec, weights)
@@ -120,6 +124,16 @@ def _bundled(weights: str | os.PathLike[str] | None) -> ResolvedModel:
     # It normalises inside.
     size = (BUNDLED_INPUT_SIZE, BUNDLED_INPUT_SIZE)
     return ResolvedModel(model.eval(), "bundled", size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def _lite0(weights: str | os.PathLike[str] | None) -> ResolvedModel:
+    from groupcc.zoo import lite0
+
+    model = lite0.efficientnet_lite0(pretrained=weights in (None, "DEFAULT"))
+    if weights not in (None, "DEFAULT", "random"):
+        _load(model, _read_state(Path(weights)), Path(weights))
+    size = (lite0.INPUT_SIZE, lite0.INPUT_SIZE)
+    return ResolvedModel(model, "efficientnet_lite0", size, lite0.MEAN, lite0.STD)
 
 
 def _imported(spec: str, weights: str | os.PathLike[str] | None) -> ResolvedModel:

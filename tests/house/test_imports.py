@@ -79,8 +79,8 @@ def test_op_folders_keep_to_themselves(path):
                 assert not node.module.endswith(".reference"), f"the kernel {path} imports its reference"
 
 
-def test_files_are_under_400_lines():
-    long = {str(p): n for p in MODULES if (n := len(p.read_text(encoding="utf-8").splitlines())) >= 400}
+def test_files_are_under_450_lines():
+    long = {str(p): n for p in MODULES if (n := len(p.read_text(encoding="utf-8").splitlines())) >= 450}
     assert not long
 
 

@@ -33,7 +33,8 @@ class Labels:
     - `stabilizers`: the label of each latent; kind "undecided" and `Stabilizer.reason` if none is stated.
     - `decoder` int8 [L]: the type that the decoder by itself says, an index into `subgroup_types`; −1 if dead.
     - With orbits, else None: `data` [L, G], C of the templates that the data ask for; `shares` [L, types], in which
-      share of the resamples the template has each type, NaN if the data say nothing of the latent.
+      share of the resamples the template has each type, NaN if the data say nothing of the latent; `counts` int64
+      [resamples, types], how many latents have each type in each resample.
     - `tolerance`: that of the stated labels; `bounds`: between which it is drawn in each resample.
     """
 
@@ -43,6 +44,7 @@ class Labels:
     bounds: tuple[float, float]
     data: torch.Tensor | None = None
     shares: torch.Tensor | None = None
+    counts: torch.Tensor | None = None
 
 
 def read_labels(symmetries: Symmetries, sums: DataSums | None, null: Null, given: float | None) -> Labels:
@@ -71,7 +73,7 @@ def read_labels(symmetries: Symmetries, sums: DataSums | None, null: Null, given
     C_LG = without_noise(symmetries.autocorrelation, group)
     own = _indices(symmetries.stabilizers, group)
     if group.order == 1:  # nothing can be said of symmetry, and nothing is
-        data, shares = (None, None) if sums is None else (sums.autocorrelation().float(), sums.shares((0.0, 0.0)))
+        data, shares = (None, None) if sums is None else (sums.autocorrelation().float(), sums.shares((0.0, 0.0))[0])
         return Labels(symmetries.stabilizers, own, symmetries.tolerance, TOLERANCE_BOUNDS, data, shares)
     if sums is None:
         bounds = _bounds(C_LG[~symmetries.left_out], group, given)
@@ -82,7 +84,7 @@ def read_labels(symmetries: Symmetries, sums: DataSums | None, null: Null, given
     asked = seen & ~symmetries.left_out
     bounds = _bounds(data_LG[asked], group, given)
     tolerance = calibrate_tolerance(data_LG[asked], group) if given is None else given
-    shares = sums.shares(bounds)
+    shares, counts = sums.shares(bounds)
     by_data = find_stabilizers(data_LG, group, tolerance, symmetries.dead)
     chosen = [
         theirs if known and not ours.broken and ours.kind != "dead" else ours
@@ -90,7 +92,7 @@ def read_labels(symmetries: Symmetries, sums: DataSums | None, null: Null, given
     ]
     reasons = _data_doubts(chosen, symmetries, data_LG, shares, tolerance)
     reasons = _with_null(reasons, chosen, data_LG, null, replace(symmetries, tolerance=tolerance))
-    return Labels(_labelled(chosen, reasons), own, tolerance, bounds, data_LG.float(), shares)
+    return Labels(_labelled(chosen, reasons), own, tolerance, bounds, data_LG.float(), shares, counts)
 
 
 def _bounds(C_LG: torch.Tensor, group: PlanarGroup, given: float | None) -> tuple[float, float]:

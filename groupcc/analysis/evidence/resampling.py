@@ -73,8 +73,9 @@ class DataSums:
         known = powers > SUPPORT * powers[:, :1].clamp_min(0.0)
         return torch.where(known, products / torch.where(known, powers, 1.0), 0.0).clamp(-1.0, 1.0)
 
-    def shares(self, bounds: tuple[float, float], seed: int = 0) -> torch.Tensor:
-        """Returns the share of `REPLICATES` resamples of the parts that give each type of subgroup, fp32 [L, types].
+    def shares(self, bounds: tuple[float, float], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the share of `REPLICATES` resamples of the parts that give each type of subgroup, fp32 [L, types],
+        and how many latents have each type in each resample, int64 [`REPLICATES`, types].
 
         Each resample draws a tolerance between the bounds, and the parts by bootstrap: of S draws part s is drawn m_s
         times. C, a ratio of sums over pairs of parts, is taken to first order in m: each part's sums count 2·m_s − 1
@@ -88,7 +89,8 @@ class DataSums:
         counts = torch.zeros(int(seen.sum()), len(subgroup_types(self.group)))
         every = torch.arange(len(counts))
         generator = torch.Generator().manual_seed(seed)
-        for _ in range(REPLICATES):
+        of_types = torch.zeros(REPLICATES, counts.shape[1], dtype=torch.int64)
+        for replicate in range(REPLICATES):
             drawn = torch.randint(S, (S,), generator=generator).bincount(minlength=S)
             tolerance = bounds[0] + (bounds[1] - bounds[0]) * float(torch.rand((), generator=generator))
             C_LG = own.autocorrelation(2.0 * drawn - 1.0)
@@ -96,9 +98,10 @@ class DataSums:
             best = types.best(tolerance)
             told = ~mirror_hidden(C_LG, types, best, self.group, tolerance)
             counts[every, torch.from_numpy(best)] += told.float()
+            of_types[replicate] = torch.from_numpy(best)[told].bincount(minlength=counts.shape[1])
         shares = torch.full((L, counts.shape[1]), torch.nan)
         shares[seen] = counts / REPLICATES
-        return shares
+        return shares, of_types
 
 
 @torch.no_grad()

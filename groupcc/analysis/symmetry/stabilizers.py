@@ -20,6 +20,7 @@ __all__ = [
     "SubgroupScores",
     "TypeScores",
     "find_stabilizers",
+    "kind_of_type",
     "restore_stabilizer",
     "subgroup_scores",
     "subgroup_types",
@@ -210,6 +211,12 @@ def _kind(group: PlanarGroup, subgroup: PlanarSubgroup) -> str:
     if subgroup.rotations > 1:
         return "other-rotation"
     return "mirror" if subgroup.axis is not None else "none"
+
+
+def kind_of_type(group: PlanarGroup, name: str) -> str:
+    """Returns the kind of latents with a stabilizer of this type, as `Stabilizer.kind`."""
+    subgroup = _lattice_subgroup(group, int(name[1:]), None if name[0] == "C" else 0)
+    return _kind(group, subgroup)
 
 
 def restore_stabilizer(

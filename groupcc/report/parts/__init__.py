@@ -22,6 +22,7 @@ from groupcc.report.parts.families import Families, Shapes
 from groupcc.report.parts.latents import Latents
 from groupcc.report.parts.map import Map
 from groupcc.report.parts.metrics import Metrics
+from groupcc.report.parts.nulls import NullsPart
 from groupcc.report.parts.patches import Patches
 from groupcc.report.parts.poses import Poses
 from groupcc.report.parts.provenance import Provenance
@@ -43,6 +44,7 @@ PARTS: list[type[ReportPart]] = [
     Made,
     Patches,
     Latents,
+    NullsPart,
     Metrics,
     Baseline,
     Provenance,

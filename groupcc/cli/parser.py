@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command(
         "train", "train a group crosscoder on stored orbits",
-        _orbits(required=True), _device, _crosscoder, _training, _directory("directory of the run"),
+        _orbits(required=True), _held_out_model, _device, _crosscoder, _training, _directory("directory of the run"),
     )  # fmt: skip
     command(
         "analyze", "read each latent's symmetry: atlas and tables",
@@ -121,6 +121,11 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=None, help="where the model and training run, such as cuda (default: cpu)")
+
+
+def _held_out_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=None, help="with --held-out-images: the model that the orbits are of")
+    parser.add_argument("--weights", default=None, help="with --held-out-images: the model's weights")
 
 
 def _images(parser: argparse.ArgumentParser) -> None:
@@ -240,6 +245,14 @@ def _training(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument(
         "--held-out", type=float, default=_defaults.HELD_OUT, help="share of the photographs kept for evaluation"
+    )
+    options.add_argument(
+        "--held-out-images",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="evaluate on these images, harvested with the same settings into held_out_orbits, in place of a share of "
+        "the photographs",
     )
     options.add_argument(
         "--checkpoint-every", type=int, default=_defaults.CHECKPOINT_EVERY, help="steps between checkpoints"

@@ -17,7 +17,9 @@ from groupcc.data.splits import held_out_examples
 from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.files import canonical_hash, read_json, write_json
 from groupcc.harvesting import OrbitStore
+from groupcc.harvesting.again import view_again
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from groupcc.models.quality import Quality
 from groupcc.training import TrainConfig, TrainResult, regress_decoder, train_sae
 from groupcc.views.fingerprints import tensor_digest
 from groupcc.visualization import Visualization
@@ -30,6 +32,7 @@ __all__ = [
     "compare",
     "dictionary_to_report",
     "harvest",
+    "harvest_held_out",
     "open_orbits",
     "report",
     "train_crosscoder",
@@ -68,6 +71,9 @@ class Interventions:
             raise argument_error("--causal", expected="a whole number of at least 0", got=self.count, remedy=remedy)
 
 
+HELD_OUT_STAGE = "harvest the held-out images"
+
+
 @contextmanager
 def _stage(name: str) -> Iterator[None]:
     print(f"── {name}", flush=True)
@@ -76,10 +82,27 @@ def _stage(name: str) -> Iterator[None]:
     print(f"   {name}: {time.monotonic() - started:.1f} s", flush=True)
 
 
-def harvest(out: Path, model: Any, layer: str, images: Any, group: str, options: dict[str, Any]) -> OrbitStore:
+def harvest(
+    out: Path, model: Any, layer: str, images: Any, group: str, options: dict[str, Any], stage: str = "harvest"
+) -> OrbitStore:
     """The orbit store in `out`, finished."""
-    with _stage("harvest"):
+    with _stage(stage):
         return groupcc.harvest(model, layer, images, group, out=out, **options)
+
+
+def harvest_held_out(
+    out: Path, store: OrbitStore, images: Path, model: str, weights: str | None, device: str | None
+) -> OrbitStore:
+    """The orbits in `out` of images held out, harvested with a store's settings. A table of groups stays behind, since
+    these images are not in it."""
+    settings = store.index["settings"]
+    groups = settings.get("groups")
+    options = {"positions": settings["positions"], "dtype": store.dtype, "seed": settings["seed"]}
+    with _stage(HELD_OUT_STAGE):
+        view = view_again(store, model, weights, device=device)
+        return groupcc.harvest(
+            view, images=images, out=out, groups=groups if isinstance(groups, str) else None, **options
+        )
 
 
 def open_orbits(path: Path) -> OrbitStore:
@@ -87,20 +110,25 @@ def open_orbits(path: Path) -> OrbitStore:
     return OrbitStore.open(path)
 
 
-def train_crosscoder(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
-    """The crosscoder under `out` (its files in `out/crosscoder`), trained on the store."""
+def train_crosscoder(
+    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, held_out: OrbitStore | None = None
+) -> GroupCrosscoder:
+    """The crosscoder under `out` (its files in `out/crosscoder`), trained on the store; `held_out`: the orbits that it
+    is measured on."""
     with _stage("train the pose-tied crosscoder" if config.tied else "train"):
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
         crosscoder.provenance = _provenance(store)
-        result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out))
+        result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out), held_out_orbits=held_out)
         print(f"   {_on(result)}: {_figures(result.metrics)}")
         return result.crosscoder.cpu()
 
 
-def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
+def train_baseline(
+    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, held_out: OrbitStore | None = None
+) -> GroupCrosscoder:
     """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
     with _stage("train the baseline (a plain sparse autoencoder)"):
-        result = train_sae(store, config, dataclasses.replace(settings, out=out))
+        result = train_sae(store, config, dataclasses.replace(settings, out=out), held_out_orbits=held_out)
         print(f"   {_on(result)}, upright activations: {_figures(result.metrics)}")
         return regress_decoder(result.crosscoder.cpu(), store, config.group, settings)
 
@@ -108,10 +136,10 @@ def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, setti
 def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:
     """The atlas in `out`, with table.csv and table.json; read back where its inputs are those of the last time.
 
-    `options` of `groupcc.analyze`, `control` as a store.
+    `options` of `groupcc.analyze`, `control` and `held_out` as stores.
     """
     with _stage("analyze"):
-        control = options.get("control")
+        stores = {name: canonical_hash(value.index) for name, value in options.items() if isinstance(value, OrbitStore)}
         held_out = None if store is None else held_out_examples(crosscoder.provenance, store)
         inputs = canonical_hash(
             {
@@ -120,7 +148,7 @@ def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, op
                 "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index) if store is not None else None,
                 "held out": None if held_out is None else tensor_digest(held_out),
-                "options": options | ({} if control is None else {"control": canonical_hash(control.index)}),
+                "options": options | stores,
             }
         )
         marker = out / "inputs.json"
@@ -254,24 +282,28 @@ def dictionary_to_report(
     tied: tuple[CrosscoderConfig, TrainConfig] | None = None,
     pictures: Pictures | None = None,
     interventions: Interventions | None = None,
+    held_out: OrbitStore | None = None,
 ) -> None:
     """Everything after the harvest: train, analyze, compare, report.
 
     `baseline`: compare with a plain sparse autoencoder, and with a pose-tied crosscoder of the settings `tied`, which
-    gets an atlas and a report of its own. `pictures`, `interventions`: made for the report.
+    gets an atlas and a report of its own. `pictures`, `interventions`: made for the report. `held_out`: orbits of other
+    photographs to measure on, in place of the share that the settings keep.
     """
-    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings)
+    if held_out is not None:
+        settings, analysis = dataclasses.replace(settings, held_out=0.0), analysis | {"held_out": held_out}
+    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, held_out)
     atlas = analyze(out / "atlas", crosscoder, store, analysis)
     causal = None if interventions is None else check_causally(out / "causal", interventions, crosscoder, store, atlas)
     rows = None
     if baseline:
-        sae = train_baseline(out / "sae", store, config, settings)
+        sae = train_baseline(out / "sae", store, config, settings, held_out)
         dictionaries = {"group crosscoder": (crosscoder, atlas)}
         if tied is not None:
-            tied_crosscoder = train_crosscoder(out / "tied", store, *tied)
+            tied_crosscoder = train_crosscoder(out / "tied", store, *tied, held_out)
             tied_atlas = analyze(out / "tied" / "atlas", tied_crosscoder, store, analysis)
             tied_title = None if title is None else f"{title}, poses tied"
-            page = _page_options(tied_crosscoder, store, tied[1])
+            page = _page_options(tied_crosscoder, store)
             report(out / "tied" / "report.html", tied_atlas, store, title=tied_title, **page)
         with _stage("compare"):
             dictionaries["plain SAE + regression"] = (sae, groupcc.analyze(sae, store, **analysis))
@@ -281,23 +313,24 @@ def dictionary_to_report(
             if tied is not None:
                 places = dict(zip(dictionaries, ("crosscoder", "sae", "tied"), strict=True))
                 seconds = {name: training_seconds(out / place / "metrics.jsonl") for name, place in places.items()}
-            rows = comparison(dictionaries, store, settings, seconds)
+            rows = comparison(dictionaries, store, settings, seconds, held_out)
             if tied is not None:
                 rows[-1]["report"] = "tied/report.html"
             write_json(out / "comparison.json", rows)
         for row in rows:
             if "verdict" in row:
                 print(f"   {row['verdict']}")
-    page = _page_options(crosscoder, store, settings)
+    page = _page_options(crosscoder, store)
     if pictures is not None:
         page["visualization"] = visualize(pictures, crosscoder, store, atlas)
     report(out / "report.html", atlas, store, title=title, baseline=rows, causal=causal, **page)
 
 
-def _page_options(crosscoder: GroupCrosscoder, store: OrbitStore, settings: TrainConfig) -> dict[str, Any]:
+def _page_options(crosscoder: GroupCrosscoder, store: OrbitStore) -> dict[str, Any]:
     """What a page says of the dictionary beside its atlas."""
     config = crosscoder.config
-    measured_on = "images held out from training" if settings.held_out else "the training images"
+    unseen = Quality.from_provenance(crosscoder.provenance).held_out_photographs
+    measured_on = "images held out from training" if unseen else "the training images"
     return {
         "metrics": crosscoder.provenance["metrics"] | {"measured on": measured_on},
         "provenance": _provenance(store)

@@ -45,8 +45,9 @@ class TrainConfig:
       of the image's transform T_h x, at no cost in forward passes. Makes little data go |G| times as far, and the
       data symmetric: a dictionary trained so no longer shows which orientations the photographs prefer. False shows
       them.
-    - `held_out`: share of the photographs kept for evaluation, never single positions; 0 is none. `eval_every`: steps
-      between evaluations (0: only at the end). `eval_examples`: at most so many of them each time.
+    - `held_out`: share of the photographs kept for evaluation, never single positions; 0 is none. `train` can be given
+      orbits of other photographs instead (`held_out_orbits`). `eval_every`: steps between evaluations (0: only at the
+      end). `eval_examples`: at most so many of them each time.
     - `precision`: "bf16" runs the products under autocast with fp32 weights; "auto" does so on CUDA only (on CPUs it
       gained nothing in our measurements).
     - `out`: directory for checkpoints, metrics.jsonl and the trained crosscoder; None keeps nothing.

@@ -80,9 +80,9 @@ def test_the_autoencoder_sees_the_crosscoders_images(monkeypatch):
 
     seen = []
 
-    def watched(crosscoder, orbits, config):
+    def watched(crosscoder, orbits, config, **options):
         seen.append(orbits)
-        return groupcc.train(crosscoder, orbits, config)
+        return groupcc.train(crosscoder, orbits, config, **options)
 
     monkeypatch.setattr(baseline, "train", watched)
     acts = data()

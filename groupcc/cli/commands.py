@@ -26,7 +26,15 @@ CAUSAL_IMAGES = 16
 def demo(args: argparse.Namespace) -> None:
     from groupcc.cli.demo import run_demo
 
-    run_demo(args.out, group=args.group, steps=args.steps, seed=args.seed, visualize=args.visualize, causal=args.causal)
+    run_demo(
+        args.out,
+        group=args.group,
+        steps=args.steps,
+        seed=args.seed,
+        visualize=args.visualize,
+        causal=args.causal,
+        nulls=args.nulls,
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,10 +53,16 @@ def run(args: argparse.Namespace) -> None:
         out, images, stage = args.out / "held_out_orbits", args.held_out_images, stages.HELD_OUT_STAGE
         held_out = stages.harvest(out, *place, images, args.group, options, stage)
     check_control(analysis, store.group.name, store.d_in)
+    config = crosscoder_config(args, store.group.name, store.d_in)
+    if args.nulls:
+        from groupcc.cli.nulls import Subject, null_atlas
+
+        subject = Subject(args.model, args.weights, args.device, args.images)
+        analysis["nulls"] = null_atlas(args.out / "nulls" / "random", subject, store, config, settings, dict(analysis))
     stages.dictionary_to_report(
         args.out,
         store,
-        crosscoder_config(args, store.group.name, store.d_in),
+        config,
         settings,
         analysis,
         title=args.title,

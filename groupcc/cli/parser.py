@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         for add in option_groups:
             add(sub)
 
-    command("demo", "the whole way on bundled photographs and a bundled net, in minutes", _demo)
+    command("demo", "the whole way on photographs and EfficientNet-Lite0, in minutes", _demo)
     command(
         "run", "harvest, train, analyze and report in one go; run it again to go on where it stopped",
         _model, _images, _device, _harvest, _crosscoder, _training, _analysis, _run,
@@ -83,8 +83,18 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", default="D16", help="C<n> or D<n>; D16 has 16 rotations and 16 reflections")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the demo's own)")
     parser.add_argument("--seed", type=int, default=0, help="order of examples and starting weights")
+    _nulls(parser, True)
     _visualize(parser)
     _checked(parser, 3)
+
+
+def _nulls(parser: argparse.ArgumentParser, default: bool) -> None:
+    parser.add_argument(
+        "--nulls",
+        action=argparse.BooleanOptionalAction,
+        default=default,
+        help="do all of it once more on the network with random weights; the page claims what exceeds that",
+    )
 
 
 def _checked(parser: argparse.ArgumentParser, default: int) -> None:
@@ -312,6 +322,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", action="store_true", help="train a plain sparse autoencoder too and compare in the report"
     )
+    _nulls(parser, False)
     _visualize(parser)
     _checked(parser, 0)
 

@@ -35,6 +35,7 @@ __all__ = [
     "harvest_held_out",
     "open_orbits",
     "report",
+    "stage",
     "train_crosscoder",
     "visualize",
 ]
@@ -75,7 +76,7 @@ HELD_OUT_STAGE = "harvest the held-out images"
 
 
 @contextmanager
-def _stage(name: str) -> Iterator[None]:
+def stage(name: str) -> Iterator[None]:
     print(f"── {name}", flush=True)
     started = time.monotonic()
     yield
@@ -83,10 +84,10 @@ def _stage(name: str) -> Iterator[None]:
 
 
 def harvest(
-    out: Path, model: Any, layer: str, images: Any, group: str, options: dict[str, Any], stage: str = "harvest"
+    out: Path, model: Any, layer: str, images: Any, group: str, options: dict[str, Any], named: str = "harvest"
 ) -> OrbitStore:
-    """The orbit store in `out`, finished."""
-    with _stage(stage):
+    """The orbit store in `out`, finished. `named`: what the stage is called."""
+    with stage(named):
         return groupcc.harvest(model, layer, images, group, out=out, **options)
 
 
@@ -98,7 +99,7 @@ def harvest_held_out(
     settings = store.index["settings"]
     groups = settings.get("groups")
     options = {"positions": settings["positions"], "dtype": store.dtype, "seed": settings["seed"]}
-    with _stage(HELD_OUT_STAGE):
+    with stage(HELD_OUT_STAGE):
         view = view_again(store, model, weights, device=device)
         return groupcc.harvest(
             view, images=images, out=out, groups=groups if isinstance(groups, str) else None, **options
@@ -115,7 +116,7 @@ def train_crosscoder(
 ) -> GroupCrosscoder:
     """The crosscoder under `out` (its files in `out/crosscoder`), trained on the store; `held_out`: the orbits that it
     is measured on."""
-    with _stage("train the pose-tied crosscoder" if config.tied else "train"):
+    with stage("train the pose-tied crosscoder" if config.tied else "train"):
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
         crosscoder.provenance = _provenance(store)
         result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out), held_out_orbits=held_out)
@@ -127,7 +128,7 @@ def train_baseline(
     out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, held_out: OrbitStore | None = None
 ) -> GroupCrosscoder:
     """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
-    with _stage("train the baseline (a plain sparse autoencoder)"):
+    with stage("train the baseline (a plain sparse autoencoder)"):
         result = train_sae(store, config, dataclasses.replace(settings, out=out), held_out_orbits=held_out)
         print(f"   {_on(result)}, upright activations: {_figures(result.metrics)}")
         return regress_decoder(result.crosscoder.cpu(), store, config.group, settings)
@@ -136,10 +137,12 @@ def train_baseline(
 def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:
     """The atlas in `out`, with table.csv and table.json; read back where its inputs are those of the last time.
 
-    `options` of `groupcc.analyze`, `control` and `held_out` as stores.
+    `options` of `groupcc.analyze`, `control` and `held_out` as stores, `nulls` as an atlas.
     """
-    with _stage("analyze"):
+    with stage("analyze"):
         stores = {name: canonical_hash(value.index) for name, value in options.items() if isinstance(value, OrbitStore)}
+        if isinstance(nulls := options.get("nulls"), Atlas):
+            stores["nulls"] = f"{nulls.crosscoder} {nulls.tolerance}"
         held_out = None if store is None else held_out_examples(crosscoder.provenance, store)
         inputs = canonical_hash(
             {
@@ -179,7 +182,7 @@ def visualize(pictures: Pictures, crosscoder: GroupCrosscoder, store: OrbitStore
     latents = clear_latents(atlas, pictures.count)
     if not latents:
         return None
-    with _stage(f"visualize {len(latents)} latents"):
+    with stage(f"visualize {len(latents)} latents"):
         options = {"weights": pictures.weights, "device": pictures.device}
         found = groupcc.visualize(pictures.model, crosscoder, store, latents, **options)
         print(f"   {int(found.beats_examples.sum())} of {len(latents)} beat the strongest example")
@@ -193,7 +196,7 @@ def check_causally(
     count = min(interventions.count, len(atlas.families))
     if not count:
         return None
-    with _stage("causal check of " + ("1 family" if count == 1 else f"{count} families")):
+    with stage("causal check of " + ("1 family" if count == 1 else f"{count} families")):
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
@@ -229,7 +232,7 @@ def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -
     """The page at `path`, and its gist on the terminal."""
     from groupcc.report import summary, write_report
 
-    with _stage("report"):
+    with stage("report"):
         provenance = options.pop("provenance", None) or (_provenance(store) if store is not None else None)
         write_report(path, atlas, store, provenance=provenance, **options)
     print(f"\n{summary(atlas)}\n\nThe report: {path}")
@@ -305,8 +308,9 @@ def dictionary_to_report(
             tied_title = None if title is None else f"{title}, poses tied"
             page = _page_options(tied_crosscoder, store)
             report(out / "tied" / "report.html", tied_atlas, store, title=tied_title, **page)
-        with _stage("compare"):
-            dictionaries["plain SAE + regression"] = (sae, groupcc.analyze(sae, store, **analysis))
+        with stage("compare"):
+            of_sae = {name: value for name, value in analysis.items() if name != "nulls"}
+            dictionaries["plain SAE + regression"] = (sae, groupcc.analyze(sae, store, **of_sae))
             if tied is not None:
                 dictionaries["pose-tied crosscoder"] = (tied_crosscoder, tied_atlas)
             seconds = None

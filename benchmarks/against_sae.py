@@ -44,7 +44,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, harvest, train
 from groupcc.analysis import Atlas
-from groupcc.cli.demo import ByPhotograph, crops
+from groupcc.cli.demo import PHOTOGRAPH, crops
 from groupcc.data import Orbits, as_orbits
 from groupcc.data.splits import split_by_image
 from groupcc.training.baseline import regress_decoder, train_sae
@@ -86,6 +86,10 @@ class Part(Orbits):
         self.orbits, self.indices = orbits, indices
         self.image_ids = orbits.image_ids[indices]
 
+    @property
+    def photograph_ids(self) -> torch.Tensor:
+        return self.orbits.photograph_ids[self.indices]
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -103,7 +107,7 @@ def problem(seed: int, args: argparse.Namespace) -> tuple[PlantedDictionary, Orb
         return truth, orbits, held_out
     bank = known_bank(args.group, seed=seed)
     assert bank.truth is not None
-    store = harvest(
+    orbits = harvest(
         bank,
         "mix",
         list(crops("all"))[: args.images],
@@ -111,11 +115,11 @@ def problem(seed: int, args: argparse.Namespace) -> tuple[PlantedDictionary, Orb
         positions=f"random:{args.positions}",
         input_size=97,
         forward_batch=32,
+        groups=PHOTOGRAPH,
         seed=seed,
         progress=False,
         out=args.orbits and f"{args.orbits}/{args.group}-{seed}",
     )
-    orbits = ByPhotograph(store)
     return bank.truth, orbits, Part(orbits, split_by_image(orbits, args.held_out, seed)[1])
 
 

@@ -32,7 +32,7 @@ from torch import nn
 
 from groupcc import CrosscoderConfig, GroupCrosscoder, TrainConfig, analyze, harvest, train
 from groupcc.analysis import Atlas
-from groupcc.cli.demo import ByPhotograph, crops
+from groupcc.cli.demo import PHOTOGRAPH, crops
 from groupcc.models.forms.tied import translates
 from groupcc.zoo.bank import BankTruth, known_bank
 from groupcc.zoo.net import SmallInception
@@ -87,6 +87,7 @@ def run(name: str, net: nn.Module, layer: str, input_size: int, seed: int, args:
         positions=f"random:{args.positions}",
         input_size=input_size,
         forward_batch=32,
+        groups=PHOTOGRAPH,
         seed=seed,
         progress=args.progress,
         out=args.orbits and f"{args.orbits}/{args.group}{name}-{seed}",
@@ -115,7 +116,7 @@ def run(name: str, net: nn.Module, layer: str, input_size: int, seed: int, args:
         seed=seed,
         progress=args.progress,
     )
-    trained = train(crosscoder, ByPhotograph(orbits), settings).crosscoder
+    trained = train(crosscoder, orbits, settings).crosscoder
     finished = time.monotonic()
     return Trained(trained, analyze(trained, orbits), harvested - started, finished - harvested)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from groupcc.groups import group as group
     from groupcc.harvesting import OrbitStore as OrbitStore
     from groupcc.harvesting.harvest import harvest as harvest
+    from groupcc.harvesting.null_view import random_view as random_view
     from groupcc.models import CrosscoderConfig as CrosscoderConfig
     from groupcc.models import GroupCrosscoder as GroupCrosscoder
     from groupcc.models import SparseLatents as SparseLatents
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from groupcc.views import Lattice as Lattice
     from groupcc.views import LayerView as LayerView
     from groupcc.views import measure_lattice as measure_lattice
+    from groupcc.views.random_weights import random_weights as random_weights
     from groupcc.visualization import visualize as visualize
 
 _HOMES = {
@@ -56,6 +58,8 @@ _HOMES = {
     "harvest": "harvesting",
     "measure_lattice": "views",
     "ops": "ops",
+    "random_view": "harvesting.null_view",
+    "random_weights": "views.random_weights",
     "train": "training",
     "use_backend": "ops",
     "visualize": "visualization",

@@ -72,7 +72,7 @@ def analyze(
       had (`crosscoder.provenance`), else all; `Evidence.activations_on` says which.
     - `control`: orbits of images that look alike at every angle, at the position of their centre. Their blocks differ
       by what interpolation does (`Atlas.evidence.null`, see `control_error`).
-    - `nulls`: the atlas of the same pipeline on the same network with random weights (`groupcc.random_weights`). Counts
+    - `nulls`: the atlas of the same pipeline on the same network with random weights (`groupcc.random_view`). Counts
       of kinds and families then stand beside that network's (`Atlas.nulls`). Beside raw orbits they stand always.
     - `evidence_examples`: orbits at most that stabilizers are tested on (`Atlas.evidence`); 0: weights alone.
     - `scaling=True`: measures what the data has in each block too (`Atlas.scaling`, see `measure_scaling`); needs

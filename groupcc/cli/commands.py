@@ -173,6 +173,7 @@ def harvest_options(args: argparse.Namespace) -> dict[str, Any]:
         "orbit": args.orbit,
         "positions": args.positions,
         "max_images": args.max_images,
+        "groups": args.groups,
         "input_size": args.input_size,
         "margin": _margin(args),
         "dtype": args.dtype,

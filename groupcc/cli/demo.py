@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from groupcc.cli import stages
-from groupcc.data import Orbits
 from groupcc.groups import group as parse_group
-from groupcc.harvesting import OrbitStore
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
 from groupcc.zoo import photographs
 
-__all__ = ["ByPhotograph", "crops", "run_demo"]
+__all__ = ["PHOTOGRAPH", "crops", "run_demo"]
 
 LAYER = "mixed3b"
 INPUT_SIZE = 161
+PHOTOGRAPH = "[^,]+"
+"""Of the name of a crop: its photograph's name."""
 STEPS = 3500
 TIED_STEPS = 1500  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
 
@@ -46,7 +45,7 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: 
         LAYER,
         images,
         parse_group(group).name,
-        options,
+        options | {"groups": PHOTOGRAPH},
     )
     config = CrosscoderConfig(
         group=store.group.name, d_in=store.d_in, n_latents=256, k=8, encoder="orbit", dead_after=4_000
@@ -73,7 +72,6 @@ def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: 
         baseline=True,
         pictures=pictures,
         interventions=interventions,
-        training_orbits=ByPhotograph(store),
         tied=(tied, dataclasses.replace(settings, steps=min(settings.steps, TIED_STEPS), lr=3e-3)),
     )
 
@@ -90,23 +88,3 @@ def crops(split: str = "held_out") -> Iterator[tuple[str, np.ndarray]]:
             for column, horizontal in enumerate(("left", "right")):
                 quarter = square[row * half : (row + 1) * half, column * half : (column + 1) * half]
                 yield f"{name}, {vertical} {horizontal}", quarter
-
-
-class ByPhotograph(Orbits):
-    """A store whose examples count as from one image where they come from one photograph, whole or quarter.
-
-    So what is held out shares no photograph with what is trained on.
-    """
-
-    def __init__(self, store: OrbitStore) -> None:
-        self.store = store
-        photograph = [name.split(",")[0] for name in store.image_names]
-        self.image_names = names = list(dict.fromkeys(photograph))
-        numbers = torch.tensor([names.index(name) for name in photograph])
-        self.image_ids = numbers[store.image_ids]
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def take(self, indices: torch.Tensor) -> torch.Tensor:
-        return self.store.take(indices)

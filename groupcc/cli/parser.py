@@ -136,7 +136,15 @@ def _harvest(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--orbit", choices=["input", "map"], default="input", help="transform images, or one map")
     options.add_argument("--positions", default="all", help="all in the safe disc, random:<n> of each image, or centre")
-    options.add_argument("--max-images", type=int, default=None, help="stop after so many")
+    options.add_argument("--max-images", type=int, default=None, help="take so many, a sample that --seed chooses")
+    options.add_argument(
+        "--groups",
+        default=None,
+        metavar="KEY",
+        help="which images show one photograph, so that held-out ones share none: parent (those in one folder), a "
+        "regular expression whose first group in the name is the key, or a CSV file with the columns image and group "
+        "(default: each image is a photograph of its own)",
+    )
     _geometry(options)
     options.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="on disk")
     options.add_argument(
@@ -154,7 +162,7 @@ def _geometry(options: argparse._ActionsContainer) -> None:
 
 
 def _harvest_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="choice of random positions")
+    parser.add_argument("--seed", type=int, default=0, help="choice of random positions, and of --max-images")
 
 
 def _crosscoder(parser: argparse.ArgumentParser) -> None:
@@ -226,12 +234,14 @@ def _training(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--augment", action="store_true", help="train on random translates of each orbit")
     options.add_argument(
-        "--held-out", type=float, default=_defaults.HELD_OUT, help="share of the images kept for evaluation"
+        "--held-out", type=float, default=_defaults.HELD_OUT, help="share of the photographs kept for evaluation"
     )
     options.add_argument(
         "--checkpoint-every", type=int, default=_defaults.CHECKPOINT_EVERY, help="steps between checkpoints"
     )
-    options.add_argument("--seed", type=int, default=0, help="positions, order of examples, starting weights")
+    options.add_argument(
+        "--seed", type=int, default=0, help="sample of images, positions, order of examples, starting weights"
+    )
     options.add_argument("--tensorboard", action="store_true", help="write TensorBoard events too")
 
 

@@ -13,8 +13,7 @@ import groupcc
 from groupcc.analysis import Atlas, Comparison
 from groupcc.causal import FORMAT_VERSION, CausalCheck
 from groupcc.cli.compare import comparison, training_seconds
-from groupcc.data import Orbits
-from groupcc.data.splits import held_out_examples, split_record
+from groupcc.data.splits import held_out_examples
 from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.files import canonical_hash, read_json, write_json
 from groupcc.harvesting import OrbitStore
@@ -88,32 +87,22 @@ def open_orbits(path: Path) -> OrbitStore:
     return OrbitStore.open(path)
 
 
-def train_crosscoder(
-    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, orbits: Orbits | None = None
-) -> GroupCrosscoder:
-    """The crosscoder under `out` (its files in `out/crosscoder`), trained on `orbits`: the store, or a view of it."""
+def train_crosscoder(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
+    """The crosscoder under `out` (its files in `out/crosscoder`), trained on the store."""
     with _stage("train the pose-tied crosscoder" if config.tied else "train"):
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
-        crosscoder.provenance = _provenance(store) | _split(store, orbits, settings)
-        result = groupcc.train(crosscoder, orbits or store, dataclasses.replace(settings, out=out))
+        crosscoder.provenance = _provenance(store)
+        result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out))
         print(f"   {_on(result)}: {_figures(result.metrics)}")
         return result.crosscoder.cpu()
 
 
-def train_baseline(
-    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, orbits: Orbits | None = None
-) -> GroupCrosscoder:
-    """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block.
-
-    `orbits` as `train_crosscoder` has them.
-    """
-    view = orbits or store
+def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
+    """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
     with _stage("train the baseline (a plain sparse autoencoder)"):
-        result = train_sae(view, config, dataclasses.replace(settings, out=out))
+        result = train_sae(store, config, dataclasses.replace(settings, out=out))
         print(f"   {_on(result)}, upright activations: {_figures(result.metrics)}")
-        crosscoder = regress_decoder(result.crosscoder.cpu(), view, config.group, settings)
-        crosscoder.provenance |= _split(store, orbits, settings)
-        return crosscoder
+        return regress_decoder(result.crosscoder.cpu(), store, config.group, settings)
 
 
 def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:
@@ -262,26 +251,24 @@ def dictionary_to_report(
     *,
     title: str | None,
     baseline: bool,
-    training_orbits: Orbits | None = None,
     tied: tuple[CrosscoderConfig, TrainConfig] | None = None,
     pictures: Pictures | None = None,
     interventions: Interventions | None = None,
 ) -> None:
-    """Everything after the harvest: train, analyze, compare, report. `training_orbits`: a view of the store.
+    """Everything after the harvest: train, analyze, compare, report.
 
     `baseline`: compare with a plain sparse autoencoder, and with a pose-tied crosscoder of the settings `tied`, which
     gets an atlas and a report of its own. `pictures`, `interventions`: made for the report.
     """
-    orbits: Orbits = training_orbits or store
-    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, training_orbits)
+    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings)
     atlas = analyze(out / "atlas", crosscoder, store, analysis)
     causal = None if interventions is None else check_causally(out / "causal", interventions, crosscoder, store, atlas)
     rows = None
     if baseline:
-        sae = train_baseline(out / "sae", store, config, settings, training_orbits)
+        sae = train_baseline(out / "sae", store, config, settings)
         dictionaries = {"group crosscoder": (crosscoder, atlas)}
         if tied is not None:
-            tied_crosscoder = train_crosscoder(out / "tied", store, *tied, training_orbits)
+            tied_crosscoder = train_crosscoder(out / "tied", store, *tied)
             tied_atlas = analyze(out / "tied" / "atlas", tied_crosscoder, store, analysis)
             tied_title = None if title is None else f"{title}, poses tied"
             page = _page_options(tied_crosscoder, store, tied[1])
@@ -294,7 +281,7 @@ def dictionary_to_report(
             if tied is not None:
                 places = dict(zip(dictionaries, ("crosscoder", "sae", "tied"), strict=True))
                 seconds = {name: training_seconds(out / place / "metrics.jsonl") for name, place in places.items()}
-            rows = comparison(dictionaries, orbits, settings, seconds)
+            rows = comparison(dictionaries, store, settings, seconds)
             if tied is not None:
                 rows[-1]["report"] = "tied/report.html"
             write_json(out / "comparison.json", rows)
@@ -317,11 +304,6 @@ def _page_options(crosscoder: GroupCrosscoder, store: OrbitStore, settings: Trai
         | {"encoder": config.encoder, "sparsity": config.sparsity, "k": config.k}
         | ({"pose selection": config.pose} if config.tied else {}),
     }
-
-
-def _split(store: OrbitStore, view: Orbits | None, settings: TrainConfig) -> dict[str, Any]:
-    """What lets analysis find in the store what training on a view of it holds out."""
-    return {} if view is None else {"split": split_record(store, view, settings.held_out, settings.seed)}
 
 
 def _provenance(store: OrbitStore) -> dict[str, Any]:

@@ -28,17 +28,17 @@ class Orbits(Protocol):
 
     Who asks what:
 
-    - Training asks `len` and `image_ids` once, to split the examples by image, and `take` for starting values and
-      evaluation. Before each step it asks `at_step`, and the answer for `take_scaled`.
-    - Analysis asks `len`, `take` and `image_ids`, and `positions_of`, `place_radius`, `layer` and `image_names` for
-      what
-      it says of places. It takes an example several times and expects the same, so it never asks `at_step`.
+    - Training asks `len`, `image_ids` and `photograph_ids` once, to split the examples by photograph, and `take` for
+      starting values and evaluation. Before each step it asks `at_step`, and the answer for `take_scaled`.
+    - Analysis asks `len`, `take`, `image_ids` and `photograph_ids`, and `positions_of`, `place_radius`, `layer` and
+      `image_names` for what it says of places. It takes an example several times and expects the same, so it never
+      asks `at_step`.
 
     Sources of other kinds fit as follows. A stream, whose length nobody knows, has the length of its buffer: an index
-    is a slot, `at_step` returns the buffer as it is filled for that step, and `image_ids` say which slots go together,
-    so that an image never comes into a slot on the other side of the split. Only training may be given a stream. A
-    rank's share of a store has the length and the examples of the share, and of the store's `image_ids` those of the
-    share, so that an image is on the same side of the split on every rank.
+    is a slot, `at_step` returns the buffer as it is filled for that step, and `photograph_ids` say which slots go
+    together, so that a photograph never comes into a slot on the other side of the split. Only training may be given a
+    stream. A rank's share of a store has the length and the examples of the share, and of the store's `image_ids` and
+    `photograph_ids` those of the share, so that a photograph is on the same side of the split on every rank.
     """
 
     image_ids: Tensor
@@ -49,6 +49,12 @@ class Orbits(Protocol):
 
     layer: str | None = None
     """The layer that the activations are of; None if unknown."""
+
+    @property
+    def photograph_ids(self) -> Tensor:
+        """int64 [M]: the photograph that each example comes from. Several images may show one photograph, as its crops
+        do or the frames of one film. By default each image is a photograph of its own."""
+        return self.image_ids
 
     def __len__(self) -> int:
         """Returns the number of examples, M."""
@@ -108,6 +114,11 @@ class _Adapted(Orbits):
         self.image_ids = given.image_ids
         self.image_names = getattr(given, "image_names", None)
         self.layer = getattr(given, "layer", None)
+
+    @property
+    def photograph_ids(self) -> Tensor:
+        own = getattr(self.given, "photograph_ids", None)
+        return self.image_ids if own is None else own
 
     def __len__(self) -> int:
         return len(self.given)

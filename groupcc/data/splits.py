@@ -1,4 +1,4 @@
-"""Which examples training has seen: split by image, and the split found again from a crosscoder's provenance."""
+"""Which examples training has seen: split by photograph, and the split found again from a crosscoder's provenance."""
 
 from __future__ import annotations
 
@@ -11,60 +11,59 @@ import torch
 from groupcc.data.orbits import Orbits
 from groupcc.errors import argument_error
 
-__all__ = ["fingerprint", "held_out_examples", "parts_by_image", "split_by_image", "split_record"]
+__all__ = ["fingerprint", "held_out_examples", "parts_by_image", "split_by_image"]
 
 
 def split_by_image(orbits: Orbits, held_out: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(training, held-out) example indices, ascending; all examples of an image fall on one side.
+    """Returns the (training, held-out) example indices, ascending. All examples of a photograph fall on one side.
 
-    At least one image is held out where `held_out` > 0, and at least one is left.
+    At least one photograph is held out where `held_out` > 0, and at least one is left.
     """
-    images = orbits.image_ids.unique()
+    photograph = orbits.photograph_ids
+    photographs = photograph.unique()
     if held_out == 0:
         return torch.arange(len(orbits)), torch.arange(0)
-    if len(images) < 2:
+    if len(photographs) < 2:
         raise argument_error(
             "held_out",
-            expected="0 where all examples come from one image",
+            expected="0 where all examples come from one photograph",
             got=held_out,
-            remedy="Set held_out=0, or harvest more images.",
+            remedy="Set held_out=0, harvest more images, or harvest with other groups.",
         )
-    count = min(max(round(held_out * len(images)), 1), len(images) - 1)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    is_held_out = torch.isin(orbits.image_ids, images[order[:count]])
+    count = min(max(round(held_out * len(photographs)), 1), len(photographs) - 1)
+    order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(seed))
+    is_held_out = torch.isin(photograph, photographs[order[:count]])
     return (~is_held_out).nonzero().flatten(), is_held_out.nonzero().flatten()
 
 
 def parts_by_image(orbits: Orbits, count: int, chosen: torch.Tensor | None = None) -> list[torch.Tensor]:
-    """The examples, or those `chosen`, in up to `count` parts: images are dealt out in turn, all examples of one to
-    one part. No part is empty."""
+    """Returns the examples, or those `chosen`, in up to `count` parts. Photographs are dealt out in turn, all examples
+    of one to one part. No part is empty."""
     chosen = torch.arange(len(orbits)) if chosen is None else chosen
-    _, image = orbits.image_ids.cpu()[chosen].unique(return_inverse=True)
-    return [chosen[image % count == part] for part in range(min(count, int(image.max()) + 1))]
+    _, photograph = orbits.photograph_ids.cpu()[chosen].unique(return_inverse=True)
+    return [chosen[photograph % count == part] for part in range(min(count, int(photograph.max()) + 1))]
 
 
 def fingerprint(orbits: Orbits) -> str:
-    """Hex hash of the data's size, its image of each example, and 64 examples spread over it."""
+    """Returns a hex hash of the data's size, the image and the photograph of each example, and 64 examples spread over
+    the data."""
     n = len(orbits)
     probes = torch.linspace(0, n - 1, min(n, 64), dtype=torch.float64).long()
     digest = hashlib.sha256(str(n).encode())
     digest.update(orbits.image_ids.numpy().tobytes())
+    if not torch.equal(orbits.photograph_ids, orbits.image_ids):
+        # Older fingerprints know images alone, and are the same where each image is a photograph of its own.
+        digest.update(orbits.photograph_ids.numpy().tobytes())
     digest.update(orbits.take(probes).cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def split_record(orbits: Orbits, view: Orbits, held_out: float, seed: int) -> dict[str, Any]:
-    """What provenance says under "split" where training reads a `view` of `orbits`: the same examples, their images
-    grouped otherwise. The fingerprint of `orbits`, and those of their images that the view's split holds out whole."""
-    seen, unseen = (set(orbits.image_ids[part].tolist()) for part in split_by_image(view, held_out, seed))
-    return {"data": fingerprint(orbits), "held_out_images": sorted(unseen - seen)}
 
 
 def held_out_examples(provenance: Mapping[str, Any], orbits: Orbits) -> torch.Tensor | None:
     """Which of `orbits` the last training held out, int64 ascending, none where it held out none; None where
     `provenance` (`GroupCrosscoder.provenance`) doesn't say, or training had other data.
 
-    From the share and the seed that `train` records, or from a `split_record`.
+    The answer follows from the share and the seed that `train` records. Demos of older versions trained on a view of a
+    store, and recorded under "split" the store's fingerprint and the images that were held out.
     """
     data = fingerprint(orbits)
     split, settings = provenance.get("split", {}), provenance.get("settings", {})

@@ -21,11 +21,12 @@ from groupcc.errors import ArgumentError, DataError, argument_error, check_optio
 from groupcc.groups import Action, Group
 from groupcc.harvesting.canvas import load_canvas
 from groupcc.harvesting.decode import DEFAULT_MAX_PIXELS, UnusableImageError
-from groupcc.harvesting.plan import HarvestPlan, check_choices, plan_harvest, recorded_lattice
+from groupcc.harvesting.photographs import Groups
+from groupcc.harvesting.plan import HarvestPlan, begun_in_turn, check_choices, plan_harvest, recorded_lattice
 from groupcc.harvesting.sources import Item, open_source
 from groupcc.harvesting.space import check_space, describe_size
 from groupcc.harvesting.store import OrbitStore
-from groupcc.harvesting.writer import StoreWriter
+from groupcc.harvesting.writer import Harvested, StoreWriter
 from groupcc.views import LayerView, ViewOptions
 from groupcc.views.given import view_for
 from groupcc.views.options import VIEW_DEFAULTS, Orbit
@@ -40,6 +41,10 @@ class HarvestOptions(ViewOptions, total=False):
     """Options of `harvest` beside those of [`ViewOptions`][groupcc.views.ViewOptions]. Each may be left out.
 
     - `orbit`: "input" (the default, the paper's) or "map".
+    - `groups`: which images show one photograph, so that training and evaluation share none. "parent": those in one
+      folder. A regular expression: those with one key, the expression's first group (or the whole match) in the
+      image's name. The path of a CSV file with the columns image and group: as the file says. By default each image
+      is a photograph of its own.
     - `max_skipped`: damaged or unusable images are skipped by name; more than this many is an error. By default a
       tenth of the images, at least 10.
     - `max_pixels`: larger images are skipped unread.
@@ -47,6 +52,7 @@ class HarvestOptions(ViewOptions, total=False):
     """
 
     orbit: Orbit | None
+    groups: Groups
     max_skipped: int | None
     max_pixels: int
     shard_images: int | None
@@ -55,6 +61,7 @@ class HarvestOptions(ViewOptions, total=False):
 HARVEST_DEFAULTS: HarvestOptions = {
     **VIEW_DEFAULTS,
     "orbit": None,
+    "groups": None,
     "max_skipped": None,
     "max_pixels": DEFAULT_MAX_PIXELS,
     "shard_images": None,
@@ -105,7 +112,8 @@ def harvest(
         out: directory of the store, gone on with if it holds an unfinished one; None keeps it in memory.
         dtype: "float16", "bfloat16" or "float32", for storage.
         forward_batch: transformed images in one forward pass. Another batch size may change results in the last bit.
-        max_images: stop after so many.
+        max_images: take so many, a sample that the seed chooses; the first ones of an iterable without a length. In
+            place of an image that can't be used another is drawn.
         progress: sizes, rate and time left on stderr.
         options: [`HarvestOptions`][groupcc.harvesting.HarvestOptions].
 
@@ -115,8 +123,9 @@ def harvest(
 
     Raises:
         ArgumentError: an argument is wrong or unknown, no position is safe, or `out` was harvested with other settings.
-        DataError: too many skipped images; NaN or infinity from the model; a value too large for `dtype`; too
-            little room; a damaged store; another process writing to it.
+        DataError: too many skipped images; NaN or infinity from the model; a value too large for `dtype`, or values
+            that lose more than a thousandth of their variance in `dtype`; too little room; a damaged store; another
+            process writing to it.
     """
     check_options(harvest, options, HARVEST_DEFAULTS)
     given: HarvestOptions = {**HARVEST_DEFAULTS, **options}
@@ -125,16 +134,20 @@ def harvest(
             raise argument_error(
                 name, expected=f"a whole number of at least {least}", got=value, remedy="Leave it out for the default."
             )
-    choices = check_choices(positions, dtype, seed, max_images, given["shard_images"])
+    choices = check_choices(positions, dtype, seed, max_images, given["shard_images"], given["groups"])
     folder = None if out is None else Path(out)
     source = open_source(images, given["max_pixels"])
+    for name in source.names:
+        choices.key(name)  # an image without a key is refused before the model is looked at
     view_options = cast(ViewOptions, {name: value for name, value in options.items() if name in VIEW_DEFAULTS})
     known_lattice = partial(recorded_lattice, folder)
     view = view_for(model, layer, group, source.image_kind, given["orbit"], view_options, known_lattice)
-    plan = plan_harvest(view, source, choices)
+    plan = plan_harvest(view, source, choices, begun_in_turn(folder))
     say = _say if progress else _say_nothing
     say(view.describe())
     say(plan.describe())
+    if choice := plan.describe_choice():
+        say(choice)
     writer = StoreWriter(
         folder,
         settings=plan.settings,
@@ -183,11 +196,11 @@ def _run(plan: HarvestPlan, writer: StoreWriter, forward_batch: int, max_skipped
             except UnusableImageError as error:
                 writer.skip(item.index, item.name, str(error))
                 bar.set_postfix(skipped=len(writer.skipped))
-                _check_skipped(plan, writer, item.index + 1, max_skipped)
+                _check_skipped(plan, writer, cursor + 1, max_skipped)
             else:
                 batch.append((item, values, canvas))
                 in_shard += 1
-            cursor = item.index + 1
+            cursor += 1
             # Batches never cross a shard's end: after a restart they fall as they did before.
             if len(batch) == batch_images or in_shard == writer.shard_images:
                 _harvest_batch(plan, writer, batch, forward_batch, bar)
@@ -213,7 +226,7 @@ def _harvest_batch(
     names = [item.name for item, _, _ in batch]
     orbits_BPGD = view.orbits(canvases_BCHW, positions, forward_batch=forward_batch, names=names)
     for (item, _, canvas), acts, places in zip(batch, orbits_BPGD, positions, strict=True):
-        writer.add(item.index, item.name, acts, canvas, places)
+        writer.add(Harvested(item.index, item.name, choices.key(item.name), acts, canvas, places))
     bar.update(len(batch))
     batch.clear()
 
@@ -225,14 +238,14 @@ def _remaining(plan: HarvestPlan, writer: StoreWriter) -> Iterator[Item]:
     through, and each must have the name that the store recorded.
     """
     if plan.source.fingerprint is not None:
-        yield from plan.source.items(writer.cursor)
+        yield from plan.items(writer.cursor)
         return
-    used = iter(writer.used())
-    for item in plan.source.items(0):
-        if item.index >= writer.cursor:
+    used, cursor = writer.used(), writer.cursor
+    for place, item in enumerate(plan.items(0)):
+        if place >= cursor:
             yield item
             continue
-        _, name = next(used)
+        name = used[item.index]
         if name != item.name:
             raise ArgumentError(
                 f"images: image {item.index} was {name!r} when {writer.folder} was begun and is {item.name!r} now. "
@@ -245,7 +258,7 @@ def _check_skipped(plan: HarvestPlan, writer: StoreWriter, seen: int, max_skippe
         max_skipped = max(10, math.ceil(0.1 * (plan.images or seen)))
     if len(writer.skipped) > max_skipped:
         raise DataError(
-            f"{len(writer.skipped)} of the first {seen} images can't be used, more than max_skipped={max_skipped}: "
+            f"{len(writer.skipped)} of {seen} images can't be used, more than max_skipped={max_skipped}: "
             f"{_list_skipped(writer.skipped)}"
         )
 

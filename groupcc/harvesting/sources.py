@@ -41,17 +41,21 @@ class Item:
 class Source:
     """A sequence of candidates that can be started anywhere.
 
+    `items(start)` yields them in turn. `at(index)` returns one of them; None if they can only be had in turn.
     `tensor_shape` is (C, H, W) when the items are tensors that go to the model as they are, None for photographs;
     `from_bytes` says that such tensors were uint8 and hold [0, 1]; `count` is None when it isn't known beforehand;
-    `fingerprint` changes when the images do, as far as that can be told without reading them.
+    `fingerprint` changes when the images do, as far as that can be told without reading them; `names` are those of all
+    items where they are known beforehand, else none.
     """
 
     kind: str
     items: Callable[[int], Iterator[Item]]
+    at: Callable[[int], Item] | None
     count: int | None
     fingerprint: str | None
     tensor_shape: tuple[int, int, int] | None = None
     from_bytes: bool = False
+    names: Sequence[str] = ()
 
     @property
     def image_kind(self) -> ImageKind:
@@ -110,12 +114,16 @@ def _folder(root: Path, max_pixels: int) -> Source:
         )
     names = [path.relative_to(root).as_posix() for path in files]
 
-    def items(start: int) -> Iterator[Item]:
-        for index in range(start, len(files)):
-            yield Item(index, names[index], partial(decode_file, files[index], max_pixels))
+    def at(index: int) -> Item:
+        return Item(index, names[index], partial(decode_file, files[index], max_pixels))
 
     sizes = [path.stat().st_size for path in files]
-    return Source("photographs", items, len(files), canonical_hash([names, sizes]))
+    items = partial(_in_turn, at, len(files))
+    return Source("photographs", items, at, len(files), canonical_hash([names, sizes]), names=names)
+
+
+def _in_turn(at: Callable[[int], Item], count: int, start: int) -> Iterator[Item]:
+    return map(at, range(start, count))
 
 
 def _image_files(root: Path) -> Iterator[Path]:
@@ -139,15 +147,15 @@ def _tensor(images: torch.Tensor) -> Source:
             remedy="Add a missing batch axis with images[None].",
         )
 
-    def items(start: int) -> Iterator[Item]:
-        for index in range(start, images.shape[0]):
-            yield Item(index, _default_name(index), partial(_values, images[index]))
+    def at(index: int) -> Item:
+        return Item(index, _default_name(index), partial(_values, images[index]))
 
-    _, channels, height, width = images.shape
+    count, channels, height, width = images.shape
     return Source(
         "tensors",
-        items,
-        int(images.shape[0]),
+        partial(_in_turn, at, count),
+        at,
+        count,
         tensor_digest(images),
         (channels, height, width),
         images.dtype == torch.uint8,
@@ -156,20 +164,16 @@ def _tensor(images: torch.Tensor) -> Source:
 
 def _iterable(images: Any, max_pixels: int) -> Source:
     indexable = hasattr(images, "__getitem__") and hasattr(images, "__len__")
-    count = len(images) if indexable else None
     if indexable:
-        entries: Callable[[int], Iterator[Any]] = partial(_indexed, images)
-        first = next(entries(0), None)
+        first = _entry(images, 0) if len(images) else None
     else:
         # One look at the first decides whether these are tensors or photographs; it is put back in front.
         iterator = iter(images)
         first = next(iterator, None)
         one_pass = iterator is images
 
-        def from_start(start: int) -> Iterator[Any]:
+        def entries(start: int) -> Iterator[Any]:
             return islice(chain([first], iterator) if one_pass else iter(images), start, None)
-
-        entries = from_start
 
     if first is None:
         raise argument_error("images", expected="at least one image", got="an empty iterable", remedy="Add images.")
@@ -181,20 +185,28 @@ def _iterable(images: Any, max_pixels: int) -> Source:
         shape = (int(picture.shape[0]), int(picture.shape[1]), int(picture.shape[2]))
         from_bytes = picture.dtype == torch.uint8
 
+    def item(index: int, entry: Any) -> Item:
+        name, picture = _named(entry, index)
+        return Item(index, name, partial(_load, picture, shape, from_bytes, max_pixels))
+
+    def at(index: int) -> Item:
+        return item(index, _entry(images, index))
+
+    kind = "photographs" if shape is None else "tensors"
+    if indexable:
+        return Source(kind, partial(_in_turn, at, len(images)), at, len(images), None, shape, from_bytes)
+
     def items(start: int) -> Iterator[Item]:
-        for index, entry in enumerate(entries(start), start):
-            name, picture = _named(entry, index)
-            yield Item(index, name, partial(_load, picture, shape, from_bytes, max_pixels))
+        return (item(index, entry) for index, entry in enumerate(entries(start), start))
 
-    return Source("photographs" if shape is None else "tensors", items, count, None, shape, from_bytes)
+    return Source(kind, items, None, None, None, shape, from_bytes)
 
 
-def _indexed(images: Sequence[Any], start: int) -> Iterator[Any]:
-    for index in range(start, len(images)):
-        try:
-            yield images[index]
-        except Exception as error:  # a dataset that fails on one item is asked for the next
-            yield error
+def _entry(images: Sequence[Any], index: int) -> Any:
+    try:
+        return images[index]
+    except Exception as error:  # a dataset that fails on one item is asked for the next
+        return error
 
 
 def _named(entry: Any, index: int) -> tuple[str, Any]:

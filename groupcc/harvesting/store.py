@@ -65,6 +65,11 @@ class OrbitStore(Orbits):
         self.image_names: list[str] = [name for record in records for name in record["names"]]
         self.image_ids: torch.Tensor = torch.arange(len(self.image_names)).repeat_interleave(self.stored.positions)
         """Which image each example comes from, int64 [M]; an index into `image_names`."""
+        keys = [key for record in records for key in record.get("groups", [])]
+        self.photograph_names: list[str] = list(dict.fromkeys(keys)) if keys else self.image_names
+        """The key of each photograph: that of `harvest`'s `groups`, or the image's name if the harvest had none."""
+        number = {key: i for i, key in enumerate(self.photograph_names)}
+        self._photograph_of_image = torch.tensor([number[key] for key in keys]) if keys else None
         self.skipped: list[dict[str, Any]] = index["skipped"]
         self._starts = np.cumsum([0] + [record["images"] for record in records])
         self._shard: Callable[[int], ShardArrays]
@@ -118,6 +123,11 @@ class OrbitStore(Orbits):
     def place_radius(self) -> float:
         """Half the receptive field, in map pixels: examples that are nearer show one place."""
         return 0.5 * self.lattice.receptive_field / self.lattice.stride
+
+    @property
+    def photograph_ids(self) -> torch.Tensor:
+        """Which photograph each example comes from, int64 [M]; an index into `photograph_names`."""
+        return self.image_ids if self._photograph_of_image is None else self._photograph_of_image[self.image_ids]
 
     @property
     def positions_per_image(self) -> int:

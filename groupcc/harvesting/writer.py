@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,29 @@ import torch
 
 from groupcc.errors import ArgumentError, DataError, argument_error
 from groupcc.files import directory_lock, write_json
+from groupcc.harvesting.rounding import Rounding, check_loss
 from groupcc.harvesting.shards import DTYPES, ImageShapes, ShardArrays, damage, write_shard
 from groupcc.harvesting.store import FORMAT, FORMAT_VERSION, OrbitStore, read_index
 
-__all__ = ["StoreWriter", "resumable_index"]
+__all__ = ["Harvested", "StoreWriter", "resumable_index"]
+
+
+@dataclass(frozen=True)
+class Harvested:
+    """One image's orbits, and where they come from.
+
+    - `index` in the source, and `name`.
+    - `group`: the key of the photograph; None if the image is a photograph of its own.
+    - `acts_PGD`: float32, and in the storage dtype once the writer has them.
+    - `canvas`: what was transformed, uint8 [h, w, 3]. `positions` [P, 2].
+    """
+
+    index: int
+    name: str
+    group: str | None
+    acts_PGD: torch.Tensor
+    canvas: npt.NDArray[np.uint8]
+    positions: npt.NDArray[np.int64]
 
 
 def resumable_index(folder: Path) -> dict[str, Any] | None:
@@ -62,9 +82,8 @@ class StoreWriter:
     ) -> None:
         self.folder = folder
         self.shapes = shapes
-        self._pending: list[tuple[torch.Tensor, npt.NDArray[np.uint8], npt.NDArray[np.int64]]] = []
-        self._pending_names: list[str] = []
-        self._pending_indices: list[int] = []
+        self._pending: list[Harvested] = []
+        self._rounding = Rounding()
         self._skipped: list[dict[str, Any]] = []
         self._memory: list[ShardArrays] = []
         self.index: dict[str, Any] = {
@@ -95,10 +114,10 @@ class StoreWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         with directory_lock(self.folder, "harvesting into it"):
             previous = resumable_index(self.folder)
-            if previous is not None:
-                self._go_on_from(previous)
+            if previous is None or not (previous["shards"] or previous["complete"]):
+                self._write_index()  # where no shard is finished, the settings may be others
             else:
-                self._write_index()
+                self._go_on_from(previous)
             self._remove_leftovers()
             yield
 
@@ -143,67 +162,70 @@ class StoreWriter:
         """Images skipped so far."""
         return [*self.index["skipped"], *self._skipped]
 
-    def used(self) -> list[tuple[int, str]]:
-        """(index in the source, name) of every item that the finished shards have used up, skipped ones too."""
-        kept = [
-            pair
+    def used(self) -> dict[int, str]:
+        """Returns the name of every item that the finished shards have used up, skipped ones too, by index in the
+        source."""
+        kept = {
+            index: name
             for record in self.index["shards"]
-            for pair in zip(record["source_indices"], record["names"], strict=True)
-        ]
-        return sorted(kept + [(entry["index"], entry["name"]) for entry in self.index["skipped"]])
+            for index, name in zip(record["source_indices"], record["names"], strict=True)
+        }
+        return kept | {entry["index"]: entry["name"] for entry in self.index["skipped"]}
 
     def skip(self, index: int, name: str, reason: str) -> None:
         """Records an image that was left out."""
         self._skipped.append({"index": index, "name": name, "reason": reason})
 
-    def add(
-        self,
-        index: int,
-        name: str,
-        acts_PGD: torch.Tensor,
-        canvas: npt.NDArray[np.uint8],
-        positions: npt.NDArray[np.int64],
-    ) -> None:
-        """One image's orbits (float32), canvas and positions.
+    def add(self, image: Harvested) -> None:
+        """Takes one image, which `finish_shard` writes.
 
         Raises:
             DataError: a value is too large for the storage dtype.
         """
-        stored = acts_PGD.to(DTYPES[self.shapes.dtype])
+        stored = image.acts_PGD.to(DTYPES[self.shapes.dtype])
         if not stored.isfinite().all():
-            largest = float(acts_PGD.abs().max())
+            largest = float(image.acts_PGD.abs().max())
             raise DataError(
-                f"image {name!r} has an activation of {largest:g}, too large for {self.shapes.dtype}. "
+                f"image {image.name!r} has an activation of {largest:g}, too large for {self.shapes.dtype}. "
                 'Harvest with dtype="float32".'
             )
-        self._pending.append((stored.cpu(), canvas, positions))
-        self._pending_names.append(name)
-        self._pending_indices.append(index)
+        if stored.dtype != torch.float32:
+            self._rounding.add(image.acts_PGD, stored)
+        self._pending.append(replace(image, acts_PGD=stored.cpu()))
 
     def finish_shard(self, cursor: int) -> None:
-        """Writes the images added since the last shard; `cursor` items of the source have then been used up."""
+        """Writes the images added since the last shard; `cursor` items of the source have then been used up.
+
+        Raises:
+            DataError: rounding to the storage dtype takes too much of what the shards say. This one is not written.
+        """
         if not self._pending:
             return
+        record: dict[str, Any] = {"images": len(self._pending)}
+        if self.shapes.dtype != "float32":
+            record["rounding"] = self._rounding.sums()
+            shards = [*self.index["shards"], record]
+            check_loss([shard["rounding"] for shard in shards if "rounding" in shard], self.shapes.dtype)
         arrays = ShardArrays(
-            acts=torch.cat([acts for acts, _, _ in self._pending]),
-            canvases=np.stack([canvas for _, canvas, _ in self._pending]),
-            positions=np.stack([positions for _, _, positions in self._pending]).astype(np.int16),
+            acts=torch.cat([image.acts_PGD for image in self._pending]),
+            canvases=np.stack([image.canvas for image in self._pending]),
+            positions=np.stack([image.positions for image in self._pending]).astype(np.int16),
         )
         files = {}
         if self.folder is None:
             self._memory.append(arrays)
         else:
             files = write_shard(self.folder, len(self.index["shards"]), arrays)
-        record = {
-            "images": len(self._pending),
-            "names": self._pending_names,
-            "source_indices": self._pending_indices,
-            "files": files,
-        }
+        record["names"] = [image.name for image in self._pending]
+        record["source_indices"] = [image.index for image in self._pending]
+        record["files"] = files
+        groups = [image.group for image in self._pending if image.group is not None]
+        if groups:
+            record["groups"] = groups
         self.index["shards"].append(record)
         self.index["skipped"] = self.skipped
         self.index["cursor"] = cursor
-        self._pending, self._pending_names, self._pending_indices, self._skipped = [], [], [], []
+        self._pending, self._rounding, self._skipped = [], Rounding(), []
         self._write_index()
 
     def finish(self, cursor: int) -> OrbitStore:

@@ -26,6 +26,10 @@ class UprightOrbits(Orbits):
         self.orbits = orbits
         self.image_ids, self.image_names = orbits.image_ids, orbits.image_names
 
+    @property
+    def photograph_ids(self) -> torch.Tensor:
+        return self.orbits.photograph_ids
+
     def __len__(self) -> int:
         return len(self.orbits)
 

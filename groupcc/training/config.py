@@ -43,7 +43,7 @@ class TrainConfig:
     - `augment`: replace each example a by its translate R_h a, (R_h a)_g = a_{gh}, h drawn anew each time: the orbit
       of the image's transform T_h x, at no cost in forward passes. Makes little data go |G| times as far, and the
       data symmetric: a dictionary trained so no longer shows which orientations the photographs prefer.
-    - `held_out`: share of images kept for evaluation, by image, never by position; 0 is none. `eval_every`: steps
+    - `held_out`: share of the photographs kept for evaluation, never single positions; 0 is none. `eval_every`: steps
       between evaluations (0: only at the end). `eval_examples`: at most so many of them each time.
     - `precision`: "bf16" runs the products under autocast with fp32 weights; "auto" does so on CUDA only (on CPUs it
       gained nothing in our measurements).
@@ -106,7 +106,7 @@ class TrainConfig:
         if not (_is_number(self.decay_fraction) and 0 <= self.decay_fraction <= 1):
             self._refuse("decay_fraction", "a share from 0 to 1")
         if not (_is_number(self.held_out) and 0 <= self.held_out < 1):
-            self._refuse("held_out", "a share of the images from 0 up to (not with) 1")
+            self._refuse("held_out", "a share of the photographs from 0 up to (not with) 1")
         if not (_is_number(self.grad_clip) and self.grad_clip >= 0):
             self._refuse("grad_clip", "a norm >= 0 (0 is off)")
         for name, choices in (

@@ -261,7 +261,7 @@ class _Loop:
         config = self.config
         sample = training[:: max(1, -(-len(training) // config.eval_examples))]
         seen = evaluate(self.crosscoder, source, indices=sample)
-        ids = source.image_ids.cpu()
+        ids = source.photograph_ids.cpu()
         return Quality(
             held_out_fvu=metrics["fvu"] if len(held_out) else None,
             training_fvu=seen["fvu"],

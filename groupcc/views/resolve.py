@@ -87,8 +87,8 @@ def resolve_model(spec: str, weights: str | os.PathLike[str] | None = None) -> R
     """The model that a name stands for, in eval mode on the CPU.
 
     - `"bundled"`: the small net that comes with groupcc, with its own weights.
-    - `"efficientnet_lite0"`: [`efficientnet_lite0`][groupcc.zoo.efficientnet_lite0], with the ImageNet weights and the
-      preprocessing that belong to it. Nothing is downloaded.
+    - `"efficientnet_lite0"`: [`efficientnet_lite0`][groupcc.zoo.efficientnet_lite0] with its ImageNet weights and its
+      preprocessing; `weights` may be a file, or `"random"`.
     - a torchvision name (`"googlenet"`, `"resnet18"`, ...): `weights` is `"DEFAULT"` (torchvision's, downloaded once),
       a file, or `"random"` (untrained, with a warning). Mean, standard deviation and input size are those of
       torchvision's default weights.
@@ -148,22 +148,20 @@ def _bundled(weights: str | os.PathLike[str] | None) -> ResolvedModel:
     return ResolvedModel(model.eval(), "bundled", size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def _efficientnet_lite0(weights: str | os.PathLike[str] | None) -> ResolvedModel:
+def _lite0(weights: str | os.PathLike[str] | None) -> ResolvedModel:
     from groupcc.zoo import efficientnet_lite0
 
-    if weights not in (None, "DEFAULT"):
-        raise argument_error(
-            "weights",
-            expected='None or "DEFAULT" for efficientnet_lite0',
-            got=weights,
-            remedy="For random weights give a model: groupcc.random_weights(groupcc.zoo.efficientnet_lite0(), ...).",
-        )
-    return _as_configured(efficientnet_lite0(), "efficientnet_lite0")
+    model = efficientnet_lite0(pretrained=weights in (None, "DEFAULT"))
+    if weights == "random":
+        warnings.warn("efficientnet_lite0 with random weights: it has learned nothing.", GroupccWarning, stacklevel=4)
+    elif weights not in (None, "DEFAULT"):
+        _load(model, _read_state(Path(weights)), Path(weights))
+    return _as_configured(model, "efficientnet_lite0")
 
 
 _ZOO: dict[str, Callable[[str | os.PathLike[str] | None], ResolvedModel]] = {
     "bundled": _bundled,
-    "efficientnet_lite0": _efficientnet_lite0,
+    "efficientnet_lite0": _lite0,
 }
 
 

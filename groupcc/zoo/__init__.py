@@ -11,12 +11,12 @@ from groupcc.zoo.photographs import Photograph, photographs
 
 if TYPE_CHECKING:
     from groupcc.zoo.bank import known_bank
-    from groupcc.zoo.efficientnet import efficientnet_lite0
+    from groupcc.zoo.lite0 import efficientnet_lite0
     from groupcc.zoo.net import load_net
 
 __all__ = ["Photograph", "efficientnet_lite0", "known_bank", "load_net", "photographs"]
 
-_HOMES = {"efficientnet_lite0": "efficientnet", "known_bank": "bank", "load_net": "net"}
+_HOMES = {"efficientnet_lite0": "lite0", "known_bank": "bank", "load_net": "net"}
 
 
 def __getattr__(name: str) -> Any:

@@ -128,6 +128,47 @@ def test_top_examples_are_not_neighbours():
     assert measure_activity(crosscoder, store, top=4).top_examples.indices[0].tolist() == [0, 20, -1, -1]
 
 
+def fires(strength: list[float], photographs: list[int]) -> tuple[GroupCrosscoder, Store]:
+    """One latent with these acts, and a store of two examples an image, 100 pixels apart."""
+    acts = torch.tensor(strength)[:, None, None].expand(-1, 2, 1).clone()
+    store = Store(acts, per_image=2)
+    store.positions_of = lambda i: (100 * (i % 2), 0)
+    store.photograph_ids = torch.tensor(photographs)
+    return crosscoder_of(torch.ones(1, 2, 1) / 2**0.5, "C2", k=1), store
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_top_examples_are_of_different_photographs(batch_size):
+    strength = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]
+
+    def shown(photographs, top, values=strength):
+        found = measure_activity(*fires(values, photographs), top=top, batch_size=batch_size).top_examples
+        chosen = found.indices[0].tolist()
+        expected = torch.tensor([2**0.5 * values[i] if i >= 0 else 0.0 for i in chosen])
+        torch.testing.assert_close(found.acts[0], expected)
+        return chosen
+
+    # Two images of a photograph, with two examples each: one is shown where there are enough photographs.
+    assert shown([5, 5, 5, 5, 9, 9, 2, 2], top=3) == [0, 4, 6]
+    assert shown([5, 5, 5, 5, 9, 9, 2, 2], top=2) == [0, 4]
+    # If there are too few, the strongest of the others follow, and all are in order.
+    assert shown([5, 5, 5, 5, 9, 9, 2, 2], top=5) == [0, 1, 2, 4, 6]
+    assert shown([5] * 8, top=3) == [0, 1, 2]
+    # A photograph in which the latent is silent shows nothing.
+    assert shown([5, 5, 5, 5, 9, 9, 2, 2], top=3, values=[*strength[:6], 0.0, 0.0]) == [0, 1, 4]
+    # Ties go to the lower example.
+    assert shown([3, 3, 1, 1, 2, 2, 0, 0], top=2, values=[4.0] * 8) == [0, 2]
+
+
+@pytest.mark.parametrize("batch_size", [7, 1000])
+def test_a_photograph_that_is_strongest_everywhere_hides_no_other(batch_size):
+    """More of its examples than there are candidates."""
+    strength = [*torch.linspace(9, 5, 200).tolist(), 1.0, 2.0, 3.0, 4.0]
+    crosscoder, store = fires(strength, [0] * 200 + [1, 1, 2, 2])
+    found = measure_activity(crosscoder, store, top=3, batch_size=batch_size).top_examples.indices[0].tolist()
+    assert found == [0, 203, 201]
+
+
 def test_top_examples_do_not_depend_on_the_batch_size():
     crosscoder, acts = planted_crosscoder()
     acts = torch.cat([acts, acts])  # ties

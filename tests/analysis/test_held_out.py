@@ -12,7 +12,7 @@ from groupcc.analysis import Atlas, MeasuredOn, analyze
 from groupcc.analysis.evidence.measured_on import choose_examples
 from groupcc.analysis.evidence.moved_activations import FEWEST_FIRINGS, MOST_FIRINGS, measure_moved
 from groupcc.data import as_orbits
-from groupcc.data.splits import held_out_examples, split_by_image, split_record
+from groupcc.data.splits import fingerprint, held_out_examples, split_by_image
 from groupcc.errors import ArgumentError
 from groupcc.training.baseline import regress_decoder, train_sae
 from groupcc.zoo.planted import planted
@@ -32,11 +32,11 @@ def crosscoder(**options):
 
 
 class Grouped(Images):
-    """The examples of `orbits`, with the images in pairs: another view of them."""
+    """The examples of `orbits`, in which two images show one photograph."""
 
     def __init__(self, orbits):
         super().__init__(orbits.acts)
-        self.image_ids = orbits.image_ids // 2
+        self.photograph_ids = orbits.image_ids // 2
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -71,20 +71,28 @@ def test_other_data_and_no_training_are_unknown():
     assert analyze(everything, orbits).evidence.activations_on == MeasuredOn("training", 40, 400)
 
 
-def test_the_split_of_a_view_is_found_in_what_it_is_a_view_of():
+@pytest.mark.parametrize("augment", [False, True])
+def test_whole_photographs_are_held_out(augment):
+    grouped = Grouped(Images(data()[1]))
+    training, expected = split_by_image(as_orbits(grouped, 8, 24), 0.3, 4)
+    assert not set(grouped.photograph_ids[training].tolist()) & set(grouped.photograph_ids[expected].tolist())
+    settings = dataclasses.replace(SETTINGS, augment=augment)
+    trained = train(crosscoder(), grouped, settings)
+    assert trained.metrics["n_examples"] == len(expected) == 120
+    assert torch.equal(held_out_examples(trained.crosscoder.provenance, as_orbits(grouped, 8, 24)), expected)
+    config = CrosscoderConfig(group="D4", d_in=24, n_latents=4, k=1)
+    assert train_sae(grouped, config, settings).metrics["n_examples"] == 120
+    made = regress_decoder(train_sae(grouped, config, settings).crosscoder, grouped, "D4", settings)
+    assert torch.equal(held_out_examples(made.provenance, as_orbits(grouped, 8, 24)), expected)
+
+
+def test_the_record_of_an_older_demo_is_read():
+    """It trained on a view of a store, and recorded which of the store's images were held out."""
     orbits = Images(data()[1])
-    view = Grouped(orbits)
-    trained = train(crosscoder(), view, SETTINGS).crosscoder
-    trained.provenance["split"] = split_record(orbits, view, 0.3, 4)
-    expected = split_by_image(view, 0.3, 4)[1]
-    assert torch.equal(held_out_examples(trained.provenance, orbits), expected)
-    assert torch.equal(held_out_examples(trained.provenance, view), expected)
-    # Images of which training saw a part are not held out.
-    finer = Images(orbits.acts, per_image=7)
-    record = split_record(orbits, finer, 0.3, 4)
-    seen = orbits.image_ids[split_by_image(finer, 0.3, 4)[0]]
-    assert record["held_out_images"]
-    assert not set(record["held_out_images"]) & set(seen.tolist())
+    made = crosscoder()
+    made.provenance["split"] = {"data": fingerprint(as_orbits(orbits, 8, 24)), "held_out_images": [3, 5]}
+    expected = torch.isin(orbits.image_ids, torch.tensor([3, 5])).nonzero().flatten()
+    assert torch.equal(held_out_examples(made.provenance, as_orbits(orbits, 8, 24)), expected)
 
 
 def test_only_held_out_images_have_a_say():

@@ -2,18 +2,19 @@
 
 import json
 import sys
+from collections import Counter
 
 import pytest
-import torch
 
 from groupcc.analysis import EVIDENCE_EXAMPLES, Atlas
 from groupcc.cli import main, stages
-from groupcc.cli.demo import ByPhotograph
+from groupcc.cli.demo import PHOTOGRAPH, crops
 from groupcc.cli.parser import build_parser
 from groupcc.data.splits import held_out_examples
 from groupcc.harvesting import OrbitStore
-from groupcc.models import CrosscoderConfig, GroupCrosscoder
-from groupcc.training import TrainConfig
+from groupcc.harvesting.photographs import photograph_keys
+from groupcc.models import GroupCrosscoder
+from groupcc.zoo import photographs
 from helpers.workplaces import furnish
 
 HARVEST = [
@@ -110,20 +111,28 @@ def test_it_is_done_again_where_what_it_reads_has_changed(workplace, monkeypatch
     capsys.readouterr()
 
 
-def test_a_view_of_a_store_is_found_again_in_the_store(workplace, capsys, tmp_path):
-    store = OrbitStore.open(workplace / "orbits")
-    view = ByPhotograph(store)
-    view.image_ids = store.image_ids // 3
-    config = CrosscoderConfig(group="C4", d_in=store.d_in, n_latents=8, k=2)
-    settings = TrainConfig(steps=2, batch_size=8, held_out=0.5, progress=False)
-    made = stages.train_crosscoder(tmp_path / "crosscoder", store, config, settings, view)
-    baseline = stages.train_baseline(tmp_path / "sae", store, config, settings, view)
-    read = GroupCrosscoder.from_pretrained(tmp_path / "crosscoder" / "crosscoder")
-    for crosscoder in (made, baseline, read):
-        found = held_out_examples(crosscoder.provenance, store)
-        assert len(store.image_ids[found].unique()) == 3
-        assert torch.equal(found, held_out_examples(crosscoder.provenance, view))
+def test_groups_come_to_the_split(workplace, capsys, tmp_path):
+    orbits, run = str(tmp_path / "orbits"), str(tmp_path / "run")
+    harvest = [*HARVEST, "--group", "C2", "--out", orbits]
+    assert main([*harvest, "--groups", "([0-3]).png"]) == 2
+    assert "groups: expected a regular expression whose first group" in capsys.readouterr().err
+    assert main([*harvest, "--groups", "[0-3]|[45]"]) == 0
+    assert OrbitStore.open(orbits).photograph_names == ["0", "1", "2", "3", "4", "5"]
+    orbits = str(tmp_path / "three")
+    (tmp_path / "three.csv").write_text("image,group\n" + "".join(f"<b>{i}.png,{i // 2}\n" for i in range(6)))
+    assert main([*harvest[:-1], orbits, "--groups", str(tmp_path / "three.csv")]) == 0
+    train = ["train", "--orbits", orbits, "--latents", "8", "--k", "2", "--steps", "5", "--batch-size", "8"]
+    assert main([*train, "--held-out", "0.3", "--out", run]) == 0
+    store = OrbitStore.open(orbits)
+    unseen = held_out_examples(GroupCrosscoder.from_pretrained(f"{run}/crosscoder").provenance, store)
+    assert len(store.image_ids[unseen].unique()) == 2
+    assert len(store.photograph_ids[unseen].unique()) == 1
     capsys.readouterr()
+
+
+def test_the_demos_crops_of_a_photograph_have_one_key():
+    keys = [photograph_keys(PHOTOGRAPH).key(name) for name, _ in crops()]
+    assert Counter(keys) == {photograph.name: 5 for photograph in photographs("held_out")}
 
 
 def test_the_parsers_default_is_the_librarys():

@@ -52,7 +52,7 @@ class Images:
 
     def __init__(self, acts, per_image=10):
         self.acts = acts
-        self.image_ids = torch.arange(len(acts)) // per_image
+        self.image_ids = self.photograph_ids = torch.arange(len(acts)) // per_image
         self.image_names = [f"photo-{i}.png" for i in range(len(acts) // per_image)]
 
     def __len__(self):

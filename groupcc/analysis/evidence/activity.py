@@ -15,12 +15,15 @@ from groupcc.models.metrics import MetricSums, batch_starts
 __all__ = ["Activity", "TopExamples", "measure_activity"]
 
 CANDIDATES = 8
-"""Candidates kept for each top example that is asked for; neighbours are struck out from among them at the end."""
+"""Candidates kept for each top example that is asked for, beside the best of each photograph. Neighbours are struck out
+from among them at the end."""
 
 
 @dataclass(frozen=True, eq=False)
 class TopExamples:
     """The most activating examples of each latent: `indices` int64 [L, T] (−1 if there are fewer), `acts` [L, T].
+
+    They come from different photographs, as far as there are T in which the latent fires.
 
     `poses` int64 [L, T]: if latents have poses, the pose in which the latent is active there; else None.
     """
@@ -60,15 +63,17 @@ def measure_activity(
 ) -> Activity:
     """One pass over `orbits` (a store, or a tensor [M, G, D]) in inference mode.
 
-    No two top examples of a latent come from one image closer than `min_distance` map pixels (Euclidean); None is half
-    the layer's receptive field. Orbits that know images but no positions give one example an image. In a tensor every
-    example stands for itself. Ties go to the lower example. Sums in fp64, deterministic on the CPU.
+    The top examples of a latent come from different photographs, one from each. Where the latent fires in fewer
+    photographs than `top`, others follow, and no two come from one image closer than `min_distance` map pixels
+    (Euclidean); None is half the layer's receptive field. Orbits that know images but no positions give one example an
+    image. In a tensor every example stands for itself. Ties go to the lower example. Sums in fp64, deterministic on the
+    CPU.
     """
     L, G = crosscoder.config.n_latents, crosscoder.group.order
     source = as_orbits(orbits, G, crosscoder.config.d_in)
     everything = torch.arange(len(source))
     sums, contributions = MetricSums(source, everything, L), ContributionSums(crosscoder)
-    firings, best = _Firings(L, G), _Candidates(L, CANDIDATES * top)
+    firings, best = _Firings(L, G), _Candidates(L, top, source.photograph_ids.cpu())
     was_training = crosscoder.training
     crosscoder.eval()
     try:
@@ -88,7 +93,7 @@ def measure_activity(
     return Activity(
         frequency.float(),
         mean_act.float(),
-        best.spread_out(source, top, min_distance, with_poses=has_poses),
+        best.spread_out(source, min_distance, with_poses=has_poses),
         sums.metrics(),
         contributions.result(),
         firings.pose_counts,
@@ -126,10 +131,15 @@ class _Firings:
 
 
 class _Candidates:
-    """The most activating (latent, act, example) entries so far, at most `capacity` of each latent."""
+    """The most activating (latent, act, example) entries so far, by latent, strongest first.
 
-    def __init__(self, latents: int, capacity: int) -> None:
-        self.latents, self.capacity = latents, capacity
+    Of each latent there are `CANDIDATES` times `top`, and the best entry of each of the `top` photographs in which the
+    latent is strongest.
+    """
+
+    def __init__(self, latents: int, top: int, photograph_ids: torch.Tensor) -> None:
+        self.latents, self.top = latents, top
+        self.photographs, self.photograph = photograph_ids.unique(return_inverse=True)
         self.which = torch.zeros(0, dtype=torch.int64)
         self.act = torch.zeros(0)
         self.example = torch.zeros(0, dtype=torch.int64)
@@ -143,28 +153,51 @@ class _Candidates:
         # Examples come in rising order, so stable sorts leave ties to the lower one.
         order = act.argsort(descending=True, stable=True)
         order = order[which[order].argsort(stable=True)]
-        sizes = torch.bincount(which, minlength=self.latents)
-        rank = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[which[order]]
-        order = order[rank < self.capacity]
-        self.which, self.act, self.example, self.pose = which[order], act[order], example[order], pose[order]
+        which, act, example, pose = which[order], act[order], example[order], pose[order]
+        kept = self._rank(which) < CANDIDATES * self.top
+        best = self._best_of_photographs(which, example).nonzero()[:, 0]
+        kept[best[self._rank(which[best]) < self.top]] = True
+        self.which, self.act, self.example, self.pose = which[kept], act[kept], example[kept], pose[kept]
 
-    def spread_out(self, orbits: Orbits, top: int, min_distance: float | None, *, with_poses: bool) -> TopExamples:
-        indices = torch.full((self.latents, top), -1, dtype=torch.int64)
-        acts = torch.zeros(self.latents, top)
-        poses = torch.zeros(self.latents, top, dtype=torch.int64)
+    def _rank(self, which: torch.Tensor) -> torch.Tensor:
+        """Returns the place of each entry among those of its latent; entries are sorted by latent."""
+        sizes = torch.bincount(which, minlength=self.latents)
+        return torch.arange(len(which)) - (sizes.cumsum(0) - sizes)[which]
+
+    def _best_of_photographs(self, which: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
+        """Returns for each entry whether none before it is of the same latent and photograph, bool."""
+        key, order = (which * len(self.photographs) + self.photograph[example]).sort(stable=True)
+        first = torch.ones(len(key), dtype=torch.bool)
+        first[1:] = key[1:] != key[:-1]
+        return torch.zeros_like(first).index_put((order,), first)
+
+    def spread_out(self, orbits: Orbits, min_distance: float | None, *, with_poses: bool) -> TopExamples:
+        """Returns the top examples: the best of different photographs, then others that are no neighbours of these."""
+        indices = torch.full((self.latents, self.top), -1, dtype=torch.int64)
+        acts = torch.zeros(self.latents, self.top)
+        poses = torch.zeros(self.latents, self.top, dtype=torch.int64)
         places = _Places(orbits, min_distance)
-        chosen: list[int] = []
-        latent = -1
-        rows = zip(self.which.tolist(), self.act.tolist(), self.example.tolist(), self.pose.tolist(), strict=True)
-        for which, act, example, pose in rows:
-            if which != latent:
-                latent, chosen = which, []
-            if len(chosen) < top and not any(places.neighbours(example, other) for other in chosen):
-                indices[which, len(chosen)] = example
-                acts[which, len(chosen)] = act
-                poses[which, len(chosen)] = pose
-                chosen.append(example)
+        best = self._best_of_photographs(self.which, self.example).tolist()
+        examples, stop = self.example.tolist(), 0
+        for latent, size in enumerate(torch.bincount(self.which, minlength=self.latents).tolist()):
+            start, stop = stop, stop + size
+            rows = [start + row for row in _shown(examples[start:stop], best[start:stop], self.top, places)]
+            indices[latent, : len(rows)] = self.example[rows]
+            acts[latent, : len(rows)] = self.act[rows]
+            poses[latent, : len(rows)] = self.pose[rows]
         return TopExamples(indices, acts, poses if with_poses else None)
+
+
+def _shown(examples: list[int], best: list[bool], top: int, places: _Places) -> list[int]:
+    """Returns which of one latent's examples, strongest first, are its top ones, ascending. `best`: whether an example
+    is the strongest of its photograph."""
+    chosen = [row for row, is_best in enumerate(best) if is_best][:top]
+    for row, example in enumerate(examples):
+        if len(chosen) == top:
+            break
+        if not best[row] and not any(places.neighbours(example, examples[other]) for other in chosen):
+            chosen.append(row)
+    return sorted(chosen)
 
 
 class _Places:

@@ -6,15 +6,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# Not lazy: the function has its module's name, and whichever is bound last here wins.
+# Not lazy: these functions have their modules' names, and whichever is bound last here wins.
 from groupcc.zoo.photographs import Photograph, photographs
+from groupcc.zoo.real_crops import RealCrops, real_crops, real_photographs
 
 if TYPE_CHECKING:
     from groupcc.zoo.bank import known_bank
     from groupcc.zoo.lite0 import efficientnet_lite0
     from groupcc.zoo.net import load_net
 
-__all__ = ["Photograph", "efficientnet_lite0", "known_bank", "load_net", "photographs"]
+__all__ = [
+    "Photograph",
+    "RealCrops",
+    "efficientnet_lite0",
+    "known_bank",
+    "load_net",
+    "photographs",
+    "real_crops",
+    "real_photographs",
+]
 
 _HOMES = {"efficientnet_lite0": "lite0", "known_bank": "bank", "load_net": "net"}
 

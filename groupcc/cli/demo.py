@@ -15,15 +15,14 @@ from groupcc.groups import group as parse_group
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
 from groupcc.zoo import photographs
-from groupcc.zoo.crops import GROUPS
 
 __all__ = ["PHOTOGRAPH", "crops", "run_demo"]
 
 MODEL, LAYER = "efficientnet_lite0", "blocks.2.1.bn1"
 INPUT_SIZE = 160
 POSITIONS = "random:80"
-CROPS = 3
-"""Crops of each of the 20 photographs."""
+CROPS = 60
+"""Three of each of the 20 photographs."""
 PHOTOGRAPH = "[^,]+"
 """Of the name of a crop: its photograph's name."""
 STEPS = 800
@@ -40,14 +39,14 @@ def run_demo(
     """
     name = parse_group(group).name
     pictures = stages.Pictures(MODEL, None, None, visualize)
-    images = zoo.crops(CROPS, seed=seed)
+    images = zoo.real_crops(CROPS, seed=seed)
     # Crops of a photograph are no images of their own to an error over images.
-    whole = [(name, pixels) for name, pixels in images if name.endswith(", 0")]
+    whole = [(name, pixels) for name, pixels in images if name.endswith("/0000")]
     options = {"input_size": INPUT_SIZE, "seed": seed}
     # Of two elements there is no second transform, the control of the first.
     interventions = stages.Interventions(MODEL, LAYER, whole, options, causal if parse_group(group).order > 2 else 0)
     store = stages.harvest(
-        out / "orbits", MODEL, LAYER, images, name, options | {"positions": POSITIONS, "groups": GROUPS}
+        out / "orbits", MODEL, LAYER, images, name, options | {"positions": POSITIONS, "groups": "parent"}
     )
     config = CrosscoderConfig(group=name, d_in=store.d_in, n_latents=192, k=8)
     settings = TrainConfig(

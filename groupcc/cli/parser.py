@@ -121,7 +121,7 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        help='a torchvision name, "bundled", or package.module:callable that returns an nn.Module',
+        help='a torchvision name, "bundled", "efficientnet_lite0", or package.module:callable, which returns a module',
     )
     parser.add_argument("--layer", required=True, help="dotted name of the layer; a wrong one lists the right ones")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Models by name: torchvision's, the bundled net, or anything that can be imported and called."""
+"""Models by name: torchvision's, those of the zoo, or anything that can be imported and called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 DEFAULT_INPUT_SIZE = 224
 BUNDLED_INPUT_SIZE = 129
+_NAMES = '"bundled", "efficientnet_lite0", a torchvision name or "package.module:callable"'
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ class ResolvedModel:
 
 
 def resolve(model: nn.Module | str, weights: str | os.PathLike[str] | None) -> ResolvedModel:
-    """A model by name, or one that is already built: that one wants 224 x 224 pixels as they are."""
+    """Returns a model by name, or one that is already built, which is used as its `pretrained_cfg` says.
+
+    timm's models have a `pretrained_cfg`: input size, mean and standard deviation. A model without one wants 224 x 224
+    pixels as they are.
+    """
     if not isinstance(model, nn.Module):
         return resolve_model(model, weights)
     if weights is not None:
@@ -56,21 +61,40 @@ def resolve(model: nn.Module | str, weights: str | os.PathLike[str] | None) -> R
             got=weights,
             remedy="Load them into the model first, or give the model by name.",
         )
+    return _as_configured(model, type(model).__name__)
+
+
+def _as_configured(model: nn.Module, name: str) -> ResolvedModel:
+    """Returns the model with the preprocessing of its `pretrained_cfg`, or with none."""
     size = (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
-    return ResolvedModel(model, type(model).__name__, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    config = getattr(model, "pretrained_cfg", None)
+    if config is None:
+        return ResolvedModel(model, name, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    try:
+        height, width = config["input_size"][1:]
+        mean, std = (tuple(float(value) for value in config[key]) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise argument_error(
+            "model",
+            expected="a pretrained_cfg with input_size (channels, height, width), mean and std, as timm's models have",
+            got=f"{config!r} ({error!r})",
+            remedy="Correct or delete the attribute.",
+        ) from error
+    return ResolvedModel(model, name, (int(height), int(width)), mean, std)
 
 
 def resolve_model(spec: str, weights: str | os.PathLike[str] | None = None) -> ResolvedModel:
     """The model that a name stands for, in eval mode on the CPU.
 
     - `"bundled"`: the small net that comes with groupcc, with its own weights.
-    - `"efficientnet_lite0"`: EfficientNet-Lite0 with its ImageNet weights (`groupcc.zoo.lite0`); `weights` may be a
-      file, or `"random"`.
+    - `"efficientnet_lite0"`: [`efficientnet_lite0`][groupcc.zoo.efficientnet_lite0] with its ImageNet weights and its
+      preprocessing; `weights` may be a file, or `"random"`.
     - a torchvision name (`"googlenet"`, `"resnet18"`, ...): `weights` is `"DEFAULT"` (torchvision's, downloaded once),
       a file, or `"random"` (untrained, with a warning). Mean, standard deviation and input size are those of
       torchvision's default weights.
     - `"package.module:callable"`: called without arguments, must return an `nn.Module`; sees RGB in [0, 1] at
-      224 x 224 unless told otherwise. The current directory is searched too. `weights` may be a file.
+      224 x 224 unless its `pretrained_cfg` (timm's) says otherwise. The current directory is searched too. `weights`
+      may be a file.
 
     Files are .safetensors, or PyTorch's .pt and .pth, read with `weights_only=True`: no code in them is run.
 
@@ -81,14 +105,12 @@ def resolve_model(spec: str, weights: str | os.PathLike[str] | None = None) -> R
     if not isinstance(spec, str) or not spec:
         raise argument_error(
             "model",
-            expected='an nn.Module, "bundled", "efficientnet_lite0", a torchvision name or "package.module:callable"',
+            expected=f"an nn.Module, {_NAMES}",
             got=spec,
             remedy='For example model="googlenet" with weights="DEFAULT".',
         )
-    if spec == "bundled":
-        return _bundled(weights)
-    if spec == "efficientnet_lite0":
-        return _lite0(weights)
+    if spec in _ZOO:
+        return _ZOO[spec](weights)
     if ":" in spec:
         return _imported(spec, weights)
     return _torchvision(spec, weights)
@@ -127,13 +149,20 @@ def _bundled(weights: str | os.PathLike[str] | None) -> ResolvedModel:
 
 
 def _lite0(weights: str | os.PathLike[str] | None) -> ResolvedModel:
-    from groupcc.zoo import lite0
+    from groupcc.zoo import efficientnet_lite0
 
-    model = lite0.efficientnet_lite0(pretrained=weights in (None, "DEFAULT"))
-    if weights not in (None, "DEFAULT", "random"):
+    model = efficientnet_lite0(pretrained=weights in (None, "DEFAULT"))
+    if weights == "random":
+        warnings.warn("efficientnet_lite0 with random weights: it has learned nothing.", GroupccWarning, stacklevel=4)
+    elif weights not in (None, "DEFAULT"):
         _load(model, _read_state(Path(weights)), Path(weights))
-    size = (lite0.INPUT_SIZE, lite0.INPUT_SIZE)
-    return ResolvedModel(model, "efficientnet_lite0", size, lite0.MEAN, lite0.STD)
+    return _as_configured(model, "efficientnet_lite0")
+
+
+_ZOO: dict[str, Callable[[str | os.PathLike[str] | None], ResolvedModel]] = {
+    "bundled": _bundled,
+    "efficientnet_lite0": _lite0,
+}
 
 
 def _imported(spec: str, weights: str | os.PathLike[str] | None) -> ResolvedModel:
@@ -173,8 +202,7 @@ def _imported(spec: str, weights: str | os.PathLike[str] | None) -> ResolvedMode
         )
     if weights is not None:
         _load(model, _read_state(Path(weights)), Path(weights))
-    size = (DEFAULT_INPUT_SIZE, DEFAULT_INPUT_SIZE)
-    return ResolvedModel(model.eval(), spec, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return _as_configured(model.eval(), spec)
 
 
 def _torchvision(name: str, weights: str | os.PathLike[str] | None) -> ResolvedModel:
@@ -189,11 +217,11 @@ def _torchvision(name: str, weights: str | os.PathLike[str] | None) -> ResolvedM
         ) from error
     known = models.list_models()
     if name not in known:
-        nearest = difflib.get_close_matches(name.lower(), [*known, "bundled"], n=3, cutoff=0.5)
+        nearest = difflib.get_close_matches(name.lower(), [*known, *_ZOO], n=3, cutoff=0.5)
         hint = f"Nearest: {', '.join(nearest)}. " if nearest else ""
         raise argument_error(
             "model",
-            expected='"bundled", a torchvision name or "package.module:callable"',
+            expected=_NAMES,
             got=name,
             remedy=f"{hint}torchvision.models.list_models() gives all {len(known)} names.",
         )

@@ -11,7 +11,16 @@ from PIL import Image
 
 from groupcc.errors import DataError, check_choice
 
-__all__ = ["HELD_OUT", "SPLITS", "TRAIN", "Photograph", "photographs", "photographs_folder"]
+__all__ = [
+    "HELD_OUT",
+    "SPLITS",
+    "TRAIN",
+    "Photograph",
+    "package_folder",
+    "photographs",
+    "photographs_folder",
+    "read_rgb",
+]
 
 TRAIN: tuple[str, ...] = (
     "astronaut.png",
@@ -49,21 +58,31 @@ def photographs_folder() -> Path:
     Raises:
         DataError: scikit-image is not installed.
     """
-    package = importlib.util.find_spec("skimage")
-    locations = list(package.submodule_search_locations or []) if package is not None else []
-    if not locations:
+    folder = package_folder("skimage")
+    if folder is None:
         raise DataError(
             "the bundled photographs are those of scikit-image, which is not installed. "
             "Run: pip install 'groupcc[demo]'"
         )
-    return Path(locations[0]) / "data"
+    return folder / "data"
 
 
-def _read_rgb(path: Path) -> np.ndarray:
+def package_folder(module: str) -> Path | None:
+    """Returns the folder of an installed package, which is not imported; None if the package is not installed."""
+    package = importlib.util.find_spec(module)
+    locations = list(package.submodule_search_locations or []) if package is not None else []
+    return Path(locations[0]) if locations else None
+
+
+def read_rgb(path: Path, package: str = "scikit-image") -> np.ndarray:
+    """Returns the pixels of a file that a package installed, uint8 [H, W, 3]. What is transparent is laid on white.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    remedy = f"Run: pip install --force-reinstall {package}"
     if not path.is_file():
-        raise DataError(
-            f"{path} is missing from the installed scikit-image. Run: pip install --force-reinstall scikit-image"
-        )
+        raise DataError(f"{path} is missing from the installed {package}. {remedy}")
     try:
         with Image.open(path) as image:
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -72,9 +91,7 @@ def _read_rgb(path: Path) -> np.ndarray:
                 image = Image.alpha_composite(white, opaque)
             return np.array(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
-        raise DataError(
-            f"{path} can't be read as an image ({error}). Run: pip install --force-reinstall scikit-image"
-        ) from error
+        raise DataError(f"{path} can't be read as an image ({error}). {remedy}") from error
 
 
 def photographs(split: str = "all") -> list[Photograph]:
@@ -101,4 +118,4 @@ def photographs(split: str = "all") -> list[Photograph]:
     """
     check_choice("split", split, SPLITS, "Use 'all' for every photograph.")
     folder = photographs_folder()
-    return [Photograph(Path(name).stem, _read_rgb(folder / name)) for name in SPLITS[split]]
+    return [Photograph(Path(name).stem, read_rgb(folder / name)) for name in SPLITS[split]]

@@ -14,7 +14,7 @@ from torch import nn
 from groupcc.errors import ArgumentError, DataError, GroupccWarning
 from groupcc.views import resolve_model
 from groupcc.views.layers import find_layer
-from groupcc.views.resolve import layer_alias
+from groupcc.views.resolve import layer_alias, resolve
 
 torchvision = pytest.importorskip("torchvision")
 models = torchvision.models
@@ -159,3 +159,16 @@ def test_the_papers_layer_names() -> None:
         assert layer_alias(net, "inception3b") == "inception3b"
         assert layer_alias(nn.Sequential(), "mixed3b") == "mixed3b"
         assert layer_alias(net, "mixed9z") == "mixed9z"
+
+
+def test_a_model_says_how_it_is_to_be_used() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3))
+    assert resolve(net, None).mean == (0.0, 0.0, 0.0)
+    net.pretrained_cfg = {"input_size": (3, 160, 192), "mean": (0.5, 0.4, 0.3), "std": [0.2, 0.2, 0.2]}
+    resolved = resolve(net, None)
+    assert (resolved.name, resolved.input_size) == ("Sequential", (160, 192))
+    assert (resolved.mean, resolved.std) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    for wrong in ({}, {"input_size": 224, "mean": (0,), "std": (1,)}, {"input_size": (3, 9, 9), "mean": "x", "std": 1}):
+        net.pretrained_cfg = wrong
+        with pytest.raises(ArgumentError, match="pretrained_cfg"):
+            resolve(net, None)

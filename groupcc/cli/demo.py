@@ -21,8 +21,8 @@ __all__ = ["PHOTOGRAPH", "crops", "run_demo"]
 MODEL, LAYER = "efficientnet_lite0", "blocks.2.1.bn1"
 INPUT_SIZE = 160
 POSITIONS = "random:80"
-CROPS = 60
-"""Three of each of the 20 photographs."""
+CROPS = 40
+"""Two of each of the 20 photographs."""
 PHOTOGRAPH = "[^,]+"
 """Of the name of a crop: its photograph's name."""
 STEPS = 800

@@ -1,5 +1,5 @@
-"""What comes with the package: a small trained net, a bank of filters with known symmetries, real photographs,
-dictionaries planted with known symmetries. And what other packages bring: EfficientNet-Lite0."""
+"""What comes with the package: a small trained net, an equivariant one, a bank of filters with known symmetries, real
+photographs, dictionaries planted with known symmetries. And what other packages bring: EfficientNet-Lite0."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from groupcc.zoo.real_crops import RealCrops, real_crops, real_photographs
 
 if TYPE_CHECKING:
     from groupcc.zoo.bank import known_bank
+    from groupcc.zoo.equivariant import equivariant_net
     from groupcc.zoo.lite0 import efficientnet_lite0
     from groupcc.zoo.net import load_net
 
@@ -19,6 +20,7 @@ __all__ = [
     "Photograph",
     "RealCrops",
     "efficientnet_lite0",
+    "equivariant_net",
     "known_bank",
     "load_net",
     "photographs",
@@ -26,7 +28,12 @@ __all__ = [
     "real_photographs",
 ]
 
-_HOMES = {"efficientnet_lite0": "lite0", "known_bank": "bank", "load_net": "net"}
+_HOMES = {
+    "efficientnet_lite0": "lite0",
+    "equivariant_net": "equivariant",
+    "known_bank": "bank",
+    "load_net": "net",
+}
 
 
 def __getattr__(name: str) -> Any:

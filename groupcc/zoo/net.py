@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from groupcc.errors import DataError, argument_error
 from groupcc.files import read_json
 
-__all__ = ["MIN_SIZE", "SmallInception", "fold_batch_norm", "load_net"]
+__all__ = ["MIN_SIZE", "SmallInception", "checked_state", "fold_batch_norm", "load_net"]
 
 MIN_SIZE = 65
 WEIGHTS = Path(__file__).with_name("small_inception.safetensors")
@@ -150,6 +150,21 @@ def load_net(weights: str | Path | None = None) -> nn.Module:
     """
     path = WEIGHTS if weights is None else Path(weights)
     remedy = "Reinstall groupcc." if weights is None else "Write it again with python -m groupcc.zoo.train_net."
+    state = checked_state(path, remedy)
+    try:
+        net = SmallInception(state["classifier.weight"].shape[0])
+        net.load_state_dict({key: value.to(torch.float32) for key, value in state.items()})
+    except (KeyError, RuntimeError, IndexError) as error:
+        raise DataError(f"{path} does not hold the weights of SmallInception ({error}). {remedy}") from error
+    return net.eval().requires_grad_(False)
+
+
+def checked_state(path: Path, remedy: str) -> dict[str, Tensor]:
+    """Returns the tensors of a .safetensors file whose SHA-256 the .json beside it records.
+
+    Raises:
+        DataError: the file or its record is missing or damaged; the message ends with the remedy.
+    """
     try:
         payload = path.read_bytes()
         recorded = read_json(path.with_suffix(".json"))["sha256"]
@@ -158,9 +173,6 @@ def load_net(weights: str | Path | None = None) -> nn.Module:
     if hashlib.sha256(payload).hexdigest() != recorded:
         raise DataError(f"{path} is damaged: its SHA-256 is not the recorded one. {remedy}")
     try:
-        state = load(payload)
-        net = SmallInception(state["classifier.weight"].shape[0])
-        net.load_state_dict({key: value.to(torch.float32) for key, value in state.items()})
-    except (SafetensorError, KeyError, RuntimeError, IndexError) as error:
-        raise DataError(f"{path} does not hold the weights of SmallInception ({error}). {remedy}") from error
-    return net.eval().requires_grad_(False)
+        return load(payload)
+    except SafetensorError as error:
+        raise DataError(f"{path} does not hold the weights of a net ({error}). {remedy}") from error

@@ -145,7 +145,7 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(net: nn.Module, images: Sequence[Photograph], *, held_out: bool, count: int) -> float:
+def accuracy(net: nn.Module, images: Sequence[Photograph], *, held_out: bool, count: int) -> float:
     source, generator = CropSource(images, held_out=held_out, seed=1), torch.Generator().manual_seed(1)
     right = 0
     for start in range(0, count, 100):
@@ -227,8 +227,8 @@ def _train_net(out: Path, config: NetTrainConfig, *, progress: bool, eval_crops:
         "config": asdict(config),
         "classes": [image.name for image in images],
         "accuracy": {
-            "train": _accuracy(trained, images, held_out=False, count=eval_crops),
-            "held_out_regions": _accuracy(trained, images, held_out=True, count=eval_crops),
+            "train": accuracy(trained, images, held_out=False, count=eval_crops),
+            "held_out_regions": accuracy(trained, images, held_out=True, count=eval_crops),
         },
         "final_loss": average,
         "seconds": round(time.perf_counter() - began, 1),

@@ -11,7 +11,8 @@ from sklearn.metrics import adjusted_rand_score
 
 import groupcc
 from groupcc.data.splits import split_by_image
-from helpers.dictionaries import with_spares
+from groupcc.zoo import equivariant_net
+from helpers.dictionaries import atlas_of, with_spares
 
 
 def test_against_sae(script, capsys):
@@ -226,3 +227,43 @@ def test_stabilizers_wants_gaps_of_as_many_poses_as_are_missing(script):
         counts[0, absent] = 0
         counted = dataclasses.replace(atlas, pose_counts=counts)
         assert bench.score(truth, crosscoder, counted, 0.0).told == told
+
+
+def test_positive_control(script, capsys):
+    """The table has a row for each stabilizer, and the harvest is of a net in poses."""
+    bench = script("positive_control")
+    sizes = "--layer lift --images 20 --positions 8 --input-size 65 --latents 24 --k 3 --steps 3 --batch-size 16"
+    bench.main([*sizes.split(), "--threads", "1"])
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"lift, seed 0: \d+ of 10 filters live, 160 examples", head)
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    assert rows[0] == list(bench.HEAD)
+    assert rows[-1][0] == "all"
+    assert sum(int(row[2]) for row in rows[1:-1]) == int(rows[-1][2])
+
+
+def test_positive_control_scores_what_it_should(script):
+    """The atoms as a dictionary score all; an atom cut off and one with a wrong stabilizer count."""
+    bench = script("positive_control")
+    truth = equivariant_net().truth("lift")
+    live = torch.ones(len(truth.base), dtype=torch.bool)
+    live[-1] = False
+    rows = {row.stabilizer: row for row in bench.score(truth.atoms, atlas_of(truth.atoms, "D4"), truth, live)}
+    assert list(rows) == ["D4", "C4", "D2", "C2", "D1", "C1", "all"]
+    assert (rows["C1"].filters, rows["C1"].atoms, rows["D4"].atoms, rows["C2"].atoms) == (3, 24, 1, 4)
+    for row in rows.values():
+        assert row.latents == row.atoms
+        assert (row.recovered, row.exact, row.whole, row.covered) == (1, 1, 1, 1)
+        assert row.wrong == 0
+    # One atom of the four of C2 is missing.
+    kept = torch.arange(len(truth.atoms)) != int((truth.atom_base == 3).nonzero()[1])
+    cut = {r.stabilizer: r for r in bench.score(truth.atoms[kept], atlas_of(truth.atoms[kept], "D4"), truth, live)}
+    assert (cut["C2"].recovered, cut["C2"].latents, cut["C2"].exact) == (0.75, 3, 1)
+    assert (cut["C2"].whole, cut["C2"].covered) == (0, 0.75)
+    assert cut["D4"] == rows["D4"]
+    # A dictionary whose latents are called invariant, which they are not.
+    atlas = atlas_of(truth.atoms, "D4")
+    invariant = next(s for s in atlas.stabilizers if s.name == "D4")
+    wrong = dataclasses.replace(atlas, stabilizers=[invariant] * len(atlas.stabilizers))
+    wrong_rows = {row.stabilizer: row for row in bench.score(truth.atoms, wrong, truth, live)}
+    assert (wrong_rows["C1"].exact, wrong_rows["C1"].wrong, wrong_rows["D4"].wrong) == (0, 1, 0)

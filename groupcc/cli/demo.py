@@ -25,8 +25,8 @@ CROPS = 40
 """Two of each of the 20 photographs."""
 PHOTOGRAPH = "[^,]+"
 """Of the name of a crop: its photograph's name."""
-STEPS = 800
-TIED_STEPS = 500  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
+STEPS = 400
+TIED_STEPS = 300  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
 
 
 def run_demo(
@@ -48,7 +48,7 @@ def run_demo(
     store = stages.harvest(
         out / "orbits", MODEL, LAYER, images, name, options | {"positions": POSITIONS, "groups": "parent"}
     )
-    config = CrosscoderConfig(group=name, d_in=store.d_in, n_latents=192, k=8)
+    config = CrosscoderConfig(group=name, d_in=store.d_in, n_latents=128, k=8)
     settings = TrainConfig(
         steps=STEPS if steps is None else steps,
         batch_size=256,
@@ -60,7 +60,7 @@ def run_demo(
     if nulls:
         subject = Subject(MODEL, None, None, images)
         analysis["nulls"] = null_atlas(out / "nulls" / "random", subject, store, config, settings, {})
-    tied = dataclasses.replace(config, n_latents=48, tied=True)
+    tied = dataclasses.replace(config, n_latents=32, tied=True)
     stages.dictionary_to_report(
         out,
         store,

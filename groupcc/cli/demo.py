@@ -25,6 +25,7 @@ CROPS = 40
 """Two of each of the 20 photographs."""
 PHOTOGRAPH = "[^,]+"
 """Of the name of a crop: its photograph's name."""
+CAUSAL_IMAGES = 8
 STEPS = 400
 TIED_STEPS = 300  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
 
@@ -41,7 +42,7 @@ def run_demo(
     pictures = stages.Pictures(MODEL, None, None, visualize)
     images = zoo.real_crops(CROPS, seed=seed)
     # Crops of a photograph are no images of their own to an error over images.
-    whole = [(name, pixels) for name, pixels in images if name.endswith("/0000")]
+    whole = [(name, pixels) for name, pixels in images if name.endswith("/0000")][:CAUSAL_IMAGES]
     options = {"input_size": INPUT_SIZE, "seed": seed}
     # Of two elements there is no second transform, the control of the first.
     interventions = stages.Interventions(MODEL, LAYER, whole, options, causal if parse_group(group).order > 2 else 0)

@@ -21,8 +21,8 @@ __all__ = ["PHOTOGRAPH", "crops", "run_demo"]
 MODEL, LAYER = "efficientnet_lite0", "blocks.2.1.bn1"
 INPUT_SIZE = 160
 POSITIONS = "random:80"
-CROPS = 40
-"""Two of each of the 20 photographs."""
+CROPS = 50
+"""Two or three of each of the 20 photographs."""
 PHOTOGRAPH = "[^,]+"
 """Of the name of a crop: its photograph's name."""
 CAUSAL_IMAGES = 8
@@ -49,7 +49,7 @@ def run_demo(
     store = stages.harvest(
         out / "orbits", MODEL, LAYER, images, name, options | {"positions": POSITIONS, "groups": "parent"}
     )
-    config = CrosscoderConfig(group=name, d_in=store.d_in, n_latents=128, k=8)
+    config = CrosscoderConfig(group=name, d_in=store.d_in, n_latents=96, k=8)
     settings = TrainConfig(
         steps=STEPS if steps is None else steps,
         batch_size=256,
@@ -61,7 +61,7 @@ def run_demo(
     if nulls:
         subject = Subject(MODEL, None, None, images)
         analysis["nulls"] = null_atlas(out / "nulls" / "random", subject, store, config, settings, {})
-    tied = dataclasses.replace(config, n_latents=32, tied=True)
+    tied = dataclasses.replace(config, n_latents=24, tied=True)
     stages.dictionary_to_report(
         out,
         store,

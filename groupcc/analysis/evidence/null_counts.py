@@ -45,8 +45,12 @@ class Share:
     high: float
 
     def exceeds(self, other: Share) -> bool:
-        """Whether this interval lies above the other."""
-        return self.low > other.high
+        """Whether the 95 % interval of the difference lies above 0 (Newcombe 1998, method 10).
+
+        Its lower end is p − q − √((p − low)² + (high' − q)²). Example: 6 % (3 to 11) against 0 % (0 to 3) is above by
+        0.06 − √(0.03² + 0.03²) = 0.018.
+        """
+        return self.value - other.value > math.hypot(self.value - self.low, other.high - other.value)
 
 
 @dataclass(frozen=True, eq=False)

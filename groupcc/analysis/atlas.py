@@ -38,7 +38,7 @@ __all__ = ["Atlas"]
 P = TypeVar("P", bound=Part)
 
 TENSORS = ["autocorrelation", "block_norms", "spectrum", "dead"]
-TENSORS += ["frequency", "mean_act", "pose_counts", "residual_share"]
+TENSORS += ["frequency", "mean_act", "pose_counts", "pose_parts", "residual_share"]
 """Fields that the file holds as tensors of the same name."""
 
 
@@ -64,7 +64,7 @@ class Atlas:
 
     - `duplicates`: [`Families`][groupcc.analysis.Families] of latents that learned one shape; else None.
     - `pose_counts` int64 [L, G]: with orbits, how often each latent fired in each pose h (an example holds R_h d); see
-      `dial`.
+      `dial`. `pose_parts` [B, L, G]: the same by part of the photographs.
     - `residual_share` [L]: how far a latent's poses are from copies of one another, `GroupCrosscoder.residual_share`.
     """
 
@@ -84,6 +84,7 @@ class Atlas:
     top_examples: TopExamples | None = None
     duplicates: Families | None = None
     pose_counts: torch.Tensor | None = None
+    pose_parts: torch.Tensor | None = None
     residual_share: torch.Tensor | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     crosscoder: str | None = None
@@ -181,7 +182,8 @@ class Atlas:
         """Returns how often a latent fired in each pose (`read_dial`); None if dead, and without `pose_counts`."""
         if self.pose_counts is None or bool(self.dead[latent]):
             return None
-        return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask)
+        parts = None if self.pose_parts is None else self.pose_parts[:, latent].numpy()
+        return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask, parts)
 
     def coverage(self, family: int) -> Coverage | None:
         """Returns in which orientations a family's shape has a detector, and which are missing. None if latents have
@@ -400,6 +402,7 @@ class Atlas:
             top_examples=top,
             duplicates=None if given is None else searched,
             pose_counts=tensors.get("pose_counts"),
+            pose_parts=tensors.get("pose_parts"),
             residual_share=tensors.get("residual_share"),
             crosscoder=values.get("crosscoder"),
             quality=Quality.from_provenance(values),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -197,6 +198,16 @@ class Atlas:
         mask = self.stabilizers[self.families.references[family]].mask
         return read_coverage(self.families.covered[family].numpy(), poses, self.group, mask)
 
+    def family_types(self, family: int) -> dict[str, int]:
+        """Returns how many members of a family have each stated type of stabilizer, the most frequent first.
+
+        Copies of one shape have conjugate stabilizers, which are of one type. A family with several types is not one
+        shape, or some of its labels are wrong.
+        """
+        members = (self.families.labels == family).nonzero()[:, 0].tolist()
+        stated = (self.stabilizers[latent] for latent in members)
+        return dict(Counter(s.name for s in stated if s.kind not in ("undecided", "dead")).most_common())
+
     def table(self) -> list[dict[str, Any]]:
         """Returns one row a latent, plain values: kind, stabilizer, family, pose, norm, activity; None if unknown.
 
@@ -262,6 +273,11 @@ class Atlas:
 
     def _family_columns(self, family: int | None) -> dict[str, Any]:
         """Returns what the table says of a family; None throughout for a family of one, and if there is none."""
+        types = {} if family is None or self.families.sizes[family] < 2 else self.family_types(family)
+        mixed = ", ".join(f"{name} {count}" for name, count in types.items()) if len(types) > 1 else None
+        return {"family_mixed": mixed, **self._coverage_columns(family)}
+
+    def _coverage_columns(self, family: int | None) -> dict[str, Any]:
         coverage = None if family is None else self.coverage(family)
         if coverage is None or sum(int(ring.counts.sum()) for ring in coverage.rings) < 2:
             return {"cycle_error": None, **Rings.columns(None)}

@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 # What an editable install is made of: a change to any of them builds it again.
 BUILT := pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test test-fast test-backends snapshots check check-native check-wheel bench clean
+.PHONY: demo test test-fast test-backends snapshots check check-native check-wheel check-wheel-environment bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/groupcc demo --out runs/demo
@@ -37,6 +37,10 @@ check: $(VENV)/dev.stamp
 
 check-native: $(VENV)/dev.stamp
 	$(BIN)/python tests/native/check.py
+
+# Its environment takes minutes to install: CI does that beside the first checks.
+check-wheel-environment:
+	$(PYTHON) tests/native/wheel.py --prepare
 
 check-wheel: $(VENV)/dev.stamp
 	$(BIN)/python tests/native/wheel.py

@@ -72,6 +72,7 @@ class OurSide:
     def _train(self, args: argparse.Namespace, backend: str, trained: groupcc.GroupCrosscoder) -> None:
         torch.set_num_threads(args.threads)  # OpenMP keeps it for each thread
         settings = groupcc.TrainConfig(
+        augment=False, resample_every=0,
             steps=args.steps + 1, batch_size=args.batch, lr=args.lr, warmup_steps=0, decay_fraction=0, held_out=0.0,
             init_b_dec="mean", log_every=1, checkpoint_every=args.steps + 1, progress=False, out=self.folder.name,
             device=args.device, precision="bf16" if products(args) == torch.bfloat16 else "fp32",

@@ -56,7 +56,9 @@ def run(dictionary: PlantedDictionary, mine: torch.Tensor, scale: float, args: a
         )
     )
     started = time.monotonic()
-    settings = TrainConfig(steps=args.steps, batch_size=512, lr=args.lr, held_out=0.05, progress=False)
+    settings = TrainConfig(
+        augment=False, resample_every=0, steps=args.steps, batch_size=512, lr=args.lr, held_out=0.05, progress=False
+    )
     fvu = train(crosscoder, acts, settings).metrics["fvu"]
     seconds = time.monotonic() - started
     share = crosscoder.residual_share()

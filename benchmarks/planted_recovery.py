@@ -90,6 +90,7 @@ def run(seed: int, args: argparse.Namespace) -> Row:
         seed=seed,
     )
     settings = TrainConfig(
+        augment=False,
         steps=args.steps,
         batch_size=args.batch_size,
         lr=args.lr,

@@ -150,6 +150,7 @@ def run(group: str, setup: Setup, option: Option, seed: int) -> Score:
         seed=seed,
     )
     settings = TrainConfig(
+        augment=False,
         steps=setup.steps * option.longer,
         batch_size=setup.batch_size,
         lr=setup.lr,

@@ -68,4 +68,4 @@ _MODULES = ["analysis", "causal", "data", "groups", "harvesting", "models", "rep
 _MODULES += ["visualization", "zoo"]
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES, _MODULES)
-provide(write_figure="groupcc.report", write_report="groupcc.report")
+provide(summary="groupcc.report", write_figure="groupcc.report", write_report="groupcc.report")

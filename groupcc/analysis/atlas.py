@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ __all__ = ["Atlas"]
 P = TypeVar("P", bound=Part)
 
 TENSORS = ["autocorrelation", "block_norms", "spectrum", "dead"]
-TENSORS += ["frequency", "mean_act", "pose_counts", "residual_share"]
+TENSORS += ["frequency", "mean_act", "pose_counts", "pose_parts", "residual_share"]
 """Fields that the file holds as tensors of the same name."""
 
 
@@ -64,7 +65,7 @@ class Atlas:
 
     - `duplicates`: [`Families`][groupcc.analysis.Families] of latents that learned one shape; else None.
     - `pose_counts` int64 [L, G]: with orbits, how often each latent fired in each pose h (an example holds R_h d); see
-      `dial`.
+      `dial`. `pose_parts` [B, L, G]: the same by part of the photographs.
     - `residual_share` [L]: how far a latent's poses are from copies of one another, `GroupCrosscoder.residual_share`.
     """
 
@@ -84,6 +85,7 @@ class Atlas:
     top_examples: TopExamples | None = None
     duplicates: Families | None = None
     pose_counts: torch.Tensor | None = None
+    pose_parts: torch.Tensor | None = None
     residual_share: torch.Tensor | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     crosscoder: str | None = None
@@ -181,7 +183,8 @@ class Atlas:
         """Returns how often a latent fired in each pose (`read_dial`); None if dead, and without `pose_counts`."""
         if self.pose_counts is None or bool(self.dead[latent]):
             return None
-        return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask)
+        parts = None if self.pose_parts is None else self.pose_parts[:, latent].numpy()
+        return read_dial(self.pose_counts[latent].numpy(), self.group, self.stabilizers[latent].mask, parts)
 
     def coverage(self, family: int) -> Coverage | None:
         """Returns in which orientations a family's shape has a detector, and which are missing. None if latents have
@@ -194,6 +197,16 @@ class Atlas:
         poses = self.families.poses[self.families.labels == family].numpy()
         mask = self.stabilizers[self.families.references[family]].mask
         return read_coverage(self.families.covered[family].numpy(), poses, self.group, mask)
+
+    def family_types(self, family: int) -> dict[str, int]:
+        """Returns how many members of a family have each stated type of stabilizer, the most frequent first.
+
+        Copies of one shape have conjugate stabilizers, which are of one type. A family with several types is not one
+        shape, or some of its labels are wrong.
+        """
+        members = (self.families.labels == family).nonzero()[:, 0].tolist()
+        stated = (self.stabilizers[latent] for latent in members)
+        return dict(Counter(s.name for s in stated if s.kind not in ("undecided", "dead")).most_common())
 
     def table(self) -> list[dict[str, Any]]:
         """Returns one row a latent, plain values: kind, stabilizer, family, pose, norm, activity; None if unknown.
@@ -260,6 +273,11 @@ class Atlas:
 
     def _family_columns(self, family: int | None) -> dict[str, Any]:
         """Returns what the table says of a family; None throughout for a family of one, and if there is none."""
+        types = {} if family is None or self.families.sizes[family] < 2 else self.family_types(family)
+        mixed = ", ".join(f"{name} {count}" for name, count in types.items()) if len(types) > 1 else None
+        return {"family_mixed": mixed, **self._coverage_columns(family)}
+
+    def _coverage_columns(self, family: int | None) -> dict[str, Any]:
         coverage = None if family is None else self.coverage(family)
         if coverage is None or sum(int(ring.counts.sum()) for ring in coverage.rings) < 2:
             return {"cycle_error": None, **Rings.columns(None)}
@@ -320,6 +338,14 @@ class Atlas:
     def figure(self, path: str | Path, what: str = "kinds", **options: Any) -> Path:
         """Writes a figure for a paper as .svg or .pdf; see [`write_figure`][groupcc.report.write_figure]."""
         return Path(above("write_figure")(self, path, what, **options))
+
+    def summary(self) -> str:
+        """Returns the findings in a few lines; see [`summary`][groupcc.report.summary]."""
+        return str(above("summary")(self))
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.kind_counts.items() if count)
+        return f"Atlas({self.n_latents} latents under {self.group.name}: {kinds})"
 
     def report(self, path: str | Path, orbits: Any = None, **options: Any) -> Path:
         """Writes the HTML report; see [`write_report`][groupcc.report.write_report]."""
@@ -392,6 +418,7 @@ class Atlas:
             top_examples=top,
             duplicates=None if given is None else searched,
             pose_counts=tensors.get("pose_counts"),
+            pose_parts=tensors.get("pose_parts"),
             residual_share=tensors.get("residual_share"),
             crosscoder=values.get("crosscoder"),
             quality=Quality.from_provenance(values),

@@ -154,6 +154,11 @@ class Analysis:
         """How often each latent fired in each pose, [L, G]."""
         return None if self.activity is None else self.activity.pose_counts
 
+    @property
+    def pose_parts(self) -> torch.Tensor | None:
+        """The same by part of the photographs, [B, L, G]."""
+        return None if self.activity is None else self.activity.pose_parts
+
     @cached_property
     def decoded(self) -> Symmetries:
         """What the decoder blocks say."""
@@ -277,6 +282,7 @@ class Analysis:
             top_examples=self.top_examples,
             duplicates=self.searched if given else None,
             pose_counts=self.pose_counts,
+            pose_parts=self.pose_parts,
             residual_share=self.crosscoder.residual_share().cpu() if given else None,
             parts=parts,
             crosscoder=self.crosscoder.fingerprint(),

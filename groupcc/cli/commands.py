@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from groupcc import _defaults
@@ -25,7 +26,15 @@ CAUSAL_IMAGES = 16
 def demo(args: argparse.Namespace) -> None:
     from groupcc.cli.demo import run_demo
 
-    run_demo(args.out, group=args.group, steps=args.steps, seed=args.seed, visualize=args.visualize, causal=args.causal)
+    run_demo(
+        args.out,
+        group=args.group,
+        steps=args.steps,
+        seed=args.seed,
+        visualize=args.visualize,
+        causal=args.causal,
+        nulls=args.nulls,
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -36,18 +45,31 @@ def run(args: argparse.Namespace) -> None:
     crosscoder_config(args, args.group, d_in=1)
     pictures = stages.Pictures(args.model, args.weights, args.device, args.visualize)
     interventions = _interventions(args)
-    store = stages.harvest(args.out / "orbits", args.model, args.layer, args.images, args.group, harvest_options(args))
+    _check_held_out_images(args.held_out_images, args.images)
+    options, place = harvest_options(args), (args.model, args.layer)
+    store = stages.harvest(args.out / "orbits", *place, args.images, args.group, options)
+    held_out = None
+    if args.held_out_images is not None:
+        out, images, stage = args.out / "held_out_orbits", args.held_out_images, stages.HELD_OUT_STAGE
+        held_out = stages.harvest(out, *place, images, args.group, options, stage)
     check_control(analysis, store.group.name, store.d_in)
+    config = crosscoder_config(args, store.group.name, store.d_in)
+    if args.nulls:
+        from groupcc.cli.nulls import Subject, null_atlas
+
+        subject = Subject(args.model, args.weights, args.device, args.images)
+        analysis["nulls"] = null_atlas(args.out / "nulls" / "random", subject, store, config, settings, dict(analysis))
     stages.dictionary_to_report(
         args.out,
         store,
-        crosscoder_config(args, store.group.name, store.d_in),
+        config,
         settings,
         analysis,
         title=args.title,
         baseline=args.baseline,
         pictures=pictures,
         interventions=interventions,
+        held_out=held_out,
     )
 
 
@@ -62,8 +84,16 @@ def train(args: argparse.Namespace) -> None:
     from groupcc.cli import stages
 
     store = stages.open_orbits(args.orbits)
-    config = crosscoder_config(args, store.group.name, store.d_in)
-    stages.train_crosscoder(args.out, store, config, train_config(args))
+    config, settings = crosscoder_config(args, store.group.name, store.d_in), train_config(args)
+    images, held_out = args.held_out_images, None
+    _check_held_out_images(images)
+    if images is not None:
+        if args.model is None:
+            expected, remedy = "--model with it", "Give the model that the orbits are of, and its --weights."
+            raise argument_error("--held-out-images", expected=expected, got="no --model", remedy=remedy)
+        out = args.out / "held_out_orbits"
+        held_out = stages.harvest_held_out(out, store, images, args.model, args.weights, args.device)
+    stages.train_crosscoder(args.out, store, config, settings, held_out)
 
 
 def analyze(args: argparse.Namespace) -> None:
@@ -277,6 +307,24 @@ def _interventions(args: argparse.Namespace) -> Any:
             remedy="Leave it out: images must be transformed, and one transform is the control of another.",
         )
     return stages.Interventions(args.model, args.layer, args.images, options, args.causal)
+
+
+def _check_held_out_images(held_out: Path | None, images: Path | None = None) -> None:
+    """ArgumentError if there are no images, or if those that are trained on are among them."""
+    if held_out is None:
+        return
+    if not held_out.exists():
+        expected, got = "a folder of images", f"{str(held_out)!r}, which doesn't exist"
+        raise argument_error("--held-out-images", expected=expected, got=got, remedy="Check the path.")
+    if images is not None:
+        one, other = held_out.resolve(), images.resolve()
+        if one == other or one in other.parents or other in one.parents:
+            raise argument_error(
+                "--held-out-images",
+                expected="a folder beside that of --images, since folders are searched below",
+                got=f"{str(held_out)!r} with --images {str(images)!r}",
+                remedy="Move one of them, or leave it out: --held-out keeps a share of the photographs.",
+            )
 
 
 def _margin(args: argparse.Namespace) -> float | Literal["receptive_field"]:

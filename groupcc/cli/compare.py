@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from groupcc.analysis import Atlas
 from groupcc.data import Orbits
 from groupcc.data.splits import split_by_image
@@ -25,15 +27,22 @@ def comparison(
     orbits: Orbits,
     settings: TrainConfig,
     seconds: Mapping[str, float] | None = None,
+    held_out_orbits: Orbits | None = None,
 ) -> list[dict[str, Any]]:
-    """A row a dictionary, measured on the same held-out images: the crosscoder, the autoencoder, and perhaps a
-    pose-tied crosscoder. `verdict` in the first and in the last. `seconds`: how long each was trained, with a column
-    of its own; without it rows depend on nothing but the arguments."""
+    """Returns a row a dictionary, measured on the same held-out images: the crosscoder, the autoencoder, and perhaps a
+    pose-tied crosscoder.
+
+    The images are those of `held_out_orbits`, or those of `orbits` that the settings hold out. `verdict` in the first
+    row and in the last. `seconds`: how long each was trained, with a column of its own; without it rows depend on
+    nothing but the arguments.
+    """
     training, held_out = split_by_image(orbits, settings.held_out, settings.seed)
-    indices = held_out if len(held_out) else training
+    measured, indices = orbits, held_out if len(held_out) else training
+    if held_out_orbits is not None:
+        measured, indices = held_out_orbits, torch.arange(len(held_out_orbits))
     rows = []
     for name, (crosscoder, atlas) in dictionaries.items():
-        metrics = evaluate(crosscoder, orbits, indices=indices)
+        metrics = evaluate(crosscoder, measured, indices=indices)
         live = [s for s in atlas.stabilizers if s.kind != "dead"]
         copies = _copies(crosscoder, atlas)
         rows.append(

@@ -1,4 +1,4 @@
-"""demo: from bundled photographs and a bundled net to a report, on two CPU cores in minutes."""
+"""demo: from photographs and EfficientNet-Lite0 to a report, on two CPU cores in minutes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from groupcc import zoo
 from groupcc.cli import stages
+from groupcc.cli.nulls import Subject, null_atlas
 from groupcc.groups import group as parse_group
 from groupcc.models import CrosscoderConfig
 from groupcc.training import TrainConfig
@@ -16,59 +18,57 @@ from groupcc.zoo import photographs
 
 __all__ = ["PHOTOGRAPH", "crops", "run_demo"]
 
-LAYER = "mixed3b"
-INPUT_SIZE = 161
+MODEL, LAYER = "efficientnet_lite0", "blocks.2.1.bn1"
+INPUT_SIZE = 160
+POSITIONS = "random:80"
+CROPS = 50
+"""Two or three of each of the 20 photographs."""
 PHOTOGRAPH = "[^,]+"
 """Of the name of a crop: its photograph's name."""
-STEPS = 3500
-TIED_STEPS = 1500  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
+CAUSAL_IMAGES = 8
+STEPS = 400
+TIED_STEPS = 300  # a fourth of the parameters, each seen by every pose: fewer and larger steps do
 
 
-def run_demo(out: Path, *, group: str, steps: int | None, seed: int, visualize: int = 0, causal: int = 0) -> None:
+def run_demo(
+    out: Path, *, group: str, steps: int | None, seed: int, visualize: int = 0, causal: int = 0, nulls: bool = True
+) -> None:
     """Everything under `out`; run again, it goes on where it stopped.
 
-    The photographs are those that the net was not trained on. There are five, so each is used whole and in quarters,
-    and training uses every orbit's translates (`TrainConfig.augment`). One photograph, with its quarters, is held out.
+    The network has learned ImageNet. It is shown crops of 20 photographs, of which a fifth are held out. `nulls`: the
+    same on the network with random weights, so that the page claims only what exceeds it.
     """
-    pictures = stages.Pictures("bundled", None, None, visualize)
-    images = list(crops())
-    # Quarters of a photograph are no images of their own to an error over images.
-    whole = [(name, pixels) for name, pixels in images if "," not in name]
+    name = parse_group(group).name
+    pictures = stages.Pictures(MODEL, None, None, visualize)
+    images = zoo.real_crops(CROPS, seed=seed)
+    # Crops of a photograph are no images of their own to an error over images.
+    whole = [(name, pixels) for name, pixels in images if name.endswith("/0000")][:CAUSAL_IMAGES]
     options = {"input_size": INPUT_SIZE, "seed": seed}
     # Of two elements there is no second transform, the control of the first.
-    interventions = stages.Interventions(
-        "bundled", LAYER, whole, options, causal if parse_group(group).order > 2 else 0
-    )
+    interventions = stages.Interventions(MODEL, LAYER, whole, options, causal if parse_group(group).order > 2 else 0)
     store = stages.harvest(
-        out / "orbits",
-        "bundled",
-        LAYER,
-        images,
-        parse_group(group).name,
-        options | {"groups": PHOTOGRAPH},
+        out / "orbits", MODEL, LAYER, images, name, options | {"positions": POSITIONS, "groups": "parent"}
     )
-    config = CrosscoderConfig(
-        group=store.group.name, d_in=store.d_in, n_latents=256, k=8, encoder="orbit", dead_after=4_000
-    )
-    tied = dataclasses.replace(config, n_latents=64, tied=True)
+    config = CrosscoderConfig(group=name, d_in=store.d_in, n_latents=96, k=8)
     settings = TrainConfig(
         steps=STEPS if steps is None else steps,
         batch_size=256,
-        lr=1e-3,
-        augment=True,
-        init_W_dec="examples",
         held_out=0.2,
         seed=seed,
         log_every=20,
-        checkpoint_every=500,
     )
+    analysis: dict[str, object] = {}
+    if nulls:
+        subject = Subject(MODEL, None, None, images)
+        analysis["nulls"] = null_atlas(out / "nulls" / "random", subject, store, config, settings, {})
+    tied = dataclasses.replace(config, n_latents=24, tied=True)
     stages.dictionary_to_report(
         out,
         store,
         config,
         settings,
-        {"scaling": True},
-        title="Symmetries of a small vision net",
+        analysis,
+        title="Symmetries of EfficientNet-Lite0",
         baseline=True,
         pictures=pictures,
         interventions=interventions,

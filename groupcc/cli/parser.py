@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         for add in option_groups:
             add(sub)
 
-    command("demo", "the whole way on bundled photographs and a bundled net, in minutes", _demo)
+    command("demo", "the whole way on photographs and EfficientNet-Lite0, in minutes", _demo)
     command(
         "run", "harvest, train, analyze and report in one go; run it again to go on where it stopped",
         _model, _images, _device, _harvest, _crosscoder, _training, _analysis, _run,
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command(
         "train", "train a group crosscoder on stored orbits",
-        _orbits(required=True), _device, _crosscoder, _training, _directory("directory of the run"),
+        _orbits(required=True), _held_out_model, _device, _crosscoder, _training, _directory("directory of the run"),
     )  # fmt: skip
     command(
         "analyze", "read each latent's symmetry: atlas and tables",
@@ -83,8 +83,18 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", default="D16", help="C<n> or D<n>; D16 has 16 rotations and 16 reflections")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: the demo's own)")
     parser.add_argument("--seed", type=int, default=0, help="order of examples and starting weights")
+    _nulls(parser, True)
     _visualize(parser)
     _checked(parser, 3)
+
+
+def _nulls(parser: argparse.ArgumentParser, default: bool) -> None:
+    parser.add_argument(
+        "--nulls",
+        action=argparse.BooleanOptionalAction,
+        default=default,
+        help="do all of it once more on the network with random weights; the page claims what exceeds that",
+    )
 
 
 def _checked(parser: argparse.ArgumentParser, default: int) -> None:
@@ -121,6 +131,11 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=None, help="where the model and training run, such as cuda (default: cpu)")
+
+
+def _held_out_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=None, help="with --held-out-images: the model that the orbits are of")
+    parser.add_argument("--weights", default=None, help="with --held-out-images: the model's weights")
 
 
 def _images(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +187,7 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
         "--k", type=int, default=_defaults.K, help="active latents per example, or their mean over a batch"
     )
     options.add_argument(
-        "--encoder", choices=["identity", "orbit"], default="identity", help="reads block 0 only, or every block"
+        "--encoder", choices=["identity", "orbit"], default=_defaults.ENCODER, help="reads block 0 only, or every block"
     )
     options.add_argument(
         "--tied",
@@ -199,8 +214,8 @@ def _crosscoder(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--dead-after",
         type=int,
-        default=_defaults.DEAD_AFTER,
-        help="examples without firing that make a latent count as dead",
+        default=None,
+        help="examples without firing that make a latent count as dead (default: by the length of the run)",
     )
     options.add_argument("--sparsity", choices=list(SPARSITIES), default="topk", help="kind of sparsity")
     options.add_argument(
@@ -228,13 +243,26 @@ def _training(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--resample-every",
         type=int,
-        default=0,
+        default=None,
         metavar="N",
-        help="steps after which dead latents start anew (0: never)",
+        help="steps after which dead latents start anew (0: never; default: a 20th of the steps)",
     )
-    options.add_argument("--augment", action="store_true", help="train on random translates of each orbit")
+    options.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        default=_defaults.AUGMENT,
+        help="train on random translates of each orbit; without, on the orientations that the photographs have",
+    )
     options.add_argument(
         "--held-out", type=float, default=_defaults.HELD_OUT, help="share of the photographs kept for evaluation"
+    )
+    options.add_argument(
+        "--held-out-images",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="evaluate on these images, harvested with the same settings into held_out_orbits, in place of a share of "
+        "the photographs",
     )
     options.add_argument(
         "--checkpoint-every", type=int, default=_defaults.CHECKPOINT_EVERY, help="steps between checkpoints"
@@ -294,6 +322,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", action="store_true", help="train a plain sparse autoencoder too and compare in the report"
     )
+    _nulls(parser, False)
     _visualize(parser)
     _checked(parser, 0)
 

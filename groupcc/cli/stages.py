@@ -17,7 +17,9 @@ from groupcc.data.splits import held_out_examples
 from groupcc.errors import DataError, argument_error, is_whole
 from groupcc.files import canonical_hash, read_json, write_json
 from groupcc.harvesting import OrbitStore
+from groupcc.harvesting.again import view_again
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
+from groupcc.models.quality import Quality
 from groupcc.training import TrainConfig, TrainResult, regress_decoder, train_sae
 from groupcc.views.fingerprints import tensor_digest
 from groupcc.visualization import Visualization
@@ -30,8 +32,10 @@ __all__ = [
     "compare",
     "dictionary_to_report",
     "harvest",
+    "harvest_held_out",
     "open_orbits",
     "report",
+    "stage",
     "train_crosscoder",
     "visualize",
 ]
@@ -68,18 +72,38 @@ class Interventions:
             raise argument_error("--causal", expected="a whole number of at least 0", got=self.count, remedy=remedy)
 
 
+HELD_OUT_STAGE = "harvest the held-out images"
+
+
 @contextmanager
-def _stage(name: str) -> Iterator[None]:
+def stage(name: str) -> Iterator[None]:
     print(f"── {name}", flush=True)
     started = time.monotonic()
     yield
     print(f"   {name}: {time.monotonic() - started:.1f} s", flush=True)
 
 
-def harvest(out: Path, model: Any, layer: str, images: Any, group: str, options: dict[str, Any]) -> OrbitStore:
-    """The orbit store in `out`, finished."""
-    with _stage("harvest"):
+def harvest(
+    out: Path, model: Any, layer: str, images: Any, group: str, options: dict[str, Any], named: str = "harvest"
+) -> OrbitStore:
+    """The orbit store in `out`, finished. `named`: what the stage is called."""
+    with stage(named):
         return groupcc.harvest(model, layer, images, group, out=out, **options)
+
+
+def harvest_held_out(
+    out: Path, store: OrbitStore, images: Path, model: str, weights: str | None, device: str | None
+) -> OrbitStore:
+    """The orbits in `out` of images held out, harvested with a store's settings. A table of groups stays behind, since
+    these images are not in it."""
+    settings = store.index["settings"]
+    groups = settings.get("groups")
+    options = {"positions": settings["positions"], "dtype": store.dtype, "seed": settings["seed"]}
+    with stage(HELD_OUT_STAGE):
+        view = view_again(store, model, weights, device=device)
+        return groupcc.harvest(
+            view, images=images, out=out, groups=groups if isinstance(groups, str) else None, **options
+        )
 
 
 def open_orbits(path: Path) -> OrbitStore:
@@ -87,20 +111,25 @@ def open_orbits(path: Path) -> OrbitStore:
     return OrbitStore.open(path)
 
 
-def train_crosscoder(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
-    """The crosscoder under `out` (its files in `out/crosscoder`), trained on the store."""
-    with _stage("train the pose-tied crosscoder" if config.tied else "train"):
+def train_crosscoder(
+    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, held_out: OrbitStore | None = None
+) -> GroupCrosscoder:
+    """The crosscoder under `out` (its files in `out/crosscoder`), trained on the store; `held_out`: the orbits that it
+    is measured on."""
+    with stage("train the pose-tied crosscoder" if config.tied else "train"):
         crosscoder = GroupCrosscoder(config, seed=settings.seed)
         crosscoder.provenance = _provenance(store)
-        result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out))
+        result = groupcc.train(crosscoder, store, dataclasses.replace(settings, out=out), held_out_orbits=held_out)
         print(f"   {_on(result)}: {_figures(result.metrics)}")
         return result.crosscoder.cpu()
 
 
-def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig) -> GroupCrosscoder:
+def train_baseline(
+    out: Path, store: OrbitStore, config: CrosscoderConfig, settings: TrainConfig, held_out: OrbitStore | None = None
+) -> GroupCrosscoder:
     """A plain sparse autoencoder of the same size, trained under `out`, with a regressed decoder for every block."""
-    with _stage("train the baseline (a plain sparse autoencoder)"):
-        result = train_sae(store, config, dataclasses.replace(settings, out=out))
+    with stage("train the baseline (a plain sparse autoencoder)"):
+        result = train_sae(store, config, dataclasses.replace(settings, out=out), held_out_orbits=held_out)
         print(f"   {_on(result)}, upright activations: {_figures(result.metrics)}")
         return regress_decoder(result.crosscoder.cpu(), store, config.group, settings)
 
@@ -108,10 +137,12 @@ def train_baseline(out: Path, store: OrbitStore, config: CrosscoderConfig, setti
 def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, options: dict[str, Any]) -> Atlas:
     """The atlas in `out`, with table.csv and table.json; read back where its inputs are those of the last time.
 
-    `options` of `groupcc.analyze`, `control` as a store.
+    `options` of `groupcc.analyze`, `control` and `held_out` as stores, `nulls` as an atlas.
     """
-    with _stage("analyze"):
-        control = options.get("control")
+    with stage("analyze"):
+        stores = {name: canonical_hash(value.index) for name, value in options.items() if isinstance(value, OrbitStore)}
+        if isinstance(nulls := options.get("nulls"), Atlas):
+            stores["nulls"] = f"{nulls.crosscoder} {nulls.tolerance}"
         held_out = None if store is None else held_out_examples(crosscoder.provenance, store)
         inputs = canonical_hash(
             {
@@ -120,7 +151,7 @@ def analyze(out: Path, crosscoder: GroupCrosscoder, store: OrbitStore | None, op
                 "weights": crosscoder.fingerprint(),
                 "orbits": canonical_hash(store.index) if store is not None else None,
                 "held out": None if held_out is None else tensor_digest(held_out),
-                "options": options | ({} if control is None else {"control": canonical_hash(control.index)}),
+                "options": options | stores,
             }
         )
         marker = out / "inputs.json"
@@ -151,7 +182,7 @@ def visualize(pictures: Pictures, crosscoder: GroupCrosscoder, store: OrbitStore
     latents = clear_latents(atlas, pictures.count)
     if not latents:
         return None
-    with _stage(f"visualize {len(latents)} latents"):
+    with stage(f"visualize {len(latents)} latents"):
         options = {"weights": pictures.weights, "device": pictures.device}
         found = groupcc.visualize(pictures.model, crosscoder, store, latents, **options)
         print(f"   {int(found.beats_examples.sum())} of {len(latents)} beat the strongest example")
@@ -165,7 +196,7 @@ def check_causally(
     count = min(interventions.count, len(atlas.families))
     if not count:
         return None
-    with _stage("causal check of " + ("1 family" if count == 1 else f"{count} families")):
+    with stage("causal check of " + ("1 family" if count == 1 else f"{count} families")):
         inputs = canonical_hash(
             {
                 "groupcc": groupcc.__version__,
@@ -201,7 +232,7 @@ def report(path: Path, atlas: Atlas, store: OrbitStore | None, **options: Any) -
     """The page at `path`, and its gist on the terminal."""
     from groupcc.report import summary, write_report
 
-    with _stage("report"):
+    with stage("report"):
         provenance = options.pop("provenance", None) or (_provenance(store) if store is not None else None)
         write_report(path, atlas, store, provenance=provenance, **options)
     print(f"\n{summary(atlas)}\n\nThe report: {path}")
@@ -254,50 +285,56 @@ def dictionary_to_report(
     tied: tuple[CrosscoderConfig, TrainConfig] | None = None,
     pictures: Pictures | None = None,
     interventions: Interventions | None = None,
+    held_out: OrbitStore | None = None,
 ) -> None:
     """Everything after the harvest: train, analyze, compare, report.
 
     `baseline`: compare with a plain sparse autoencoder, and with a pose-tied crosscoder of the settings `tied`, which
-    gets an atlas and a report of its own. `pictures`, `interventions`: made for the report.
+    gets an atlas and a report of its own. `pictures`, `interventions`: made for the report. `held_out`: orbits of other
+    photographs to measure on, in place of the share that the settings keep.
     """
-    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings)
+    if held_out is not None:
+        settings, analysis = dataclasses.replace(settings, held_out=0.0), analysis | {"held_out": held_out}
+    crosscoder = train_crosscoder(out / "crosscoder", store, config, settings, held_out)
     atlas = analyze(out / "atlas", crosscoder, store, analysis)
     causal = None if interventions is None else check_causally(out / "causal", interventions, crosscoder, store, atlas)
     rows = None
     if baseline:
-        sae = train_baseline(out / "sae", store, config, settings)
+        sae = train_baseline(out / "sae", store, config, settings, held_out)
         dictionaries = {"group crosscoder": (crosscoder, atlas)}
         if tied is not None:
-            tied_crosscoder = train_crosscoder(out / "tied", store, *tied)
+            tied_crosscoder = train_crosscoder(out / "tied", store, *tied, held_out)
             tied_atlas = analyze(out / "tied" / "atlas", tied_crosscoder, store, analysis)
             tied_title = None if title is None else f"{title}, poses tied"
-            page = _page_options(tied_crosscoder, store, tied[1])
+            page = _page_options(tied_crosscoder, store)
             report(out / "tied" / "report.html", tied_atlas, store, title=tied_title, **page)
-        with _stage("compare"):
-            dictionaries["plain SAE + regression"] = (sae, groupcc.analyze(sae, store, **analysis))
+        with stage("compare"):
+            of_sae = {name: value for name, value in analysis.items() if name != "nulls"}
+            dictionaries["plain SAE + regression"] = (sae, groupcc.analyze(sae, store, **of_sae))
             if tied is not None:
                 dictionaries["pose-tied crosscoder"] = (tied_crosscoder, tied_atlas)
             seconds = None
             if tied is not None:
                 places = dict(zip(dictionaries, ("crosscoder", "sae", "tied"), strict=True))
                 seconds = {name: training_seconds(out / place / "metrics.jsonl") for name, place in places.items()}
-            rows = comparison(dictionaries, store, settings, seconds)
+            rows = comparison(dictionaries, store, settings, seconds, held_out)
             if tied is not None:
                 rows[-1]["report"] = "tied/report.html"
             write_json(out / "comparison.json", rows)
         for row in rows:
             if "verdict" in row:
                 print(f"   {row['verdict']}")
-    page = _page_options(crosscoder, store, settings)
+    page = _page_options(crosscoder, store)
     if pictures is not None:
         page["visualization"] = visualize(pictures, crosscoder, store, atlas)
     report(out / "report.html", atlas, store, title=title, baseline=rows, causal=causal, **page)
 
 
-def _page_options(crosscoder: GroupCrosscoder, store: OrbitStore, settings: TrainConfig) -> dict[str, Any]:
+def _page_options(crosscoder: GroupCrosscoder, store: OrbitStore) -> dict[str, Any]:
     """What a page says of the dictionary beside its atlas."""
     config = crosscoder.config
-    measured_on = "images held out from training" if settings.held_out else "the training images"
+    unseen = Quality.from_provenance(crosscoder.provenance).held_out_photographs
+    measured_on = "images held out from training" if unseen else "the training images"
     return {
         "metrics": crosscoder.provenance["metrics"] | {"measured on": measured_on},
         "provenance": _provenance(store)

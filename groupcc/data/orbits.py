@@ -152,15 +152,17 @@ def is_orbits(value: object) -> bool:
     return isinstance(value, Orbits) or all(hasattr(value, name) for name in ("__len__", "take", "image_ids"))
 
 
-def as_orbits(orbits: object, G: int, D: int) -> Orbits:
+def as_orbits(orbits: object, G: int, D: int, name: str = "orbits") -> Orbits:
     """Returns a store, a tensor [M, G, D] or an object with `len`, `take` and `image_ids` as `Orbits`.
+
+    `name`: of the argument, for messages.
 
     ArgumentError if it is none of these, holds no example, or holds examples that are not [G, D].
     """
     if isinstance(orbits, Tensor):
         if orbits.dim() != 3 or orbits.shape[1:] != (G, D) or not orbits.is_floating_point():
             raise argument_error(
-                "orbits",
+                name,
                 expected=f"a floating-point tensor [M, G, D] = [M >= 1, {G}, {D}]",
                 got=f"{orbits.dtype} of shape {tuple(orbits.shape)}",
                 remedy="Use the group and the layer that the crosscoder is configured for.",
@@ -168,7 +170,7 @@ def as_orbits(orbits: object, G: int, D: int) -> Orbits:
         orbits = TensorOrbits(orbits.detach())
     if not is_orbits(orbits):
         raise argument_error(
-            "orbits",
+            name,
             expected="an orbit store or a tensor [M, G, D]",
             got=type(orbits).__name__,
             remedy=_REMEDIES.get(type(orbits).__name__, "groupcc.harvest makes a store."),
@@ -176,12 +178,12 @@ def as_orbits(orbits: object, G: int, D: int) -> Orbits:
     source = orbits if isinstance(orbits, Orbits) else _Adapted(orbits)
     if len(source) == 0:
         raise argument_error(
-            "orbits", expected="at least one example", got="no examples", remedy="Harvest some images first."
+            name, expected="at least one example", got="no examples", remedy="Harvest some images first."
         )
     first = source.take(torch.zeros(1, dtype=torch.int64))
     if first.shape[1:] != (G, D):
         raise argument_error(
-            "orbits",
+            name,
             expected=f"examples [G, D] = [{G}, {D}]",
             got=f"{tuple(first.shape[1:])}",
             remedy="Use the group and the layer that the crosscoder is configured for.",

@@ -31,9 +31,9 @@ class PhotographKeys:
     source: str = PARENT
     """The argument, for messages."""
 
-    def record(self) -> str:
+    def record(self) -> str | dict[str, str]:
         """Returns what a store's settings say of the keys. Of a table the hash of its rows: a file may be moved."""
-        return self.source if self.table is None else f"csv {canonical_hash(dict(self.table))[:16]}"
+        return self.source if self.table is None else {"csv": canonical_hash(dict(self.table))[:16]}
 
     def key(self, name: str) -> str:
         """Returns the key of the image of this name.

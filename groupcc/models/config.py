@@ -25,9 +25,10 @@ DecoderNorm = Literal["unit", "free"]
 class CrosscoderConfig:
     """Shape and sparsity of a [`GroupCrosscoder`][groupcc.GroupCrosscoder].
 
-    Three of these the paper's text leaves open: `encoder` (which blocks it reads; default "identity", as in the
-    published code that we could read), `l1_penalty` (default "block_sum", Anthropic's crosscoders) and the order
-    of its group "D32" (default reading: 32 rotations and 32 reflections).
+    Three of these the paper's text leaves open: `encoder` (which blocks it reads; the published code that we could read
+    has "identity", the default "orbit" recovers two to three times as many planted atoms), `l1_penalty` (default
+    "block_sum", Anthropic's crosscoders) and the order of its group "D32" (default reading: 32 rotations and 32
+    reflections).
 
     - `group`: name of the group, or a Group; `"C1"` makes a standard sparse autoencoder.
     - `d_in`: activation width D. `n_latents`: dictionary size L.
@@ -41,7 +42,8 @@ class CrosscoderConfig:
     - `l1_penalty`: P(d) = Σ_g‖d_g‖ ("block_sum") or ‖d‖ over all blocks ("concat").
     - `aux_k`: dead latents that the auxiliary loss lets explain the residual (Gao et al. 2024); 0 is off; None is
       d_in / 2, at most n_latents / 2. `aux_coefficient`: its weight. `dead_after`: examples without firing after
-      which a latent counts as dead.
+      which a latent counts as dead; None is 100,000, and less in a training run of fewer than 7.5 million examples: a
+      75th of them, and at least 10 batches.
     - `decoder_norm`: "unit" holds ‖d_l‖ = 1 over all blocks together (so block norms still say where a latent
       lives); "free" leaves it. None is "free" with "l1", whose penalty has the norm in it, and else "unit".
     - `tied`: the dictionary is closed under the group: its atoms are all translates R_h d_l of `n_latents` base
@@ -62,14 +64,14 @@ class CrosscoderConfig:
     d_in: int
     n_latents: int
     k: int = _defaults.K
-    encoder: Encoder = "identity"
+    encoder: Encoder = _defaults.ENCODER
     sparsity: str = "topk"
     l1_coefficient: float = 0.0
     l1_penalty: Penalty = "block_sum"
     sparsity_options: Mapping[str, float | tuple[float, ...]] = Options({})
     aux_k: int | None = None
     aux_coefficient: float = 1 / 32
-    dead_after: int = _defaults.DEAD_AFTER
+    dead_after: int | None = None
     decoder_norm: DecoderNorm | None = None
     tied: bool | str = False
     residual_penalty: float | None = None
@@ -80,6 +82,8 @@ class CrosscoderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", parse_group(self.group).name)
         for name, minimum in (("d_in", 1), ("n_latents", 1), ("k", 1), ("dead_after", 1)):
+            if name == "dead_after" and self.dead_after is None:
+                continue
             check_whole(name, getattr(self, name), minimum, _remedy(name))
         for name, choices in (
             ("encoder", get_args(Encoder)),

@@ -172,7 +172,7 @@ class GroupCrosscoder(Dictionary):
                 fired[torch.where(latents.acts > 0, latents.indices, config.n_latents)] = True  # the last: padding
                 self.since_fired.add_(len(acts)).masked_fill_(fired[:-1], 0)
             if config.aux_k and config.aux_coefficient:
-                dead = self.since_fired >= config.dead_after
+                dead = self.dead
                 aux_error = partial(error_of, decoder=decoder._replace(b_dec=None))
                 losses["aux"] = aux_loss(left, error, dead, config.aux_k, reading.strongest, aux_error)
                 losses["total"] = losses["total"] + config.aux_coefficient * losses["aux"]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from groupcc import _defaults
 from groupcc.errors import argument_error
 from groupcc.groups import Group
 from groupcc.models.config import CrosscoderConfig
@@ -44,7 +45,12 @@ class Dictionary(nn.Module):
     @property
     def dead(self) -> Tensor:
         """Which latents have not fired for `config.dead_after` examples or more of training, bool [L]."""
-        return self.since_fired >= self.config.dead_after
+        return self.since_fired >= self.dead_after
+
+    @property
+    def dead_after(self) -> int:
+        """`config.dead_after`, with its default filled in."""
+        return _defaults.DEAD_AFTER if self.config.dead_after is None else self.config.dead_after
 
     def compute_dtype(self, acts: Tensor) -> torch.dtype:
         """Returns the dtype to compute in. Autocast knows PyTorch's own products, not the ops of this library."""

@@ -57,21 +57,25 @@ class _AugmentedUprightOrbits(UprightOrbits):
         return translate_at_random(acts, self.right_translation, self.seed, step)[:, :1]
 
 
-def train_sae(orbits: object, config: CrosscoderConfig, train_config: TrainConfig) -> TrainResult:
+def train_sae(
+    orbits: object, config: CrosscoderConfig, train_config: TrainConfig, *, held_out_orbits: object | None = None
+) -> TrainResult:
     """Trains a plain sparse autoencoder on upright activations, as large and as sparse as `config`'s crosscoder.
 
     It is a `GroupCrosscoder` on the trivial group. With `train_config.augment` it sees the upright activations of
     transformed images, as the crosscoder sees translated orbits: both learn from the same images. Beside a tied
-    crosscoder it has as many latents as that has atoms.
+    crosscoder it has as many latents as that has atoms. `held_out_orbits`: as in `train`.
     """
     from groupcc.groups import group
 
     G = group(config.group)
-    source = as_orbits(orbits, G.order, config.d_in)
-    upright: Orbits = UprightOrbits(source)
-    if train_config.augment:
-        table = translation_table(G)
-        upright = _AugmentedUprightOrbits(source, table, train_config.seed)
+
+    def upright(orbits: object, name: str) -> Orbits:
+        source = as_orbits(orbits, G.order, config.d_in, name)
+        if train_config.augment:
+            return _AugmentedUprightOrbits(source, translation_table(G), train_config.seed)
+        return UprightOrbits(source)
+
     sae_config = dataclasses.replace(
         config,
         group="C1",
@@ -82,7 +86,9 @@ def train_sae(orbits: object, config: CrosscoderConfig, train_config: TrainConfi
         n_latents=config.n_atoms,
     )
     settings = dataclasses.replace(train_config, augment=False)
-    return train(GroupCrosscoder(sae_config, seed=train_config.seed), upright, settings)
+    unseen = None if held_out_orbits is None else upright(held_out_orbits, "held_out_orbits")
+    sae = GroupCrosscoder(sae_config, seed=train_config.seed)
+    return train(sae, upright(orbits, "orbits"), settings, held_out_orbits=unseen)
 
 
 @torch.no_grad()

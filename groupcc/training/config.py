@@ -37,14 +37,17 @@ class TrainConfig:
     - `resample_every`: every so many steps, until the learning rate begins to fall, dead latents (by the crosscoder's
       `dead_after`) start anew from what examples of four batches have left unexplained: what is most often missing
       first, and no two latents alike. A shape that is rare, or whose base latent lost to others, is then found. 0 is
-      off. After Bricken et al. 2023, who draw examples by their loss.
+      off; None is a 20th of the steps, and off below 200 steps. After Bricken et al. 2023, who draw examples by their
+      loss.
     - `normalise`: scale activations to unit mean square about their mean while training (by a power of two; folded
       back exactly into the saved weights).
     - `augment`: replace each example a by its translate R_h a, (R_h a)_g = a_{gh}, h drawn anew each time: the orbit
       of the image's transform T_h x, at no cost in forward passes. Makes little data go |G| times as far, and the
-      data symmetric: a dictionary trained so no longer shows which orientations the photographs prefer.
-    - `held_out`: share of the photographs kept for evaluation, never single positions; 0 is none. `eval_every`: steps
-      between evaluations (0: only at the end). `eval_examples`: at most so many of them each time.
+      data symmetric: a dictionary trained so no longer shows which orientations the photographs prefer. False shows
+      them.
+    - `held_out`: share of the photographs kept for evaluation, never single positions; 0 is none. `train` can be given
+      orbits of other photographs instead (`held_out_orbits`). `eval_every`: steps between evaluations (0: only at the
+      end). `eval_examples`: at most so many of them each time.
     - `precision`: "bf16" runs the products under autocast with fp32 weights; "auto" does so on CUDA only (on CPUs it
       gained nothing in our measurements).
     - `out`: directory for checkpoints, metrics.jsonl and the trained crosscoder; None keeps nothing.
@@ -63,8 +66,8 @@ class TrainConfig:
     init_b_dec: Initialisation = "geometric_median"
     init_W_dec: DecoderInitialisation = "random"
     normalise: bool = True
-    resample_every: int = 0
-    augment: bool = False
+    resample_every: int | None = None
+    augment: bool = _defaults.AUGMENT
     held_out: float = _defaults.HELD_OUT
     eval_every: int = 0
     eval_examples: int = 8192
@@ -89,7 +92,7 @@ class TrainConfig:
         for name, minimum in (
             ("steps", 1),
             ("batch_size", 1),
-            ("resample_every", 0),
+            *([] if self.resample_every is None else [("resample_every", 0)]),
             ("eval_every", 0),
             ("eval_examples", 1),
             ("checkpoint_every", 1),
@@ -133,9 +136,15 @@ class TrainConfig:
 
     def resamples_after(self, steps: int) -> bool:
         """Whether dead latents start anew once so many steps are done; what starts as the rate falls learns little."""
-        return bool(
-            self.resample_every and steps % self.resample_every == 0 and steps < self.steps * (1 - self.decay_fraction)
-        )
+        every = self.resample_every
+        if every is None:
+            every = self.steps // _defaults.RESAMPLINGS if self.steps >= _defaults.RESAMPLING_STEPS else 0
+        return bool(every and steps % every == 0 and steps < self.steps * (1 - self.decay_fraction))
+
+    def dead_after(self) -> int:
+        """Returns after how many examples without firing a latent is dead, if the crosscoder does not say."""
+        wait = max(self.steps * self.batch_size // _defaults.DEAD_SHARE, _defaults.DEAD_BATCHES * self.batch_size)
+        return min(wait, _defaults.DEAD_AFTER)
 
     def resumable_settings(self) -> dict[str, Any]:
         """The settings that a resumed run must share with the interrupted one."""

@@ -44,8 +44,17 @@ class TrainResult:
     quality: Quality
 
 
-def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | None = None) -> TrainResult:
+def train(
+    crosscoder: GroupCrosscoder,
+    orbits: object,
+    config: TrainConfig | None = None,
+    *,
+    held_out_orbits: object | None = None,
+) -> TrainResult:
     """Trains `crosscoder` in place on `orbits`: a store, or a tensor [M, G, D].
+
+    Metrics are those of the photographs that `config.held_out` keeps from training. With `held_out_orbits`, orbits of
+    other photographs, they are those of all of these; training then sees all of `orbits`, as with `held_out=0`.
 
     Minimises the crosscoder's total loss (see `GroupCrosscoder.forward`) on (a − c)·s: c is the centre of the
     activations (`init_b_dec`), s a power of two that brings their mean square about the mean near 1. Scale and centre
@@ -69,15 +78,21 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
     config = config or TrainConfig()
     check_is("crosscoder", crosscoder, GroupCrosscoder)
     check_is("config", config, TrainConfig)
+    if crosscoder.config.dead_after is None:
+        crosscoder.config = replace(crosscoder.config, dead_after=config.dead_after())
     move(crosscoder, config.device)
     source = as_orbits(orbits, crosscoder.group.order, crosscoder.config.d_in)
-    data = _Data(source, *split_by_image(source, config.held_out, config.seed))
+    if held_out_orbits is not None:
+        config = replace(config, held_out=0.0)
+    data = _data(source, held_out_orbits, crosscoder, config)
     settings = {
         "crosscoder": crosscoder.config.to_dict(),
         "train": config.resumable_settings(),
         "data": fingerprint(source),
         "start": crosscoder.fingerprint(),
     }
+    if data.unseen is not source:
+        settings["held_out_data"] = fingerprint(data.unseen)
     directory = Path(config.out) if config.out is not None else None
     with directory_lock(directory, "training into it") if directory else nullcontext():
         loop = _Loop(crosscoder, data, settings, config)
@@ -86,11 +101,34 @@ def train(crosscoder: GroupCrosscoder, orbits: object, config: TrainConfig | Non
 
 
 class _Data(NamedTuple):
-    """The orbits, and which of their examples are trained on and held out, int64 each."""
+    """The orbits, which of their examples are trained on, and which of `unseen` are held out, int64 each.
+
+    `unseen` is `source`, or orbits of other photographs.
+    """
 
     source: Orbits
     training: torch.Tensor
     held_out: torch.Tensor
+    unseen: Orbits
+
+
+def _data(source: Orbits, held_out_orbits: object | None, crosscoder: GroupCrosscoder, config: TrainConfig) -> _Data:
+    """Returns what is trained on and what is held out: all of `held_out_orbits`, or the share that `config` says.
+
+    Raises:
+        ArgumentError: the orbits held out are those that are trained on.
+    """
+    if held_out_orbits is None:
+        return _Data(source, *split_by_image(source, config.held_out, config.seed), source)
+    unseen = as_orbits(held_out_orbits, crosscoder.group.order, crosscoder.config.d_in, "held_out_orbits")
+    if fingerprint(unseen) == fingerprint(source):
+        raise argument_error(
+            "held_out_orbits",
+            expected="orbits of other photographs",
+            got="those that are trained on",
+            remedy="Harvest other images, or leave it out: TrainConfig(held_out=…) keeps some of the photographs.",
+        )
+    return _Data(source, torch.arange(len(source)), torch.arange(len(unseen)), unseen)
 
 
 class _Loop:
@@ -151,7 +189,7 @@ class _Loop:
                     evaluating = config.eval_every and done % config.eval_every == 0 and done < config.steps
                     if evaluating and len(held_out):
                         with self._folded():
-                            metrics = evaluate(self.crosscoder, self.data.source, indices=watched)
+                            metrics = evaluate(self.crosscoder, self.data.unseen, indices=watched)
                         log.write({"step": done, **{f"held_out/{k}": v for k, v in metrics.items()}})
                     if done % config.checkpoint_every == 0 or done == config.steps:
                         self._checkpoint(done)
@@ -238,10 +276,10 @@ class _Loop:
 
     def finish(self) -> TrainResult:
         """Evaluates the trained crosscoder, and saves it with what it was made of."""
-        _, training, held_out = self.data
+        source, training, held_out, unseen = self.data
         crosscoder, config = self.crosscoder, self.config
-        evaluated = held_out if len(held_out) else training
-        metrics = evaluate(crosscoder, self.data.source, indices=evaluated, progress=config.progress)
+        evaluated, indices = (unseen, held_out) if len(held_out) else (source, training)
+        metrics = evaluate(crosscoder, evaluated, indices=indices, progress=config.progress)
         quality = self._quality(metrics)
         crosscoder.provenance |= {
             "groupcc": groupcc.__version__,
@@ -257,18 +295,17 @@ class _Loop:
 
     def _quality(self, metrics: dict[str, Any]) -> Quality:
         """What says whether the result can be read, from held-out `metrics` and a sample of the training examples."""
-        source, training, held_out = self.data
+        source, training, held_out, unseen = self.data
         config = self.config
         sample = training[:: max(1, -(-len(training) // config.eval_examples))]
         seen = evaluate(self.crosscoder, source, indices=sample)
-        ids = source.photograph_ids.cpu()
         return Quality(
             held_out_fvu=metrics["fvu"] if len(held_out) else None,
             training_fvu=seen["fvu"],
             dead_fraction=seen["dead_fraction"],
             examples_a_latent=config.steps * config.batch_size * seen["l0"] / self.crosscoder.config.n_latents,
-            photographs=len(ids[training].unique()),
-            held_out_photographs=len(ids[held_out].unique()),
+            photographs=len(source.photograph_ids.cpu()[training].unique()),
+            held_out_photographs=len(unseen.photograph_ids.cpu()[held_out].unique()),
         )
 
     def _bad_batch(self, step: int, examples: torch.Tensor, what: str) -> DataError:

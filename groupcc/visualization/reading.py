@@ -8,13 +8,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from groupcc.groups import PlaneAction, as_action
 from groupcc.harvesting.harvest import harvest
-from groupcc.harvesting.store import OrbitStore
-from groupcc.views import ImageKind, LayerView, ResolvedModel
+from groupcc.views import LayerView
 from groupcc.views.geometry import SOURCE_REACH, TAP_REACH, Geometry
-from groupcc.views.layer_view import measured_view
-from groupcc.views.preprocess import Preprocess
 
 __all__ = ["GREY", "PivotReader"]
 
@@ -26,16 +22,16 @@ CROP_TOLERANCE = 1e-4
 
 
 class PivotReader:
-    """a_g of patches at the pivot of a store's geometry, under any elements of its group.
+    """a_g of patches at the pivot of a view's geometry, under any elements of its group.
 
     Patches [n, C, side, side] lie on grey about the point that the image turns about; `side` covers what any element
     brings into the receptive field of what is read there. `read` runs the model on the window around the pivot if
     that changes nothing (tested once, on noise), and lets gradients through; `harvested` is `harvest` itself.
     """
 
-    def __init__(self, resolved: ResolvedModel, store: OrbitStore, preprocess: Preprocess, channels: int) -> None:
-        self.whole = store_view(resolved, store, preprocess, channels)
-        lattice, margin = store.lattice, self.whole.margin
+    def __init__(self, view: LayerView) -> None:
+        self.whole = view
+        lattice, margin = view.geometry.lattice, view.margin
         half = (lattice.receptive_field - 1) / 2 if margin == "receptive_field" else float(margin)
         self.reach = half + TAP_REACH[self.whole.interpolation] * lattice.stride
         canvas = self.whole.geometry.canvas_size[0]
@@ -93,23 +89,3 @@ class PivotReader:
             cut.append((before * step, limit - (before + after) * step))
         (x, width), (y, height) = cut
         return geometry.part((x, y), (height, width))
-
-
-def store_view(resolved: ResolvedModel, store: OrbitStore, preprocess: Preprocess, channels: int) -> LayerView:
-    """The view that a store was harvested through, for images that fill its canvas as photographs do."""
-    settings = store.index["settings"]
-    action = as_action(store.group, settings.get("action", PlaneAction.kind))
-    return measured_view(
-        resolved,
-        store.layer,
-        action,
-        ImageKind(channels),
-        settings["orbit"],
-        {
-            "input_size": store.geometry.input_size,
-            "preprocess": preprocess,
-            "interpolation": settings["interpolation"],
-            "lattice": store.lattice,
-            "margin": settings["margin"],
-        },
-    )

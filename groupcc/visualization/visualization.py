@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from groupcc.devices import move
 from groupcc.errors import argument_error, is_whole
+from groupcc.harvesting.again import view_again
 from groupcc.harvesting.store import OrbitStore
 from groupcc.models import GroupCrosscoder
-from groupcc.views.preprocess import Preprocess, PreprocessLike, parse_preprocess
-from groupcc.views.resolve import resolve
+from groupcc.views.preprocess import PreprocessLike
 from groupcc.visualization.ascent import Ascent
 from groupcc.visualization.fourier_images import FourierImages
 from groupcc.visualization.reading import PivotReader
@@ -98,14 +97,8 @@ def visualize(
         raise argument_error("seed", expected="a whole number of at least 0", got=seed, remedy="0 is the default.")
     if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf"):
         raise argument_error("lr", expected="a number above 0", got=lr, remedy="Leave it out for the default.")
-    resolved = resolve(model, weights)
-    if resolved.fingerprint != orbits.index["settings"]["fingerprint"]:
-        got = f"{resolved.name} with other weights or of another architecture"
-        expected = f"the model that the orbits were harvested from ({orbits.model_name})"
-        raise argument_error("model", expected=expected, got=got, remedy="Give the same model and weights.")
-    move(resolved.model, device)
-    pixels = _preprocess(orbits, preprocess)
-    reader = PivotReader(resolved, orbits, pixels, channels)
+    view = view_again(orbits, model, weights, preprocess=preprocess, device=device, channels=channels)
+    reader = PivotReader(view)
     W_nHGD, b_nH = (part.detach().float().cpu() for part in crosscoder.encoder_rows(chosen))
     group = orbits.group
     reads = list(range(group.order)) if W_nHGD.shape[2] > 1 else [group.identity]
@@ -173,19 +166,6 @@ def _check(crosscoder: GroupCrosscoder, orbits: OrbitStore, latents: Sequence[in
             remedy = "Leave it out for the default."
             raise argument_error(name, expected=f"a whole number of at least {least}", got=value, remedy=remedy)
     return [int(latent) for latent in chosen]
-
-
-def _preprocess(orbits: OrbitStore, given: PreprocessLike) -> Preprocess:
-    """The store's preprocessing. A callable must be given again: the store has only its name."""
-    described = orbits.index["settings"]["preprocess"]
-    recorded = None if described is None or isinstance(described, str) else (described["mean"], described["std"])
-    pixels = parse_preprocess(recorded if given is None else given, None)
-    # As JSON gives it back, lists and all: what the store holds is from there.
-    if pixels.describe() != described:
-        raise argument_error(
-            "preprocess", expected=f"that of the orbits, {described}", got=pixels.describe(), remedy="Give it as then."
-        )
-    return pixels
 
 
 def _parts(count: int, size: int, generator: torch.Generator) -> list[list[int]]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from groupcc.analysis import GAP_ERROR, GAP_RATE, Atlas, analyze, find_families, measure_activity, read_dial
+from groupcc.analysis.families.dial import dispersion
 from groupcc.errors import ArgumentError
 from groupcc.groups import group as make_group
 from groupcc.models import CrosscoderConfig, GroupCrosscoder
@@ -316,3 +317,49 @@ def test_a_latent_in_two_poses_of_one_example_counts_once_in_its_frequency():
     assert activity.pose_counts[0].nonzero().flatten().tolist() == [0, 3]
     assert int(activity.pose_counts.sum()) == 8
     assert activity.metrics["l0"] == 2
+
+
+def test_dispersion_by_hand():
+    G = make_group("C2")
+    alone = np.array([True, False])
+    assert dispersion(np.array([[4, 0], [0, 4]]), G, alone) == pytest.approx(8)
+    assert dispersion(np.array([[4, 4], [1, 1]]), G, alone) == 1, "no less than 1"
+    assert dispersion(np.array([[4, 4]]), G, alone) == 1, "one part"
+    assert dispersion(np.array([[4, 0], [9, 0]]), G, alone) == 1, "one pose"
+
+
+def firings(group, clusters, size, poses, seed):
+    """`clusters` of `size` firings, each in one of the poses and in one of 20 parts: (counts, parts)."""
+    generator = np.random.default_rng(seed)
+    parts = np.zeros((20, group.order), dtype=np.int64)
+    np.add.at(parts, (generator.integers(0, 20, clusters), generator.choice(poses, clusters)), size)
+    return parts.sum(0), parts
+
+
+def test_clusters_of_firings_make_no_gaps():
+    """1,000 even firings in clusters of 20: taken as independent, most dials have a false gap; 1 % is promised."""
+    G = make_group("D8")
+    alone = np.arange(16) == 0
+    drawn = [firings(G, 50, 20, np.arange(16), seed) for seed in range(200)]
+    false = np.mean([read_dial(counts, G, alone, parts).kind == "gaps" for counts, parts in drawn])
+    naive = np.mean([read_dial(counts, G, alone).kind == "gaps" for counts, _ in drawn])
+    assert naive > 0.4
+    assert false <= 0.02
+
+
+def test_a_real_gap_is_still_seen_in_clusters():
+    G = make_group("D8")
+    alone = np.arange(16) == 0
+    counts, parts = firings(G, 2000, 5, np.r_[0:8, 12:16], seed=0)
+    dial = read_dial(counts, G, alone, parts)
+    assert dial.kind == "gaps"
+    assert dial.mirrored.gaps.tolist() == [True] * 4 + [False] * 4
+
+
+def test_independent_firings_have_a_dispersion_of_one():
+    G = make_group("D8")
+    alone = np.arange(16) == 0
+    phi = [dispersion(firings(G, 3000, 1, np.arange(16), seed)[1], G, alone) for seed in range(20)]
+    assert np.mean(phi) < 1.1
+    fivefold = [dispersion(firings(G, 3000, 5, np.arange(16), seed)[1], G, alone) for seed in range(20)]
+    assert np.mean(fivefold) == pytest.approx(5, rel=0.1)

@@ -118,6 +118,14 @@ def test_responses_by_hand(settings):
             assert float(found[latent, h]) == pytest.approx(float(top / bottom) if known[latent] else 0.0, abs=1e-4)
 
 
+def stated_or_hidden(evidence):
+    """Which labels are stated. The others are so because blocks that are white over the group say nothing of mirrors
+    between two elements."""
+    said = ("too few rotations to tell C", "% of resamples")
+    assert all(reason is None or any(words in reason for words in said) for reason in evidence.undecided)
+    return torch.tensor([reason is None for reason in evidence.undecided])
+
+
 @pytest.mark.parametrize("encoder", ["orbit", "identity"])
 def test_planted_latents_are_sure_and_all_agree(encoder):
     truth = planted("D8", d_in=48, n_latents=8, seed=1)
@@ -130,8 +138,9 @@ def test_planted_latents_are_sure_and_all_agree(encoder):
         expected if encoder == "orbit" else [None] * len(expected)
     )
     assert evidence.agreement == ["agree"] * len(expected)
-    assert evidence.undecided == [None] * len(expected)
-    assert evidence.stability.min() > 0.98
+    stated = stated_or_hidden(evidence)
+    assert 0.5 < stated.float().mean() < 1
+    assert evidence.stability[stated].min() > 0.98
     assert not any(evidence.near_misses)
     assert not any(evidence.broken)
     # Noise does not lower what the data say of symmetric elements, as it would C of one template.
@@ -144,8 +153,8 @@ def test_tied_latents_are_sure_and_all_agree():
     acts, _ = truth.sample(3000, n_active=2, noise=0.2)
     evidence = analyze(reader(truth.base, "D4", tied=True), acts).evidence
     expected = [subgroup.name for subgroup in truth.stabilizers]
-    assert evidence.estimates == [{"decoder": n, "encoder": n, "activations": n} for n in expected]
-    assert evidence.undecided == [None] * 8
+    assert evidence.estimates == [dict.fromkeys(("label", "decoder", "encoder", "activations"), n) for n in expected]
+    assert stated_or_hidden(evidence).sum() >= 4
 
 
 def half_odd(share, latents, D=64, seed=0):
@@ -252,8 +261,8 @@ def test_broken_symmetry_in_the_atlas_and_its_file(tmp_path):
     assert [evidence.broken[0].missing, evidence.broken[5]] == [hit[0].nonzero()[:, 0].tolist(), None]
     assert str(evidence.broken[0]) == "broken D2: of 16 blocks 5 missing (31 %)"
     assert evidence.broken[0].share == 5 / 16
-    assert evidence.stability.min() > 0.9  # of the blocks that are there
-    assert evidence.undecided == [None] * 8
+    assert evidence.stability[::2].min() > 0.9  # of the blocks that are there
+    assert stated_or_hidden(evidence).tolist() == [True, False] * 4
     row = atlas.table()[0]
     assert (row["stabilizer"], row["broken"]) == ("D2", str(evidence.broken[0]))
     assert atlas.table()[4]["broken"] is None

@@ -100,7 +100,9 @@ def test_planted_shapes_that_stay_go_come_and_change() -> None:
     assert changed.similarity == pytest.approx(0.5**0.5, abs=0.05)  # it fires in half of the other's poses
     assert found.threshold < 0.3
     assert "at 1,000 places of 1,000 images" in found.summary()
-    assert "(C1, size 8) is now" in found.summary()
+    # Under eight rotations nobody can say that a white latent has no mirror: the change may be none.
+    assert changed.doubt_a.startswith("too few rotations")
+    assert "Of the 1 changed, a stabilizer is in doubt in 1." in found.summary()
 
 
 def test_wrongly_paired_places_match_nothing() -> None:

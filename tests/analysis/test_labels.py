@@ -1,5 +1,6 @@
 """Labels: what the data say, with the decoder as second opinion; and what is not stated, and why."""
 
+import dataclasses
 import math
 
 import pytest
@@ -249,3 +250,24 @@ def test_tuned_shapes_are_what_they_say():
 def test_wrong_arguments_of_tuned(options, said):
     with pytest.raises(ArgumentError, match=said):
         tuned("D8", **options)
+
+
+def test_a_family_of_several_symmetries_is_flagged(tmp_path):
+    """Two copies of a curve, one of them called a line."""
+    truth = tuned("D16", n_latents=1, shapes=("D1",), width=45.0, seed=0).dictionary
+    made = GroupCrosscoder(CrosscoderConfig(group="D16", d_in=24, n_latents=3, k=1))
+    with torch.no_grad():
+        made.W_dec.copy_(truth.atoms[[0, 3, 5]])
+    atlas = analyze(made)
+    assert atlas.families.sizes == [3]
+    assert atlas.family_types(0) == {"D1": 3}
+    assert atlas.table()[0]["family_mixed"] is None
+    line = dataclasses.replace(atlas.stabilizers[1], name="D2", kind="180")
+    mixed = dataclasses.replace(atlas, stabilizers=[atlas.stabilizers[0], line, atlas.stabilizers[2]])
+    assert mixed.family_types(0) == {"D1": 2, "D2": 1}
+    assert [row["family_mixed"] for row in mixed.table()] == ["D1 2, D2 1"] * 3
+    page = mixed.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Not one shape, or some labels are wrong: of its stated members 2 D1 and 1 D2." in page
+    unsure = dataclasses.replace(line, kind="undecided")
+    doubtful = dataclasses.replace(atlas, stabilizers=[atlas.stabilizers[0], unsure, atlas.stabilizers[2]])
+    assert doubtful.family_types(0) == {"D1": 2}

@@ -52,6 +52,14 @@ def test_wilson_by_hand():
     assert interval_of(0, 0) == Share(0, 0, 1)
 
 
+def test_newcombes_difference_by_hand():
+    """0.06 − 0.0 − √(0.03² + 0.03²) = 0.018; with 0.06 in place of the second 0.03 it is −0.007."""
+    own = Share(0.06, 0.03, 0.11)
+    assert own.exceeds(Share(0.0, 0.0, 0.03))
+    assert not own.exceeds(Share(0.0, 0.0, 0.06))
+    assert not own.exceeds(own)
+
+
 def test_what_exceeds_the_null_is_claimed_and_nothing_else(atlases):
     atlas, null = atlases
     nulls = atlas.nulls

@@ -136,7 +136,8 @@ def test_known_bank_scores_what_it_should(script):
     config = groupcc.CrosscoderConfig(group="D4", d_in=D, n_latents=A + 1, k=3, encoder="orbit")
     crosscoder = groupcc.GroupCrosscoder(config)
     with torch.no_grad():
-        crosscoder.W_dec.copy_(torch.cat([2 * truth.atoms.flip(0), -truth.atoms[:1]]))
+        unlike = torch.randn(1, 8, D, generator=torch.Generator().manual_seed(0))
+        crosscoder.W_dec.copy_(torch.cat([2 * truth.atoms.flip(0), unlike]))
     trained = known_bank.Trained(crosscoder, groupcc.analyze(crosscoder), 0.0, 0.0)
     perfect = known_bank.score(trained, truth)
     assert [row.kind for row in perfect.rows] == [*truth.kinds, "all"]

@@ -81,7 +81,15 @@ def test_a_stopped_run_goes_on_to_the_recorded_weights(kind, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(HERE / kind / "stopped", run)
     settings = groupcc.TrainConfig(
-        steps=30, out=run, batch_size=20, progress=False, checkpoint_every=15, keep=1, lr=3e-3
+        augment=False,
+        resample_every=0,
+        steps=30,
+        out=run,
+        batch_size=20,
+        progress=False,
+        checkpoint_every=15,
+        keep=1,
+        lr=3e-3,
     )
     finished = GroupCrosscoder.from_pretrained(HERE / kind / "crosscoder")
     result = groupcc.train(GroupCrosscoder(finished.config, seed=1), orbits(), settings)
@@ -112,7 +120,8 @@ def test_the_optimizers_state_is_turned_with_the_weights(kind):
 def test_a_stopped_run_refuses_other_settings(tmp_path):
     shutil.copytree(HERE / "untied_orbit_topk" / "stopped", tmp_path / "run")
     finished = GroupCrosscoder.from_pretrained(HERE / "untied_orbit_topk" / "crosscoder")
-    settings = groupcc.TrainConfig(steps=30, out=tmp_path / "run", batch_size=20, progress=False, lr=1e-3)
+    then = {"augment": False, "resample_every": 0}  # the defaults of that time
+    settings = groupcc.TrainConfig(steps=30, out=tmp_path / "run", batch_size=20, progress=False, lr=1e-3, **then)
     with pytest.raises(ArgumentError, match=r"lr: expected 0\.003, as in the run at"):
         groupcc.train(GroupCrosscoder(finished.config, seed=1), orbits(), settings)
 

@@ -24,6 +24,7 @@ def make(**options):
 
 def settings(**options):
     defaults = {"steps": 40, "batch_size": 32, "progress": False, "log_every": 10, "checkpoint_every": 7}
+    defaults |= {"augment": False, "resample_every": 0}
     return TrainConfig(**{**defaults, **options})
 
 

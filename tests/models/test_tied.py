@@ -351,7 +351,7 @@ def test_recovers_a_planted_dictionary(pose):
         ),
         seed=0,
     )  # fmt: skip
-    settings = groupcc.TrainConfig(steps=200, batch_size=512, lr=0.02, held_out=0.05, progress=False)
+    settings = groupcc.TrainConfig(steps=200, batch_size=512, held_out=0.05, progress=False)
     result = groupcc.train(made, acts, settings)
     least = 0.97 if pose == "max" else 1.0
     assert match(translates(made.W_dec.detach(), made.group), truth).share() >= least

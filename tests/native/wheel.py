@@ -126,11 +126,12 @@ def lowest_torch() -> str:
 
 def environment(folder: Path, torch: str) -> Path:
     """Python of an environment with that PyTorch and what the tests need, made where there is none."""
-    python = folder / "bin" / "python"
-    if not python.exists():
+    python, installed = folder / "bin" / "python", folder / "installed"
+    if not installed.exists():  # an install that was interrupted starts anew
         venv.create(folder, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         run(*pip, f"torch=={torch}", "torchvision", *TEST_PACKAGES)
+        installed.touch()
     return python
 
 
@@ -172,7 +173,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", default=lowest_torch())
     parser.add_argument("--environment", type=Path, default=None, help="kept there for the next time")
+    parser.add_argument("--prepare", action="store_true", help="make the environment, and do no more")
     args = parser.parse_args()
+    folder = args.environment or WORK / f"torch-{args.torch.rstrip('.*')}"
+    if args.prepare:
+        environment(folder, args.torch)
+        return
     started = time.monotonic()
 
     def say(text: str) -> None:
@@ -184,7 +190,7 @@ def main() -> None:
     check_contents(wheel, printed)
     check_linking(wheel, WORK / "unpacked")
     say(f"an environment with PyTorch {args.torch}")
-    python = environment(args.environment or WORK / f"torch-{args.torch.rstrip('.*')}", args.torch)
+    python = environment(folder, args.torch)
     say("the ops' tests there")
     check_ops(python, wheel, WORK / "tests")
     say("without a compiler")

@@ -18,7 +18,7 @@ from groupcc.training.data import translate_at_random
 GROUP = groupcc.group("D3")
 G, D, L = 6, 5, 24
 CONFIG = CrosscoderConfig(group="D3", d_in=D, n_latents=L, k=2, encoder="orbit", dead_after=200)
-SETTINGS = TrainConfig(steps=40, batch_size=32, progress=False)
+SETTINGS = TrainConfig(steps=40, batch_size=32, progress=False, augment=False)
 
 
 def data(n=300):
@@ -80,9 +80,9 @@ def test_the_autoencoder_sees_the_crosscoders_images(monkeypatch):
 
     seen = []
 
-    def watched(crosscoder, orbits, config):
+    def watched(crosscoder, orbits, config, **options):
         seen.append(orbits)
-        return groupcc.train(crosscoder, orbits, config)
+        return groupcc.train(crosscoder, orbits, config, **options)
 
     monkeypatch.setattr(baseline, "train", watched)
     acts = data()

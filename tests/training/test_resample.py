@@ -41,6 +41,7 @@ def d8(seed, **options):
         pose="nms",
         pose_distance=0.0,
     )
+    options = {"augment": False, **options}
     training = TrainConfig(steps=80, batch_size=128, lr=0.02, held_out=0.02, seed=seed, progress=False, **options)
     return recovered(truth, groupcc.train(GroupCrosscoder(config, seed=seed), acts, training).crosscoder)
 

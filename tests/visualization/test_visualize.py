@@ -12,10 +12,9 @@ from torch import nn
 import groupcc
 from groupcc.cli import main
 from groupcc.harvesting import OrbitStore
+from groupcc.harvesting.again import view_again
 from groupcc.report import clear_latents, write_report
 from groupcc.views.layers import LayerReader
-from groupcc.views.preprocess import Preprocess
-from groupcc.views.resolve import resolve
 from groupcc.visualization import Visualization
 from groupcc.visualization.ascent import Ascent
 from groupcc.visualization.reading import PivotReader
@@ -146,7 +145,7 @@ def test_rows_are_the_encoders(tied, encoder) -> None:
 def test_the_window_reads_what_the_whole_input_gives(orbit) -> None:
     net = TinyNet()
     store = stored(net, "body", input_size=97, canvas=145, orbit=orbit)
-    reader = PivotReader(resolve(net, None), store, Preprocess(), 3)
+    reader = PivotReader(view_again(store, net))
     assert max(reader.view.geometry.input_size) < 40, "the model is run on the part that matters"
     patches = torch.rand(2, 3, reader.side, reader.side, generator=torch.Generator().manual_seed(0))
     elements = list(range(8)) if orbit == "input" else [0]

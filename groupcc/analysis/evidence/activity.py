@@ -14,6 +14,9 @@ from groupcc.models.metrics import MetricSums, batch_starts
 
 __all__ = ["Activity", "TopExamples", "measure_activity"]
 
+PARTS = 20
+"""Parts to which photographs are dealt out, so that a dial knows how firings cluster."""
+
 CANDIDATES = 8
 """Candidates kept for each top example that is asked for, beside the best of each photograph. Neighbours are struck out
 from among them at the end."""
@@ -39,7 +42,8 @@ class Activity:
 
     - `frequency` [L]: share of examples in which a latent is active. `mean_act` [L]: its mean act where active, else 0.
     - `contribution`: what each latent explains where it fires, and which latents are spare.
-    - `pose_counts` int64 [L, G]: if latents have poses, how often each fired in each pose; else None.
+    - `pose_counts` int64 [L, G]: if latents have poses, how often each fired in each pose; else None. `pose_parts`
+      int32 [`PARTS`, L, G]: the same by part, if photographs are dealt out to parts at random (seed 0).
     - `metrics` over these examples: fvu, fvu_per_block, explained_variance, l0, dead_fraction, n_examples.
     """
 
@@ -49,6 +53,7 @@ class Activity:
     metrics: dict[str, Any]
     contribution: Contribution
     pose_counts: torch.Tensor | None = None
+    pose_parts: torch.Tensor | None = None
 
 
 @torch.no_grad()
@@ -73,7 +78,7 @@ def measure_activity(
     source = as_orbits(orbits, G, crosscoder.config.d_in)
     everything = torch.arange(len(source))
     sums, contributions = MetricSums(source, everything, L), ContributionSums(crosscoder)
-    firings, best = _Firings(L, G), _Candidates(L, top, source.photograph_ids.cpu())
+    firings, best = _Firings(L, G, source.photograph_ids.cpu()), _Candidates(L, top, source.photograph_ids.cpu())
     was_training = crosscoder.training
     crosscoder.eval()
     try:
@@ -97,6 +102,7 @@ def measure_activity(
         sums.metrics(),
         contributions.result(),
         firings.pose_counts,
+        firings.pose_parts,
     )
 
 
@@ -107,11 +113,16 @@ class _Firings:
     examples in which a latent is active, in one pose or several.
     """
 
-    def __init__(self, L: int, G: int) -> None:
+    def __init__(self, L: int, G: int, photograph_ids: torch.Tensor) -> None:
         self.L, self.G = L, G
+        photographs, photograph = photograph_ids.unique(return_inverse=True)
+        # At random: data in a regular order would otherwise go to parts by its pose.
+        dealt = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(0)) % PARTS
+        self.part = dealt[photograph]
         self.total_act = torch.zeros(L, dtype=torch.float64)
         self.present = torch.zeros(L, dtype=torch.int64)
         self.pose_counts: torch.Tensor | None = None
+        self.pose_parts: torch.Tensor | None = None
 
     def add(self, start: int, latents: SparseLatents, best: _Candidates) -> None:
         """One batch, whose first example is the `start`-th. Its firings are candidates for the `best`."""
@@ -124,8 +135,11 @@ class _Firings:
         if latents.poses is not None:
             L, G = self.L, self.G
             poses = latents.poses[active].cpu()
-            counts = torch.bincount(which * G + poses, minlength=L * G).view(L, G)
+            cell = (self.part[start + rows] * L + which) * G + poses
+            parts = torch.bincount(cell, minlength=PARTS * L * G).view(PARTS, L, G)
+            counts, parts = parts.sum(0), parts.int()
             self.pose_counts = counts if self.pose_counts is None else self.pose_counts + counts
+            self.pose_parts = parts if self.pose_parts is None else self.pose_parts + parts
             self.present += torch.bincount((rows * L + which).unique() % L, minlength=L)
         best.add(which, strength, start + rows, poses)
 

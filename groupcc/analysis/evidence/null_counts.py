@@ -30,7 +30,7 @@ MOST_ORBITS = 2048
 """Raw orbits that are looked at, spread evenly."""
 
 REPLICATES = 200
-"""Resamples of the images."""
+"""Resamples of the photographs."""
 
 Z = 1.96
 """An interval reaches so many standard errors to either side: 95 %."""
@@ -45,8 +45,12 @@ class Share:
     high: float
 
     def exceeds(self, other: Share) -> bool:
-        """Whether this interval lies above the other."""
-        return self.low > other.high
+        """Whether the 95 % interval of the difference lies above 0 (Newcombe 1998, method 10).
+
+        Its lower end is p − q − √((p − low)² + (high' − q)²). Example: 6 % (3 to 11) against 0 % (0 to 3) is above by
+        0.06 − √(0.03² + 0.03²) = 0.018.
+        """
+        return self.value - other.value > math.hypot(self.value - self.low, other.high - other.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +62,9 @@ class NullCounts(Part):
     - `random`: `own` of the same pipeline on the network with random weights; None if it was not given. `random_raw`:
       the raw orbits of that network.
 
-    Intervals: the wider of Wilson's, for counts of latents, and Z standard errors over resamples of the images, so that
-    neither few latents nor few photographs pass for many. Of `VARIANCE`, and of raw orbits, resamples of the images.
+    Intervals: the wider of Wilson's, for counts of latents, and Z standard errors over resamples of the photographs, so
+    that neither few latents nor few photographs pass for many. Of `VARIANCE`, and of raw orbits, resamples of the
+    photographs.
     """
 
     own: Mapping[str, Share]
@@ -160,11 +165,11 @@ def raw_orbits(orbits: Orbits, group: PlanarGroup, tolerance: float) -> dict[str
     chosen = torch.linspace(0, len(orbits) - 1, min(len(orbits), MOST_ORBITS), dtype=torch.float64).long()
     acts = orbits.take(chosen).float().cpu()
     acts = acts - acts.mean(0)
-    _, image = orbits.image_ids.cpu()[chosen].unique(return_inverse=True)
+    _, photograph = orbits.photograph_ids.cpu()[chosen].unique(return_inverse=True)
     kinds = [stabilizer.kind for stabilizer in find_stabilizers(autocorrelation(acts, group), group, tolerance)]
     power = acts.double().square().sum((1, 2))
     invariant = group.order * acts.double().mean(1).square().sum(1)
-    draws = _draws(int(image.max()) + 1)[:, image]  # how often each example counts in each resample
+    draws = _draws(int(photograph.max()) + 1)[:, photograph]  # how often each example counts in each resample
     shares = {}
     for kind in KINDS:
         if kind not in ("dead", "undecided"):
@@ -173,10 +178,10 @@ def raw_orbits(orbits: Orbits, group: PlanarGroup, tolerance: float) -> dict[str
     return shares | {VARIANCE: _ratio(invariant, power, draws)}
 
 
-def _draws(images: int) -> torch.Tensor:
+def _draws(photographs: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(images, (REPLICATES, images), generator=generator)
-    return torch.stack([row.bincount(minlength=images) for row in drawn]).double()
+    drawn = torch.randint(photographs, (REPLICATES, photographs), generator=generator)
+    return torch.stack([row.bincount(minlength=photographs) for row in drawn]).double()
 
 
 def _ratio(above: torch.Tensor, below: torch.Tensor, draws: torch.Tensor) -> Share:

@@ -1,4 +1,4 @@
-"""Decoder blocks estimated anew from data, and how they vary between resamples of the images."""
+"""Decoder blocks estimated anew from data, and how they vary between resamples of the photographs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from groupcc.models.metrics import batch_starts
 __all__ = ["PARTS_OF_DATA", "REPLICATES", "DataSums", "measure_data"]
 
 PARTS_OF_DATA = 10
-"""Parts into which the images are dealt out, to be resampled."""
+"""Parts into which the photographs are dealt out, to be resampled."""
 
 FEWEST_PARTS = 5
 """Parts in which a latent must fire to be told from noise."""
@@ -39,7 +39,7 @@ SEEN = 3.0
 
 @dataclass(frozen=True, eq=False)
 class DataSums:
-    """What `measure_data` returns: sums over pairs of parts of the images.
+    """What `measure_data` returns: sums over pairs of parts of the photographs.
 
     - `products`, `powers` float64 [S, L, G]: for each part s Σ_g ⟨u_s[g], u_t[gh]⟩ and
       ½Σ_g (⟨u_s[g], u_t[g]⟩ + ⟨u_s[gh], u_t[gh]⟩), u_t the template from all other parts.
@@ -119,9 +119,9 @@ def measure_data(
 
     A latent's template is the decoder that the data ask for (`measure_scaling`),
     u[l, g] = W[l, g] + Cov(f_l, a_g − â_g) / Var(f_l): what changes with its act, and no other latent explains. Blocks
-    not in `present_LG` are left out. Images are dealt out to S = `PARTS_OF_DATA` parts: u = Σ_s U_s / Σ_s v_s, with
-    U_s = Σ_n (f − f̄)(residual − r̄) + v_s W and v_s = Σ_n (f − f̄)² over part s. Only the products of a part's template
-    with that of the other parts are kept: 2·S·|G| numbers a latent.
+    not in `present_LG` are left out. Photographs are dealt out to S = `PARTS_OF_DATA` parts: u = Σ_s U_s / Σ_s v_s,
+    with U_s = Σ_n (f − f̄)(residual − r̄) + v_s W and v_s = Σ_n (f − f̄)² over part s. Only the products of a part's
+    template with that of the other parts are kept: 2·S·|G| numbers a latent.
 
     Reads the data three times (once to encode). Holds [L, G, D] once, at most `MAX_TEMPLATES` numbers, and chunks of
     it. Sums of a part in fp32. Deterministic on the CPU. The crosscoder's mode is restored.

@@ -146,7 +146,7 @@ def measure_scaling(
     poses, an example is read in each pose h in which the latent is active: y for block b is that of a_g at gh = b, and
     c is one for each h and g; W is what the poses share. Verdicts: see `Scaling`.
 
-    Noise is measured, not assumed. Images are dealt out to `FOLDS` folds, all positions of an image to one. ‖u‖² is the
+    Noise is measured, not assumed. Photographs are dealt out to `FOLDS` folds, each whole to one. ‖u‖² is the
     mean of ⟨u_s, u_t⟩ over pairs of different folds, weighted by their Var(f), which noise does not raise. Each
     comparison must hold by t standard errors of the jackknife over folds; t is the 1 − SCALING_ERROR/|G| quantile of
     Student's distribution, with one degree of freedom fewer than the folds in which the latent fires.

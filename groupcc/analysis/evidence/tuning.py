@@ -66,9 +66,10 @@ class Tuning(Part):
         orbits: Orbits | None,
         top_examples: TopExamples | None,
         pose_counts: torch.Tensor | None,
+        pose_parts: torch.Tensor | None,
     ) -> Tuning:
         given = families.atoms is not None
-        mirrors = mirrors_in_poses(symmetries, pose_counts) if given else None
+        mirrors = mirrors_in_poses(symmetries, pose_counts, pose_parts) if given else None
         response = None
         if orbits is not None and top_examples is not None:
             response = measure_responses(crosscoder, orbits, top_examples)

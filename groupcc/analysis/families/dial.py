@@ -14,7 +14,7 @@ from groupcc.errors import argument_error
 from groupcc.groups import PlanarGroup
 from groupcc.groups.arrays import BoolArray, IntArray
 
-__all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "Rings", "pose_rings", "read_dial"]
+__all__ = ["DIAL_KINDS", "GAP_ERROR", "GAP_RATE", "Dial", "DialRing", "Rings", "dispersion", "pose_rings", "read_dial"]
 
 GAP_RATE = 0.25
 """In a gap a latent fires less often than this multiple of its mean rate."""
@@ -114,6 +114,7 @@ def read_dial(
     counts_G: IntArray,
     group: PlanarGroup,
     stabilizer: BoolArray,
+    parts_BG: IntArray | None = None,
     *,
     rate: float = GAP_RATE,
     error: float = GAP_ERROR,
@@ -132,8 +133,10 @@ def read_dial(
 
     So if every pose of a latent fires at `rate` times its mean or more, it is given a gap with probability at most
     `error` (Bonferroni; given the total, a count is binomial, with a lower tail below Poisson's: Anderson and Samuels
-    1967). That holds for independent firings. Neighbouring positions of one image are not independent, and a gap says
-    what these examples hold, not what the world does.
+    1967). That holds for independent firings. Neighbouring positions of one photograph fire together. With `parts_BG`,
+    the counts of B parts of the photographs, int [B, G], all counts and means of the tests are divided by the firings'
+    dispersion φ (quasi-Poisson; `dispersion`): 1,000 firings in clusters of 20 then count as 50. A gap says what these
+    examples hold, not what the world does.
 
     Deterministic. ArgumentError for a `rate` or an `error` outside (0, 1).
     """
@@ -142,6 +145,7 @@ def read_dial(
             raise argument_error(name, expected="a number in (0, 1)", got=value, remedy="Leave it out for the default.")
     counts = np.asarray(counts_G, dtype=np.int64)
     folded = [counts[coset].sum(1) for coset in pose_rings(group, stabilizer.tobytes())]
+    phi = 1.0 if parts_BG is None else dispersion(parts_BG, group, stabilizer)
     m, rings = len(folded[0]), len(folded)
     poses, firings = m * rings, int(sum(ring.sum() for ring in folded))
     mean, step = firings / poses, 360.0 / group.n
@@ -151,9 +155,9 @@ def read_dial(
 
     longest = m if rings > 1 else m - 1
     # An empty run of w poses has probability exp(−rate·w·mean).
-    empty = math.ceil(math.log(tests / error) / (rate * mean)) if firings else longest + 1
-    read = [DialRing(ring, _gaps(ring, rate * mean, error / tests), step) for ring in folded]
-    p_even = _p_even(np.concatenate(folded))
+    empty = math.ceil(math.log(tests / error) * phi / (rate * mean)) if firings else longest + 1
+    read = [DialRing(ring, _gaps(ring, rate * mean, error / tests, phi), step) for ring in folded]
+    p_even = _p_even(np.concatenate(folded), phi)
     kind: DialKind
     if empty > longest:
         kind = "few"
@@ -175,7 +179,26 @@ def pose_rings(group: PlanarGroup, stabilizer: bytes) -> list[IntArray]:
     return [group.cayley[start + np.arange(m)[:, None], elements] for start in starts]
 
 
-def _gaps(counts: IntArray, least: float, error: float) -> BoolArray:
+def dispersion(parts_BG: IntArray, group: PlanarGroup, stabilizer: BoolArray) -> float:
+    """Returns how much more the counts of distinct poses vary between parts than those of independent firings, ≥ 1.
+
+    φ = Σ (c_bp − n_b·q_p)² / (n_b·q_p) / ((B − 1)(P − 1)) over parts b with n_b firings and poses p with a share q_p of
+    all firings: Pearson's X² over its degrees of freedom. It is 1 on average for independent firings, however unequal
+    parts and poses are, and 20 for clusters of 20 in one pose each. 1 if one part or one pose has all firings.
+
+    Example: two parts and two poses, [[4, 0], [0, 4]]: all four expect 2, so φ = 4·(2²/2)/1 = 8.
+    """
+    elements = pose_rings(group, stabilizer.tobytes())
+    counts = np.concatenate([np.asarray(parts_BG, dtype=np.float64)[:, ring].sum(2) for ring in elements], axis=1)
+    counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
+    B, P = counts.shape
+    if B < 2 or P < 2:
+        return 1.0
+    expected = counts.sum(1, keepdims=True) * counts.sum(0) / counts.sum()
+    return max(1.0, float(((counts - expected) ** 2 / expected).sum() / ((B - 1) * (P - 1))))
+
+
+def _gaps(counts: IntArray, least: float, error: float, phi: float) -> BoolArray:
     """Returns the poses, bool [m], of runs of counts below `least` that hold so few with probability ≤ `error`."""
     if (counts >= least).all():
         return np.zeros(len(counts), dtype=np.bool_)
@@ -189,7 +212,7 @@ def _gaps(counts: IntArray, least: float, error: float) -> BoolArray:
     # P(Poisson(λ) ≤ c) is the regularised upper incomplete gamma function at (c + 1, λ).
     held, expected = (torch.from_numpy(values[low_WS]).double() for values in (held_WS, length_WS))
     unlikely_WS = low_WS.copy()
-    unlikely_WS[low_WS] = (torch.special.gammaincc(held + 1.0, least * expected) <= error).numpy()
+    unlikely_WS[low_WS] = (torch.special.gammaincc(held / phi + 1.0, least * expected / phi) <= error).numpy()
     reach_S = (unlikely_WS * length_WS).max(axis=0)
     after_PS = (offsets[:, None] - offsets) % len(counts)
     return np.asarray((after_PS < reach_S).any(axis=1))
@@ -204,11 +227,11 @@ def _runs(mask: BoolArray) -> list[tuple[int, int]]:
     return [(int(s), int(((ends - s) % len(mask)).min())) for s in starts]
 
 
-def _p_even(counts: IntArray) -> float:
-    """P(χ² with one degree of freedom fewer than poses ≥ X²), X² = Σ (c − μ)²/μ; 1 without firings."""
+def _p_even(counts: IntArray, phi: float) -> float:
+    """P(χ² with one degree of freedom fewer than poses ≥ X²), X² = Σ (c − μ)²/(μφ); 1 without firings."""
     mean = counts.mean()
     if mean == 0:
         return 1.0
-    x2 = float(((counts - mean) ** 2).sum() / mean)
+    x2 = float(((counts - mean) ** 2).sum() / mean / phi)
     half = torch.tensor([0.5 * (len(counts) - 1), 0.5 * x2], dtype=torch.float64)
     return float(torch.special.gammaincc(half[0], half[1]))

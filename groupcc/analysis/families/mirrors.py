@@ -77,13 +77,15 @@ def find_mirrors(symmetries: Symmetries, threshold: float, graph: NeighbourGraph
 
 
 @torch.no_grad()
-def mirrors_in_poses(symmetries: Symmetries, pose_counts: torch.Tensor | None) -> Mirrors:
+def mirrors_in_poses(
+    symmetries: Symmetries, pose_counts: torch.Tensor | None, pose_parts: torch.Tensor | None = None
+) -> Mirrors:
     """Returns the chirality of latents that have poses.
 
     Such a dictionary holds R_s d for every reflection, so that a partner in it says nothing. What counts is whether the
-    data shows it. The firings by pose, `pose_counts` [L, G], are read as orientation dials (`read_dial`): the mirror
-    image is missing if all mirrored poses, or all unmirrored ones, lie in a gap. "unclear": too few firings could tell,
-    or none are given. "achiral" is as `find_mirrors` has it.
+    data shows it. The firings by pose, `pose_counts` [L, G], and by part of the photographs, `pose_parts` [B, L, G],
+    are read as orientation dials (`read_dial`): the mirror image is missing if all mirrored poses, or all unmirrored
+    ones, lie in a gap. "unclear": too few firings could tell, or none are given. "achiral" is as `find_mirrors` has it.
     """
     mirrors, chiral = _chiral(symmetries)
     group, latents = symmetries.group, chiral.nonzero()[:, 0]
@@ -95,7 +97,8 @@ def mirrors_in_poses(symmetries: Symmetries, pose_counts: torch.Tensor | None) -
         if pose_counts is not None:
             counts_G = pose_counts[latent].numpy()
             mirrors.mirrored_share[latent] = float(counts_G[group.reflections].sum() / max(counts_G.sum(), 1))
-            dial = read_dial(counts_G, group, symmetries.stabilizers[latent].mask)
+            parts_BG = None if pose_parts is None else pose_parts[:, latent].numpy()
+            dial = read_dial(counts_G, group, symmetries.stabilizers[latent].mask, parts_BG)
             if dial.kind != "few":
                 missing = any(ring.gaps.all() for ring in dial.rings)
                 code = "no partner" if missing else "partner"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from groupcc.analysis import Coverage
-from groupcc.analysis.numbers import count_noun, percent, two_decimals
+from groupcc.analysis.numbers import count_noun, listed, percent, two_decimals
 from groupcc.groups.planar import format_degrees
 from groupcc.report.family_views import FamilyView
 from groupcc.report.part import Page, ReportPart
@@ -47,7 +48,7 @@ class Families(ReportPart):
     def notes(self, family: FamilyView) -> list[str]:
         """Returns sentences on a family."""
         error = self.reader.table[family.reference].get("cycle_error")
-        return family_notes(self.atlas.coverage(family.family), error)
+        return family_notes(self.atlas.coverage(family.family), error, self.atlas.family_types(family.family))
 
 
 class Shapes(Families):
@@ -62,9 +63,15 @@ class Shapes(Families):
         return []
 
 
-def family_notes(coverage: Coverage | None, cycle_error: float | None) -> list[str]:
-    """Returns sentences on a family: orientations that no member detects, and whether the members' poses fit."""
+def family_notes(
+    coverage: Coverage | None, cycle_error: float | None, types: Mapping[str, int] | None = None
+) -> list[str]:
+    """Returns sentences on a family: stabilizers that differ, orientations that no member detects, and whether the
+    members' poses fit. `types`: see `Atlas.family_types`."""
     notes = []
+    if types and len(types) > 1:
+        counted = listed([f"{count} {name}" for name, count in types.items()])
+        notes.append(f"Not one shape, or some labels are wrong: of its stated members {counted}.")
     if coverage is not None and coverage.n_poses > 1:
         gaps = coverage.gaps
         if not gaps:

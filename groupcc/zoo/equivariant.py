@@ -29,6 +29,9 @@ SECOND = ("D4", "D4", "C4", "D2@0°", "D2@45°", "C2", "D1@0°", "D1@0°", "D1@4
 TOP = ("C1",) * 20
 """Symmetry of each filter of a layer: the subgroup of D4 that leaves the filter in its pose 0 alone."""
 
+THRESHOLD = 1.5
+"""What the layer `second` leaves out, in standard deviations of a filter's answers."""
+
 
 class GroupConv(nn.Module):
     """Convolution over D4 (Cohen and Welling 2016), batch norm, ReLU: every filter in all eight poses.
@@ -43,6 +46,9 @@ class GroupConv(nn.Module):
     and one shift for all poses of a filter. A filter's kernel is averaged over the filter's stabilizer H, so the poses
     hH are one and the same, and the channels of these poses are equal.
 
+    With a `threshold` t the layer is sparse: the batch norm has no scale and shift, and ReLU(z − t) is what is left of
+    the normalised z. So a filter fires seldom.
+
     Zero padding. At stride 2 the input must have odd sides, for index u to be centred on input pixel 2u at every turn.
     """
 
@@ -50,12 +56,21 @@ class GroupConv(nn.Module):
     relative: Tensor
     symmetric: Tensor
 
-    def __init__(self, d_in: int, stabilizers: Sequence[PlanarSubgroup], kernel: int, *, lifting: bool) -> None:
+    def __init__(
+        self,
+        d_in: int,
+        stabilizers: Sequence[PlanarSubgroup],
+        kernel: int,
+        *,
+        lifting: bool = False,
+        threshold: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.threshold = threshold
         self.stabilizers = tuple(stabilizers)
         self.poses_in = 1 if lifting else GROUP.order
         self.weight = nn.Parameter(torch.empty(len(self.stabilizers), d_in, self.poses_in, kernel, kernel))
-        self.norm = nn.BatchNorm3d(len(self.stabilizers))
+        self.norm = nn.BatchNorm3d(len(self.stabilizers), affine=threshold == 0)
         nn.init.kaiming_normal_(self.weight.flatten(1, 2))
         relative = GROUP.cayley[GROUP.inverse] if self.poses_in > 1 else np.zeros((GROUP.order, 1), np.int64)
         for name, values in (("rotated", _rotated(kernel)), ("relative", relative), ("symmetric", self._averages())):
@@ -80,13 +95,14 @@ class GroupConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         kernels = self.kernels()
         y = F.conv2d(x, kernels, stride=2, padding=kernels.shape[-1] // 2)
-        return self.norm(y.unflatten(1, (-1, GROUP.order))).relu().flatten(1, 2)
+        return (self.norm(y.unflatten(1, (-1, GROUP.order))) - self.threshold).relu().flatten(1, 2)
 
 
 class EquivariantNet(nn.Module):
     """`lift` 7x7 (80 channels), `second` 5x5 (112), `top` 3x3 (160), each of stride 2; mean over poses; `classifier`.
 
-    `second` has stride 4 and offset 0: its index u is centred on input pixel 4u. Logits are invariant under D4.
+    `second` is the sparse one, with a threshold. The layer has stride 4 and offset 0: its index u is centred on input
+    pixel 4u. Logits are invariant under D4.
 
     Input: float RGB in [0, 1], [B, 3, H, W] with H and W of 8n + 1 pixels, n >= 8; normalised inside. Output: logits
     [B, n_classes].
@@ -98,8 +114,8 @@ class EquivariantNet(nn.Module):
     def __init__(self, n_classes: int) -> None:
         super().__init__()
         self.lift = GroupConv(3, _subgroups(LIFTED), 7, lifting=True)
-        self.second = GroupConv(len(LIFTED), _subgroups(SECOND), 5, lifting=False)
-        self.top = GroupConv(len(SECOND), _subgroups(TOP), 3, lifting=False)
+        self.second = GroupConv(len(LIFTED), _subgroups(SECOND), 5, threshold=THRESHOLD)
+        self.top = GroupConv(len(SECOND), _subgroups(TOP), 3)
         self.classifier = nn.Linear(len(TOP), n_classes)
 
     def forward(self, x: Tensor) -> Tensor:

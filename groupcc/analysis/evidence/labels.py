@@ -112,11 +112,6 @@ def _labelled(stabilizers: list[Stabilizer], reasons: list[str]) -> list[Stabili
     ]
 
 
-def _too_few(C_LG: torch.Tensor, group: PlanarGroup, tolerance: float) -> torch.Tensor:
-    types = type_scores(C_LG, group)
-    return mirror_hidden(C_LG, types, types.best(tolerance), group, tolerance)
-
-
 def _hidden(stabilizer: Stabilizer) -> str:
     m = stabilizer.name[1:]
     return f"too few rotations to tell C{m} from D{m}"
@@ -127,7 +122,8 @@ def _decoder_doubts(C_LG: torch.Tensor, symmetries: Symmetries, bounds: tuple[fl
     group, names = symmetries.group, subgroup_types(symmetries.group)
     types = type_scores(C_LG, group)
     ends = [types.best(tolerance) for tolerance in bounds]
-    hidden = _too_few(C_LG, group, symmetries.tolerance).tolist()
+    middle = types.best(symmetries.tolerance)
+    hidden = mirror_hidden(C_LG, types, middle, group, symmetries.tolerance).tolist()
     reasons = []
     for latent, stabilizer in enumerate(symmetries.stabilizers):
         others = sorted({names[end[latent]] for end in ends} - {stabilizer.name})
@@ -146,7 +142,8 @@ def _data_doubts(
 ) -> list[str]:
     """Returns why labels that the data give are not stated; "" for those that are."""
     group, names = symmetries.group, subgroup_types(symmetries.group)
-    hidden = _too_few(data_LG, group, tolerance).tolist()
+    types = type_scores(data_LG, group)
+    hidden = mirror_hidden(data_LG, types, types.best(tolerance), group, tolerance).tolist()
     second = _second_opinion(symmetries.autocorrelation.double(), data_LG, group, tolerance)
     reasons = []
     for latent, stabilizer in enumerate(chosen):
